@@ -1,0 +1,53 @@
+# Every target sets up what it needs on a fresh machine: Python >= 3.11 and make are enough to start.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page lock clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Postroom needs Python 3.11 or newer; $(PYTHON) is older (set PYTHON=...)"; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing pinned requirements into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(STAMP)  ## create .venv with pinned requirements
+
+demo: $(STAMP)   ## a gateway with real-looking mail flowing, until Ctrl-C (SECONDS=n stops by itself)
+	@$(BIN)/python -m postroom_demo $(if $(SECONDS),--seconds $(SECONDS))
+
+serve: $(STAMP)  ## the gateway, with its data in ./data
+	@$(BIN)/postroom serve --data data
+
+test: $(STAMP)   ## every test, with the servers they need
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)  ## format, lint, types, house rules
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: bench-intake bench-relay bench-page  ## every published figure
+
+bench-intake: $(STAMP)  ## durable intake, Postroom and Postfix in turn
+	@$(BIN)/python -m bench.intake
+
+bench-relay: $(STAMP)   ## end to end, Postroom and Postfix in turn
+	@$(BIN)/python -m bench.relay
+
+bench-page: $(STAMP)    ## memory, and the first page of 100 at 100,000 queued
+	@$(BIN)/python -m bench.page
+
+lock: $(STAMP)   ## pin the requirements anew (needs pip-tools)
+	@for f in run dev; do $(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header -o requirements/$$f.txt requirements/$$f.in; done
+
+clean:           ## remove .venv and everything generated
+	@rm -rf $(VENV) demo-data bench-data .mypy_cache .ruff_cache .pytest_cache dist

@@ -1,0 +1,3 @@
+"""Postroom: an email gateway whose processing queue you can see into."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,23 @@
+"""What every HTTP handler may use: built once by the composition root, handed down, never looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from postroom.clock import Clock
+from postroom.sealing import Sealer
+from postroom.settings import Settings
+from postroom.store.store import Store
+from postroom.telemetry import Counts, Log
+
+
+class Services(msgspec.Struct, frozen=True):
+    store: Store
+    settings: Settings
+    clock: Clock
+    log: Log
+    counts: Counts
+    sealer: Sealer
+    ready: Callable[[], list[str]]  # why this gateway is not ready; empty = ready

@@ -1,0 +1,67 @@
+"""Ids: 63-bit integers, time in the high bits, so that primary key, page key and `created` are one number.
+
+Layout, high to low: 43 bits of milliseconds since 1970, 4 bits of node, 16 bits of sequence. The writer alone gives
+them, at commit, and never gives a smaller one than before: a clock set back leaves the time part standing still until
+the clock has caught up, and a full sequence borrows from the next millisecond.
+"""
+
+from __future__ import annotations
+
+from postroom.clock import Clock, Millis
+from postroom.errors import PeerError
+
+NODE_BITS = 4
+SEQUENCE_BITS = 16
+_SHIFT = NODE_BITS + SEQUENCE_BITS
+_SEQUENCE_END = 1 << SEQUENCE_BITS
+
+
+def id_time(ident: int) -> Millis:
+    """When this id was given, in milliseconds UTC."""
+    return ident >> _SHIFT
+
+
+def first_id_at(at: Millis) -> int:
+    """The smallest id that can be given at this millisecond: a time window is an id range."""
+    return max(at, 0) << _SHIFT
+
+
+class IdGiver:
+    """Gives ids that only grow. Not thread-safe on purpose: the writer owns it."""
+
+    __slots__ = ("_clock", "_millis", "_node", "_sequence")
+
+    def __init__(self, clock: Clock, node: int = 0, last: int = 0) -> None:
+        assert 0 <= node < 1 << NODE_BITS
+        self._clock = clock
+        self._node = node << SEQUENCE_BITS
+        self._millis = id_time(last) + 1 if last else 0
+        self._sequence = 0
+
+    def next(self) -> int:
+        now = self._clock.now()
+        if now > self._millis:
+            self._millis = now
+            self._sequence = 0
+        elif self._sequence == _SEQUENCE_END:
+            self._millis += 1
+            self._sequence = 0
+        ident = (self._millis << _SHIFT) | self._node | self._sequence
+        self._sequence += 1
+        return ident
+
+
+def public_id(ident: int) -> str:
+    """How people, logs and SMTP replies write an id (the vendor-compatible API has a sealed form of its own)."""
+    return format(ident, "x")
+
+
+def parse_public_id(text: str) -> int:
+    """The other way; PeerError when it is not one."""
+    try:
+        ident = int(text, 16) if text.isalnum() and text.isascii() and len(text) <= 16 else -1
+    except ValueError:
+        ident = -1
+    if not 0 < ident < 1 << 63:
+        raise PeerError(f"{text[:40]!r} is not an id: expected up to 16 hexadecimal digits as the queue shows them")
+    return ident

@@ -1,0 +1,243 @@
+"""The words of the product as data: frozen, without behaviour. Times are milliseconds UTC, sizes are bytes."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from postroom.clock import Millis
+
+
+class Queue(StrEnum):
+    """Where an entry waits."""
+
+    PROCESSING = "processing"
+    BULK = "bulk_processing"
+    DELIVERY = "delivery"
+    HELD = "held"
+    SYSTEM = "system"
+
+
+class Route(StrEnum):
+    """Direction, by whether sender and recipient are ours (contract section 8)."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+    INTERNAL = "internal"
+    EXTERNAL = "external"
+
+
+class Priority(StrEnum):
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Origin(StrEnum):
+    """How an entry came to be (left side of the ledger)."""
+
+    ACCEPTED = "accepted"
+    NOTICE = "notice"
+    COPY = "copy"
+    REDIRECT = "redirect"
+    IMPORT = "import"
+
+
+class Outcome(StrEnum):
+    """How an entry ended (right side of the ledger)."""
+
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    REJECTED = "rejected"
+    DROPPED = "dropped"
+    DELETED = "deleted"
+    EXPIRED = "expired"
+    EXPORTED = "exported"
+
+
+class Label(IntEnum):
+    """What an administrator must know about an entry beside its queue. A bit set."""
+
+    NONE = 0
+    MAYBE_DELIVERED = 1  # a lease under which it could have been delivered ended without a result
+    SUSPECT = 2  # three leases in a row ended without a result
+
+
+class VerdictKind(StrEnum):
+    PASS = "pass"  # noqa: S105 - a word of the product, not a password
+    RETRY = "retry"
+    HOLD = "hold"
+    REJECT = "reject"
+    DROP = "drop"
+    BULK = "bulk"
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What a check says of a message. `info` is shown to people; it is a short sentence."""
+
+    kind: VerdictKind
+    check: str
+    info: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True, gc=False):
+    """What the header of a message says, as text for people and search. Missing = empty."""
+
+    from_address: str = ""
+    from_name: str = ""
+    to_header: str = ""
+    subject: str = ""
+    message_id: str = ""
+    attachment: bool = False
+    hops: int = 0  # Received fields
+    body_at: int = 0  # offset of the first body byte
+    parts: int = 1  # MIME leaves seen
+    depth: int = 0  # deepest MIME nesting
+    problems: tuple[str, ...] = ()  # what is wrong with its form, for the structure check
+
+
+class Client(msgspec.Struct, frozen=True, gc=False):
+    """Who handed a message to us."""
+
+    ip: str
+    name: str = ""  # reverse name, where known
+    helo: str = ""
+    esmtp: bool = True
+    tls: str = ""  # protocol and cipher, empty in clear
+    user: str = ""  # authenticated user
+
+
+class Recipient(msgspec.Struct, frozen=True, gc=False):
+    """One RCPT: becomes one entry."""
+
+    address: str
+    route: Route
+    name: str = ""  # display name, where the To or Cc header has one for this address
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """The bytes and the envelope as accepted; never changes. `body` is None when the bytes live outside memory."""
+
+    id: int
+    client: Client
+    env_from: str
+    facts: Facts
+    size: int
+    received: Millis
+    body: bytes | None
+    body_object: str  # name of the stored object, empty when the bytes are in the database
+    body_hash: bytes  # of everything below the header
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One message for one recipient: what is queued, leased, listed and acted on."""
+
+    id: int
+    message_id: int
+    queue: Queue
+    from_queue: Queue | None
+    route: Route
+    recipient: str
+    recipient_name: str
+    priority: Priority
+    info: str
+    attempts: int
+    next_attempt: Millis
+    locked_until: Millis | None
+    lease: int | None
+    strikes: int  # leases in a row that ended without a result
+    label: int
+    env_from: str
+    from_address: str
+    from_name: str
+    to_header: str
+    subject: str
+    remote_ip: str
+    size: int
+    attachment: bool
+    created: Millis
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """An entry of the history."""
+
+    id: int
+    message_id: int
+    queue: Queue
+    route: Route
+    recipient: str
+    env_from: str
+    from_address: str
+    subject: str
+    remote_ip: str
+    size: int
+    attachment: bool
+    attempts: int
+    label: int
+    outcome: Outcome
+    ended: Millis
+    reply: str
+    created: Millis
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One line of an entry's history. `kind` is a word of `postroom.lifecycle.EVENTS`."""
+
+    at: Millis
+    kind: str
+    queue: str = ""
+    info: str = ""
+    actor: str = ""
+
+
+class Field(StrEnum):
+    """What a text search looks at."""
+
+    ALL = "all"
+    FROM = "from"
+    TO = "to"
+    SUBJECT = "subject"
+    INFO = "info"
+    IP = "ip"
+
+
+class Filter(msgspec.Struct, frozen=True, gc=False):
+    """Which entries are meant. Everything given must hold; empty means "any"."""
+
+    queues: tuple[Queue, ...] = ()
+    routes: tuple[Route, ...] = ()
+    attachment: bool | None = None
+    since: Millis | None = None  # created at or after
+    until: Millis | None = None  # created at or before
+    text: str = ""  # substring, any case
+    field: Field = Field.ALL
+    ids: tuple[int, ...] = ()
+
+
+class Order(StrEnum):
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+class Scope(StrEnum):
+    """What can be paused."""
+
+    PROCESSING = "processing"
+    DELIVERY = "delivery"
+
+
+class Action(StrEnum):
+    """What a person can do to an entry in this release."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    RELEASE = "release"
+
+
+class ActionReport(msgspec.Struct, frozen=True, gc=False):
+    """What an action did; the three lists are disjoint and together all that was asked for."""
+
+    done: tuple[int, ...]
+    requested: tuple[int, ...]  # leased just now: the worker honours it when its lease ends
+    refused: tuple[tuple[int, str], ...]  # id and why

@@ -1,0 +1,56 @@
+"""Attempts -> the next attempt, or give up. Pure.
+
+Two schedules (docs/decisions: both are settings). *Processing*: a check could not answer; 10 s, 30 s, 1 min, 2 min,
+then every 5 min; after 96 h the entry goes to `held`, never lost. *Delivery*: the vendor's table (contract section 8):
+attempt 1 at once, then +1, +5, +9, +15, +30 min, hourly to the 15th, every 4 h to the 21st, every 8 h to the 30th, or 96 h.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroom.clock import HOUR, MINUTE, SECOND, Millis
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """`waits[n-1]` follows the n-th failed attempt; the last wait repeats when `attempts` is larger than the list."""
+
+    waits: tuple[Millis, ...]
+    attempts: int  # 0 = no limit but the age
+    age: Millis
+
+
+PROCESSING = Schedule(
+    waits=(10 * SECOND, 30 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE),
+    attempts=0,
+    age=96 * HOUR,
+)
+
+DELIVERY = Schedule(
+    waits=(
+        MINUTE,
+        5 * MINUTE,
+        9 * MINUTE,
+        15 * MINUTE,
+        30 * MINUTE,
+        *(HOUR,) * 9,
+        *(4 * HOUR,) * 6,
+        *(8 * HOUR,) * 9,
+    ),
+    attempts=30,
+    age=96 * HOUR,
+)
+
+
+def next_attempt(schedule: Schedule, attempts: int, since: Millis, now: Millis) -> Millis | None:
+    """When to try again after `attempts` failed ones; None = give up.
+
+    `since` is when the entry came under this schedule. The age bound cuts the last wait short rather than the life:
+    an entry is tried once more at its very end.
+    """
+    assert attempts >= 1
+    end = since + schedule.age
+    if now >= end or (schedule.attempts and attempts >= schedule.attempts):
+        return None
+    wait = schedule.waits[min(attempts, len(schedule.waits)) - 1]
+    return min(now + wait, end)

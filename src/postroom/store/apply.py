@@ -1,0 +1,236 @@
+"""What the writer does inside its transaction: plain functions from records to rows.
+
+Promises: each function is one part of the writer's batch and commits nothing by itself; what it counts for the ledger goes
+into `Tally`, written in the same transaction. Fails: apsw errors pass through to the writer; a guarded write that touches no
+row is reported as lost, never retried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from postroom.clock import Clock, Millis
+from postroom.ids import IdGiver
+from postroom.lifecycle import QUEUED_INFO
+from postroom.model import Action, Message, Priority, Queue
+from postroom.store import codes, sql
+from postroom.store.records import Accepted, EndedEntry, Moved, NewMessage, Waited
+from postroom.store.search import fold, search_text
+from postroom.store.sqlite import fetch
+
+_pack = msgspec.msgpack.Encoder().encode
+_CHUNKS = (32, 16, 8, 4, 2, 1)
+INFO_LENGTH = 512
+
+Cursor = apsw.Cursor
+
+
+class Tally:
+    """What one process life has counted, and what the current batch adds to it."""
+
+    __slots__ = ("added", "connection")
+
+    def __init__(self, connection: int) -> None:
+        self.connection = connection
+        self.added: dict[str, int] = {}
+
+    def add(self, kind: str, number: int = 1) -> None:
+        self.added[kind] = self.added.get(kind, 0) + number
+
+    def write(self, cursor: Cursor) -> None:
+        if self.added:
+            values: list[Any] = []
+            for kind, number in self.added.items():
+                values += (self.connection, kind, number)
+            cursor.execute(sql.ledger_add(len(self.added)), values)
+            self.added = {}
+
+
+class Infos:
+    """The info dictionary as the writer knows it: text -> id. Forgotten on rollback, bounded."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def id(self, cursor: Cursor, text: str) -> int:
+        known = self._known.get(text)
+        if known is None:
+            short = text[:INFO_LENGTH]
+            known = int(fetch(cursor, sql.INFO_ADD, (short, fold(short)))[0][0])
+            if len(self._known) >= 4096:
+                self._known.clear()
+            self._known[text] = known
+        return known
+
+    def forget(self) -> None:
+        self._known.clear()
+
+
+def in_chunks(
+    cursor: Cursor, statement: Callable[[int], str], columns: int, values: Sequence[Any]
+) -> Iterator[list[Any]]:
+    """Run a multi-row statement over a flat list of values, in few sizes so that prepared statements are found again."""
+    at = 0
+    rows = len(values) // columns
+    for size in _CHUNKS:
+        while rows >= size:
+            end = at + size * columns
+            yield fetch(cursor, statement(size), values[at:end])
+            at = end
+            rows -= size
+
+
+def run_chunks(cursor: Cursor, statement: Callable[[int], str], columns: int, values: Sequence[Any]) -> None:
+    for _ in in_chunks(cursor, statement, columns, values):
+        pass
+
+
+def insert(
+    cursor: Cursor, ids: IdGiver, infos: Infos, tally: Tally, news: Sequence[tuple[NewMessage, Millis | None]],
+    next_attempt: Callable[[Millis], Millis],
+) -> list[Accepted]:  # fmt: skip
+    """Messages, bodies and entries of a batch. `lease_until` given = born leased, the attempt counted."""
+    messages: list[Any] = []
+    bodies: list[Any] = []
+    entries: list[Any] = []
+    accepted: list[Accepted] = []
+    queued = infos.id(cursor, QUEUED_INFO)
+    for new, lease_until in news:
+        client, facts = new.client, new.facts
+        first = 0
+        given: list[int] = []
+        bulk = new.queue is Queue.BULK
+        queue = codes.QUEUE[new.queue]
+        priority = codes.PRIORITY[Priority.LOW] if bulk else 0
+        attachment = 1 if facts.attachment else 0
+        for recipient in new.recipients:
+            ident = ids.next()
+            first = first or ident
+            given.append(ident)
+            entries += (
+                ident, first, queue, None, codes.ROUTE[recipient.route], recipient.address, recipient.name, priority,
+                queued, 0 if lease_until is None else 1,
+                new.received if lease_until is None else next_attempt(new.received), lease_until,
+                None if lease_until is None else ident, 0, 0, None, new.env_from, facts.from_address, facts.from_name,
+                facts.to_header, facts.subject, client.ip, new.size, attachment,
+                search_text(
+                    new.env_from, facts.from_address, facts.from_name, recipient.address, recipient.name,
+                    facts.to_header, facts.subject, client.ip,
+                ),
+            )  # fmt: skip
+        messages += (
+            first, client.ip, client.name, client.helo, 1 if client.esmtp else 0, client.tls, client.user, new.env_from,
+            facts.from_address, facts.from_name, facts.to_header, facts.subject, facts.message_id, new.size, attachment,
+            _pack((facts.hops, facts.body_at, facts.parts, facts.depth, facts.problems)), b"", new.received,
+            new.body_object, new.body_hash,
+        )  # fmt: skip
+        if not new.body_object:
+            bodies += (first, new.body)
+        tally.add(new.origin, len(given))
+        message = Message(
+            first, client, new.env_from, facts, new.size, new.received, new.body, new.body_object, new.body_hash
+        )
+        accepted.append(Accepted(message, tuple(given), lease_until is not None))
+    run_chunks(cursor, sql.insert_messages, len(sql.MESSAGE_COLUMNS), messages)
+    run_chunks(cursor, sql.insert_bodies, 2, bodies)
+    run_chunks(cursor, sql.insert_entries, len(sql.ENTRY_COLUMNS), entries)
+    return accepted
+
+
+def event(cursor: Cursor, entry: int, at: Millis, kind: str, queue: int, info: int | None, actor: str = "") -> None:
+    cursor.execute(sql.insert_events(1), (entry, at, kind, queue, info, actor))
+
+
+def move(cursor: Cursor, infos: Infos, moved: Moved) -> Action | bool | None:
+    """Applied = the action a person asked for meanwhile, or None; lost = False."""
+    rows = fetch(cursor,
+        sql.ENTRY_MOVE,
+        (
+            codes.QUEUE[moved.queue], infos.id(cursor, moved.info), moved.attempts, moved.next_attempt, moved.entry,
+            moved.lease,
+        ),
+    )  # fmt: skip
+    if not rows:
+        return False
+    return codes.ACTIONS[rows[0][0]] if rows[0][0] is not None else None
+
+
+def wait(cursor: Cursor, infos: Infos, waited: Waited, tally: Tally) -> bool:
+    """False = the lease was lost. A person's request is honoured now that the lease ends."""
+    asked = fetch(cursor, sql.ENTRY_REQUEST, (waited.entry, waited.lease))
+    if not asked:
+        return False
+    queue, from_queue, at, info = waited.queue, waited.from_queue, waited.next_attempt, waited.info
+    kind, actor = waited.kind, ""
+    request = asked[0][0]
+    if request is not None and queue is not Queue.HELD:
+        actor = "request"
+        if codes.ACTIONS[request] is Action.HOLD:
+            queue, from_queue, info, kind = Queue.HELD, queue, "Held by a person", "held"
+        else:
+            at = waited.at
+    number, info_id = codes.QUEUE[queue], infos.id(cursor, info)
+    cursor.execute(
+        sql.ENTRY_WAIT,
+        (
+            number, codes.QUEUE[from_queue] if from_queue else None, info_id, waited.attempts, at, waited.label,
+            waited.entry, waited.lease,
+        ),
+    )  # fmt: skip
+    event(cursor, waited.entry, waited.at, kind, number, info_id, actor)
+    if waited.verdicts:
+        cursor.execute(sql.MESSAGE_VERDICTS, (_pack(waited.verdicts), waited.entry))
+    return True
+
+
+def end(
+    cursor: Cursor, ids: IdGiver, infos: Infos, tally: Tally, clock: Clock, ends: Sequence[EndedEntry],
+    next_attempt: Callable[[Millis], Millis],
+) -> tuple[list[EndedEntry], list[str]]:  # fmt: skip
+    """Entries to the history, their notices accepted in the same transaction. (lost ones, objects to delete after commit)"""
+    lost: list[EndedEntry] = []
+    before = cursor.connection.total_changes()
+    _copy_to_history(cursor, ends)
+    if cursor.connection.total_changes() - before != len(ends):
+        ends, lost = _held_ones(cursor, ends)
+    run_chunks(cursor, sql.delete_entries, 1, [ended.entry for ended in ends])
+    messages = list({ended.message: None for ended in ends})
+    run_chunks(cursor, sql.delete_messages, 1, messages)
+    run_chunks(cursor, sql.delete_bodies, 1, messages)
+    for ended in ends:
+        tally.add(ended.outcome)
+    notices = [(ended.notice, None) for ended in ends if ended.notice is not None]
+    if notices:
+        insert(cursor, ids, infos, tally, notices, next_attempt)
+    objects = {ended.message: ended.body_object for ended in ends if ended.body_object}
+    if objects:
+        rows = list(in_chunks(cursor, sql.still_there, 1, list(objects)))
+        for (ident,) in [row for chunk in rows for row in chunk]:
+            objects.pop(ident, None)
+    return lost, list(objects.values())
+
+
+def _copy_to_history(cursor: Cursor, ends: Sequence[EndedEntry]) -> None:
+    values: list[Any] = []
+    for ended in ends:
+        values += (
+            ended.entry, ended.lease, codes.QUEUE[ended.queue], ended.attempts, ended.label,
+            codes.OUTCOME[ended.outcome], ended.at, ended.reply, ended.events,
+        )  # fmt: skip
+    run_chunks(cursor, sql.insert_history, 9, values)
+
+
+def _held_ones(cursor: Cursor, ends: Sequence[EndedEntry]) -> tuple[list[EndedEntry], list[EndedEntry]]:
+    """(those whose lease still held, the lost ones), after some of a batch were not copied."""
+    kept: list[EndedEntry] = []
+    lost: list[EndedEntry] = []
+    for ended in ends:
+        rows = fetch(cursor, "SELECT 1 FROM entry WHERE id = ? AND lease = ?", (ended.entry, ended.lease))
+        (kept if rows else lost).append(ended)
+    return kept, lost

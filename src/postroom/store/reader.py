@@ -1,0 +1,236 @@
+"""Reads: each one consistent in itself, on a read-only connection, never in the writer's way.
+
+Looking never disturbs: no read takes a lease or a lock that a writer waits for. Fails: apsw errors pass through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+
+from postroom.clock import Millis
+from postroom.ids import first_id_at, id_time
+from postroom.model import (
+    Client,
+    Ended,
+    Entry,
+    Event,
+    Facts,
+    Field,
+    Filter,
+    Message,
+    Order,
+    Outcome,
+    Queue,
+    Scope,
+    Verdict,
+)  # fmt: skip
+from postroom.store import codes, sql, timeline
+from postroom.store.search import needle, region_pattern
+from postroom.store.sqlite import fetch
+
+_facts = msgspec.msgpack.Decoder(tuple[int, int, int, int, tuple[str, ...]]).decode
+_verdicts = msgspec.msgpack.Decoder(tuple[Verdict, ...]).decode
+
+HINTS = {"queue": "INDEXED BY entry_queue", "filter": "INDEXED BY entry_filter", "": ""}
+
+
+class Reader:
+    """One per thread. Lists are newest first unless `order` says otherwise."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+
+    def find(
+        self, filter: Filter, *, limit: int, order: Order = Order.NEWEST, after: int | None = None,
+        before: int | None = None, top: int | None = None,
+    ) -> list[Entry]:  # fmt: skip
+        """At most `limit` entries in `order`.
+
+        `after`: those that come behind this id in that order (keyset page); `before`: the last `limit` in front of it, still
+        in `order`; `top`: no id above this one, so that a page stays consistent while new mail arrives.
+        """
+        newest = order is Order.NEWEST
+        backwards = before is not None
+        where, values, hint = _where(filter, top)
+        border = before if backwards else after
+        if border is not None:
+            where.append("e.id < ?" if newest != backwards else "e.id > ?")
+            values.append(border)
+        direction = "DESC" if newest != backwards else "ASC"
+        text = sql.ENTRY_READ.format(hint=HINTS[hint]) + _clause(where) + f" ORDER BY e.id {direction} LIMIT ?"
+        rows = fetch(self.connection, text, (*values, limit))
+        entries = [_entry(row) for row in rows]
+        return entries[::-1] if backwards else entries
+
+    def count(self, filter: Filter, *, top: int | None = None) -> int:
+        """Exactly how many entries match."""
+        where, values, hint = _where(filter, top)
+        text = f"SELECT count(*) FROM entry AS e {HINTS[hint]} " + _clause(where)
+        return int(fetch(self.connection, text, values)[0][0])
+
+    def entry(self, ident: int) -> Entry | None:
+        rows = fetch(self.connection, sql.ENTRY_READ.format(hint="") + "WHERE e.id = ?", (ident,))
+        return _entry(rows[0]) if rows else None
+
+    def ended(self, ident: int) -> Ended | None:
+        """The same entry in the history."""
+        rows = fetch(self.connection, sql.HISTORY_READ + "WHERE id = ?", (ident,))
+        return _ended(rows[0]) if rows else None
+
+    def message(self, ident: int) -> Message | None:
+        """With its body when that is in the database; body None: the bytes are the object `body_object`."""
+        rows = fetch(self.connection, sql.MESSAGE_READ, (ident,))
+        if not rows:
+            return None
+        body: bytes | None = None
+        if not rows[0][18]:
+            found = fetch(self.connection, sql.BODY_READ, (ident,))
+            body = found[0][0] if found else None
+        return _message(rows[0], body)
+
+    def events(self, ident: int) -> list[Event]:
+        """An entry's timeline, oldest first, living or ended: its acceptance and end are told from its row."""
+        events = [Event(id_time(ident), "accepted", Queue.PROCESSING)]
+        ended = self.ended(ident)
+        if ended is None and self.entry(ident) is None:
+            return []
+        events += [
+            Event(at, kind, codes.QUEUES[queue], info, actor)
+            for at, kind, queue, info, actor in fetch(self.connection, sql.EVENT_READ, (ident,))
+        ]
+        if ended is not None:
+            packed = fetch(self.connection, "SELECT events FROM history WHERE id = ?", (ident,))[0][0]
+            events += timeline.unpack(packed)
+            events.append(Event(ended.ended, ended.outcome, ended.queue, ended.reply))
+        return events
+
+    def queue_counts(self) -> dict[Queue, int]:
+        """Entries in each queue, zeros included."""
+        found = {codes.QUEUES[queue]: number for queue, number in fetch(self.connection, sql.QUEUE_COUNTS)}
+        return {queue: found.get(queue, 0) for queue in codes.QUEUES}
+
+    def locked_counts(self, now: Millis) -> dict[Queue, int]:
+        """Entries that are being worked on, by queue."""
+        return {
+            queue: fetch(self.connection, sql.LOCKED_COUNTS, (number, now))[0][1]
+            for queue, number in codes.QUEUE.items()
+        }
+
+    def ledger(self) -> tuple[dict[str, int], dict[str, int], int]:
+        """(created by origin, ended by outcome, still queued); created - ended - queued is always zero."""
+        with self.connection:  # one snapshot for both reads
+            found = dict(fetch(self.connection, sql.LEDGER_READ))
+            queued = int(fetch(self.connection, sql.ENTRIES_ALL)[0][0])
+        outcomes = {outcome.value for outcome in Outcome}
+        created = {kind: number for kind, number in found.items() if kind not in outcomes}
+        ended = {kind: number for kind, number in found.items() if kind in outcomes}
+        return created, ended, queued
+
+    def pauses(self) -> dict[Scope, Millis]:
+        """What is paused, since when."""
+        return {Scope(scope): since for scope, since, _ in fetch(self.connection, sql.PAUSES)}
+
+
+def _clause(where: list[str]) -> str:
+    return "WHERE " + " AND ".join(where) if where else ""
+
+
+def _where(filter: Filter, top: int | None) -> tuple[list[str], list[Any], str]:
+    """(conditions, values, which index). The index is named because the planner, given an id range and a queue, may walk
+    the table by id instead (138 ms in place of 33 at a million rows)."""
+    where: list[str] = []
+    values: list[Any] = []
+    hint = ""
+    if filter.queues:
+        where.append(_one_of("e.queue", len(filter.queues)))
+        values += [codes.QUEUE[queue] for queue in filter.queues]
+        hint = "queue" if len(filter.queues) == 1 else ""
+    if filter.routes:
+        where.append(_one_of("e.route", len(filter.routes)))
+        values += [codes.ROUTE[route] for route in filter.routes]
+    if filter.attachment is not None:
+        where.append("e.attachment = ?")
+        values.append(1 if filter.attachment else 0)
+        if hint and len(filter.routes) == 1:
+            hint = "filter"
+    if filter.since is not None:
+        where.append("e.id >= ?")
+        values.append(first_id_at(filter.since))
+    if filter.until is not None:
+        where.append("e.id < ?")
+        values.append(first_id_at(filter.until + 1))
+    if top is not None:
+        where.append("e.id <= ?")
+        values.append(top)
+    if filter.ids:
+        where.append(_one_of("e.id", len(filter.ids)))
+        values += filter.ids
+        hint = ""
+    if filter.text:
+        _search(filter, where, values)
+    return where, values, hint
+
+
+def _search(filter: Filter, where: list[str], values: list[Any]) -> None:
+    """Literal substring, any case. `instr` is a plain comparison of bytes; LIKE runs only on what it lets through."""
+    text = needle(filter.text)
+    by_info = "e.info_id IN (SELECT id FROM info WHERE instr(folded, ?) > 0)"
+    if filter.field is Field.INFO:
+        where.append(by_info)
+        values.append(text)
+        return
+    pattern = region_pattern(filter.field, text)
+    if pattern is None:
+        where.append(f"(instr(e.search, ?) > 0 OR {by_info})")
+        values += (text, text)
+    else:
+        where.append("(instr(e.search, ?) > 0 AND e.search LIKE ? ESCAPE '\\')")
+        values += (text, pattern)
+
+
+def _one_of(column: str, number: int) -> str:
+    return f"{column} = ?" if number == 1 else f"{column} IN ({','.join('?' * number)})"
+
+
+def _entry(row: Any) -> Entry:
+    (
+        ident, message_id, queue, from_queue, route, recipient, recipient_name, priority, info, attempts, next_attempt,
+        locked_until, lease, strikes, label, env_from, from_address, from_name, to_header, subject, remote_ip, size,
+        attachment,
+    ) = row  # fmt: skip
+    return Entry(
+        ident, message_id, codes.QUEUES[queue], None if from_queue is None else codes.QUEUES[from_queue],
+        codes.ROUTES[route], recipient, recipient_name, codes.PRIORITIES[priority], info, attempts, next_attempt,
+        locked_until, lease, strikes, label, env_from, from_address, from_name, to_header, subject, remote_ip, size,
+        bool(attachment), id_time(ident),
+    )  # fmt: skip
+
+
+def _ended(row: Any) -> Ended:
+    (
+        ident, message_id, queue, route, recipient, env_from, from_address, subject, remote_ip, size, attachment,
+        attempts, label, outcome, ended, reply,
+    ) = row  # fmt: skip
+    return Ended(
+        ident, message_id, codes.QUEUES[queue], codes.ROUTES[route], recipient, env_from, from_address, subject,
+        remote_ip, size, bool(attachment), attempts, label,
+        codes.OUTCOMES[outcome], ended, reply, id_time(ident),
+    )  # fmt: skip
+
+
+def _message(row: Any, body: bytes | None) -> Message:
+    (
+        ident, ip, name, helo, esmtp, tls, user, env_from, from_address, from_name, to_header, subject, message_id, size,
+        attachment, facts, verdicts, received, body_object, body_hash,
+    ) = row  # fmt: skip
+    hops, body_at, parts, depth, problems = _facts(facts)
+    return Message(
+        ident, Client(ip, name, helo, bool(esmtp), tls, user), env_from,
+        Facts(
+            from_address, from_name, to_header, subject, message_id, bool(attachment), hops, body_at, parts, depth, problems
+        ),
+        size, received, body, body_object, body_hash, _verdicts(verdicts) if verdicts else (),
+    )  # fmt: skip

@@ -1,0 +1,167 @@
+"""Every statement on messages and entries, by name. Hand-written, one text for both engines.
+
+Multi-row forms take their row count as an argument: one statement for many rows keeps the number of times the writer
+thread gives up and takes back the interpreter low (each step of a statement is one such exchange).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+MESSAGE_COLUMNS = (
+    "id", "remote_ip", "remote_name", "helo", "esmtp", "tls", "auth_user", "env_from", "from_address", "from_name",
+    "to_header", "subject", "message_id", "size", "attachment", "facts", "verdicts", "received", "body_object",
+    "body_hash",
+)  # fmt: skip
+ENTRY_COLUMNS = (
+    "id", "message_id", "queue", "from_queue", "route", "recipient", "recipient_name", "priority", "info_id",
+    "attempts", "next_attempt", "locked_until", "lease", "strikes", "label", "request", "env_from", "from_address",
+    "from_name", "to_header", "subject", "remote_ip", "size", "attachment", "search",
+)  # fmt: skip
+_COPIED = (
+    "message_id", "route", "recipient", "recipient_name", "priority", "env_from", "from_address", "from_name",
+    "to_header", "subject", "remote_ip", "size", "attachment",
+)  # fmt: skip
+
+
+def _rows(columns: int, rows: int) -> str:
+    return ",".join(["(" + ",".join("?" * columns) + ")"] * rows)
+
+
+@cache
+def insert_messages(rows: int) -> str:
+    return f"INSERT INTO message ({', '.join(MESSAGE_COLUMNS)}) VALUES {_rows(len(MESSAGE_COLUMNS), rows)}"
+
+
+@cache
+def insert_bodies(rows: int) -> str:
+    return f"INSERT INTO body (message_id, bytes) VALUES {_rows(2, rows)}"
+
+
+@cache
+def insert_entries(rows: int) -> str:
+    return f"INSERT INTO entry ({', '.join(ENTRY_COLUMNS)}) VALUES {_rows(len(ENTRY_COLUMNS), rows)}"
+
+
+@cache
+def insert_events(rows: int) -> str:
+    return f"INSERT INTO event (entry_id, at, kind, queue, info_id, actor) VALUES {_rows(6, rows)}"
+
+
+@cache
+def insert_history(rows: int) -> str:
+    """Rows of (entry, lease, queue, attempts, label, outcome, ended, reply, events): copies the rest from the entry,
+    and copies nothing for an entry whose lease is no longer this one."""
+    copied = ", ".join(_COPIED)
+    return (
+        f"INSERT INTO history (id, queue, attempts, label, outcome, ended, reply, events, {copied}) "
+        f"SELECT e.id, v.column3, v.column4, e.label | v.column5, v.column6, v.column7, v.column8, v.column9, "
+        f"{', '.join('e.' + name for name in _COPIED)} "
+        f"FROM (VALUES {_rows(9, rows)}) AS v CROSS JOIN entry AS e WHERE e.id = v.column1 AND e.lease = v.column2"
+    )
+
+
+@cache
+def delete_entries(rows: int) -> str:
+    return f"DELETE FROM entry WHERE id IN ({','.join('?' * rows)})"
+
+
+@cache
+def delete_messages(rows: int) -> str:
+    return (
+        f"DELETE FROM message WHERE id IN ({','.join('?' * rows)}) "
+        "AND NOT EXISTS (SELECT 1 FROM entry AS e WHERE e.message_id = message.id)"
+    )
+
+
+@cache
+def delete_bodies(rows: int) -> str:
+    return (
+        f"DELETE FROM body WHERE message_id IN ({','.join('?' * rows)}) "
+        "AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.id = body.message_id)"
+    )
+
+
+@cache
+def ledger_add(rows: int) -> str:
+    return (
+        f"INSERT INTO ledger (connection, kind, number) VALUES {_rows(3, rows)} "
+        "ON CONFLICT (connection, kind) DO UPDATE SET number = ledger.number + excluded.number"
+    )
+
+
+@cache
+def still_there(rows: int) -> str:
+    return f"SELECT id FROM message WHERE id IN ({','.join('?' * rows)})"
+
+
+INFO_ADD = (
+    "INSERT INTO info (text, folded) VALUES (?, ?) ON CONFLICT (text) DO UPDATE SET text = excluded.text RETURNING id"
+)
+
+ENTRY_MOVE = (
+    "UPDATE entry SET queue = ?, info_id = ?, attempts = ?, next_attempt = ? WHERE id = ? AND lease = ? "
+    "RETURNING request"
+)
+ENTRY_WAIT = (
+    "UPDATE entry SET queue = ?, from_queue = ?, info_id = ?, attempts = ?, next_attempt = ?, label = label | ?, "
+    "locked_until = NULL, lease = NULL, strikes = 0, request = NULL WHERE id = ? AND lease = ?"
+)
+ENTRY_REQUEST = "SELECT request, queue FROM entry WHERE id = ? AND lease = ?"
+MESSAGE_VERDICTS = "UPDATE message SET verdicts = ? WHERE id = (SELECT message_id FROM entry WHERE id = ?)"
+
+# Claiming: by queue and by the time an entry is due, which is the end of its lease or else its next attempt.
+ENTRY_DUE = (
+    "SELECT id, message_id, recipient, attempts, next_attempt, lease, strikes, label FROM entry "
+    "WHERE queue = ? AND coalesce(locked_until, next_attempt) <= ? "
+    "ORDER BY coalesce(locked_until, next_attempt) LIMIT ?"
+)
+ENTRY_NEXT_DUE = "SELECT min(coalesce(locked_until, next_attempt)) FROM entry WHERE queue = ?"
+ENTRY_CLAIM = (
+    "UPDATE entry SET attempts = ?, next_attempt = ?, locked_until = ?, lease = ?, strikes = ?, label = label | ? "
+    "WHERE id = ?"
+)
+ENTRY_UNLEASE = (
+    "UPDATE entry SET next_attempt = ?, locked_until = NULL, lease = NULL, strikes = ?, label = label | ?, "
+    "queue = ?, from_queue = ?, info_id = ? WHERE id = ?"
+)
+LEASE_RENEW = "UPDATE entry SET locked_until = ? WHERE id = ? AND lease = ?"
+LEASED = "SELECT id, queue, lease, strikes, attempts, label FROM entry WHERE lease IS NOT NULL"
+
+ENTRY_STATE = "SELECT queue, from_queue, lease, locked_until, info_id FROM entry WHERE id = ?"
+ENTRY_RETRY_NOW = "UPDATE entry SET next_attempt = ? WHERE id = ?"
+ENTRY_HOLD = "UPDATE entry SET queue = ?, from_queue = queue, info_id = ? WHERE id = ?"
+ENTRY_RELEASE = "UPDATE entry SET queue = from_queue, from_queue = NULL, next_attempt = ?, info_id = ? WHERE id = ?"
+ENTRY_ASK = "UPDATE entry SET request = ? WHERE id = ?"
+
+PAUSE_ADD = "INSERT INTO pause (scope, since, actor) VALUES (?, ?, ?) ON CONFLICT (scope) DO NOTHING RETURNING scope"
+PAUSE_DROP = "DELETE FROM pause WHERE scope = ? RETURNING scope"
+PAUSES = "SELECT scope, since, actor FROM pause"
+
+ENTRY_READ = (
+    "SELECT e.id, e.message_id, e.queue, e.from_queue, e.route, e.recipient, e.recipient_name, e.priority, i.text, "
+    "e.attempts, e.next_attempt, e.locked_until, e.lease, e.strikes, e.label, e.env_from, e.from_address, e.from_name, "
+    "e.to_header, e.subject, e.remote_ip, e.size, e.attachment FROM entry AS e {hint} JOIN info AS i ON i.id = e.info_id "
+)
+HISTORY_READ = (
+    "SELECT id, message_id, queue, route, recipient, env_from, from_address, subject, remote_ip, size, attachment, "
+    "attempts, label, outcome, ended, reply FROM history "
+)
+MESSAGE_READ = f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM message WHERE id = ?"
+BODY_READ = "SELECT bytes FROM body WHERE message_id = ?"
+EVENT_READ = (
+    "SELECT v.at, v.kind, v.queue, coalesce(i.text, ''), v.actor FROM event AS v "
+    "LEFT JOIN info AS i ON i.id = v.info_id WHERE v.entry_id = ? ORDER BY v.id"
+)
+QUEUE_COUNTS = "SELECT queue, count(*) FROM entry GROUP BY queue"
+LOCKED_COUNTS = "SELECT queue, count(*) FROM entry WHERE queue = ? AND locked_until > ?"
+LEDGER_READ = "SELECT kind, sum(number) FROM ledger GROUP BY kind"
+ENTRIES_ALL = "SELECT count(*) FROM entry"
+LAST_ID = "SELECT max(coalesce((SELECT max(id) FROM entry), 0), coalesce((SELECT max(id) FROM history), 0))"
+OBJECT_USED = "SELECT 1 FROM message WHERE body_object = ? LIMIT 1"
+HISTORY_REAP = "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE id < ? ORDER BY id LIMIT ?)"
+EVENT_REAP = (
+    "DELETE FROM event WHERE id IN (SELECT v.id FROM event AS v WHERE v.id < ? "
+    "AND NOT EXISTS (SELECT 1 FROM entry AS e WHERE e.id = v.entry_id) "
+    "AND NOT EXISTS (SELECT 1 FROM history AS h WHERE h.id = v.entry_id) LIMIT ?)"
+)

@@ -1,0 +1,128 @@
+"""Opening SQLite: pragmas, the directory's lock, migrations, and what SQLite calls a failure.
+
+Promises: WAL with synchronous=FULL on every connection that writes, so that a commit is an fdatasync; automatic checkpoints
+are off (the checkpointer has its own connection). Fails: StoreUnusable with the remedy; `is_environment` tells failures of
+disk and memory from our own mistakes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from postroom.errors import StoreUnusable
+
+BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
+_ENVIRONMENT = (
+    apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.NoMemError,
+    apsw.CantOpenError, apsw.PermissionsError,
+)  # fmt: skip
+
+
+def fetch(target: apsw.Connection | apsw.Cursor, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+    """All rows of a statement; the columns are what the statement says."""
+    return target.execute(statement, values).fetchall()
+
+
+def is_environment(problem: BaseException) -> bool:
+    """Disk full, unreadable, locked, out of memory: trying again later can help."""
+    return isinstance(problem, _ENVIRONMENT)
+
+
+def writing(path: Path) -> apsw.Connection:
+    """A connection that may write. The file is created when absent."""
+    try:
+        connection = apsw.Connection(str(path), statementcachesize=300)
+        connection.set_busy_timeout(BUSY_TIMEOUT)
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before the first table, or never
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("PRAGMA cache_size=-32768")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA journal_size_limit=67108864")
+    except apsw.NotADBError as problem:
+        raise StoreUnusable(
+            f"{path} is not a Postroom store (not an SQLite file); restore it from a backup"
+        ) from problem
+    except apsw.Error as problem:
+        raise StoreUnusable(
+            f"cannot open the store {path}: {problem}; check its directory, rights and disk"
+        ) from problem
+    return connection
+
+
+def reading(path: Path) -> apsw.Connection:
+    """A read-only connection: misuse fails here, not in review."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=100)
+        connection.set_busy_timeout(BUSY_TIMEOUT)
+        connection.execute("PRAGMA query_only=1")
+        connection.execute("PRAGMA cache_size=-8192")
+        connection.execute("PRAGMA mmap_size=268435456")
+    except apsw.Error as problem:
+        raise StoreUnusable(f"cannot read the store {path}: {problem}") from problem
+    return connection
+
+
+def lock_directory(directory: Path) -> int:
+    """The serving process's claim to its data directory; the descriptor holds it until the process ends."""
+    try:
+        descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise StoreUnusable(f"cannot write in the data directory {directory}: {problem.strerror}") from problem
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StoreUnusable(
+            f"the data directory {directory} is in use by another gateway (process {owner}); stop it first or give --data"
+        ) from problem
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """(number, name, SQL) of every step, in order."""
+    steps = []
+    for file in resources.files("postroom.store").joinpath("migrations").iterdir():
+        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
+        if match:
+            steps.append((int(match[1]), match[2], file.read_text()))
+    return sorted(steps)
+
+
+def migrate(connection: apsw.Connection, path: Path) -> int:
+    """Bring the schema up to this program's version, each step in a transaction; the version it has now."""
+    steps = migrations()
+    newest = steps[-1][0]
+    version = int(connection.pragma("user_version") or 0)
+    if version > newest:
+        raise StoreUnusable(
+            f"{path} has schema {version}, this Postroom knows up to {newest}: it was written by a newer release; "
+            "start that release, or restore a backup made by this one"
+        )
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchall()[0][0]
+    if version == 0 and tables:
+        raise StoreUnusable(f"{path} is an SQLite file of something else; give another --data or [store] url")
+    for number, _name, text in steps:
+        if number > version:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if int(connection.pragma("user_version") or 0) < number:  # another process may have been faster
+                    connection.execute(text)
+                    connection.execute(f"PRAGMA user_version={number}")
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+    return newest
