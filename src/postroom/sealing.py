@@ -42,8 +42,12 @@ class Sealer:
 
     @classmethod
     def at(cls, directory: Path | str) -> Sealer:
-        """The sealer of a data directory; its key file is made when absent."""
-        path = Path(directory) / KEY_NAME
+        """The sealer of a data directory."""
+        return cls.from_file(Path(directory) / KEY_NAME)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Sealer:
+        """The sealer of a key file, which is made when absent."""
         try:
             return cls(_read_key(path), str(path))
         except FileNotFoundError:

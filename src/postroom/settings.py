@@ -26,36 +26,36 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    hostname: str = ""  # EHLO, Received, Message-ID of notices; empty = the machine's name
-    internal_domains: tuple[str, ...] = ()  # decides the route
+    hostname: str = ""  # our name in EHLO, Received and the Message-ID of notices; empty = the machine's name
+    internal_domains: tuple[str, ...] = ()  # the domains that are ours; they decide an entry's route
     relay_networks: tuple[str, ...] = ("127.0.0.0/8", "::1")  # who may send to outside without logging in
 
 
 class Smtp(msgspec.Struct, frozen=True):
-    listen: tuple[Address, ...] = (Address("127.0.0.1", 2525),)
+    listen: tuple[Address, ...] = (Address("127.0.0.1", 2525),)  # where mail is taken; port 0 = any free one
     max_size: int = 50 * MIB  # of one message
     max_recipients: int = 1000  # per transaction (RFC 5321 4.5.3.1.8 asks for at least 100)
-    max_header: int = 256 * KIB  # of one message
+    max_header: int = 256 * KIB  # of one message's header
     max_errors: int = 20  # refused commands before the session is closed
-    max_commands: int = 1000  # without a message between them
-    max_sessions: int = 1000  # at once
-    max_sessions_per_ip: int = 200  # at once, outside relay_networks
-    idle_timeout: Millis = 5 * MINUTE  # RFC 5321 4.5.3.2
+    max_commands: int = 1000  # commands without a message between them before the session is closed
+    max_sessions: int = 1000  # sessions at once
+    max_sessions_per_ip: int = 200  # sessions at once from one address, outside relay_networks
+    idle_timeout: Millis = 5 * MINUTE  # how long a silent session is kept (RFC 5321 4.5.3.2)
     data_timeout: Millis = 10 * MINUTE  # for one whole DATA without progress
 
 
 class Http(msgspec.Struct, frozen=True):
-    listen: tuple[Address, ...] = (Address("127.0.0.1", 8080),)
+    listen: tuple[Address, ...] = (Address("127.0.0.1", 8080),)  # where API and console answer; port 0 = any free one
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    url: str = "sqlite:///postroom.db"  # relative to --data
-    bodies: str = "file:///bodies"  # relative to --data; bodies over 128 KiB
+    url: str = "sqlite:///postroom.db"  # the database, relative to the data directory
+    bodies: str = "file:///bodies"  # where message bodies over 128 KiB are kept, relative to the data directory
 
 
 class Processing(msgspec.Struct, frozen=True):
     paused: bool = False  # accept and keep, process nothing
-    checks: tuple[str, ...] = ("size", "structure", "loop")  # in order; also "antivirus"
+    checks: tuple[str, ...] = ("size", "structure", "loop")  # what looks at each message, in order
     max_hops: int = 50  # Received fields before a message counts as looping (RFC 5321 6.3: at least 100 hops is large)
 
 
@@ -67,15 +67,16 @@ class DeliveryRoute(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    paused: bool = False
-    routes: tuple[DeliveryRoute, ...] = ()
-    connections: int = 10  # at once to one destination
-    connect_timeout: Millis = 30 * SECOND
-    command_timeout: Millis = 5 * MINUTE  # RFC 5321 4.5.3.2
+    paused: bool = False  # process and keep, deliver nothing
+    routes: tuple[DeliveryRoute, ...] = ()  # where each domain's mail goes; the first match wins, without a match: MX
+    connections: int = 10  # connections at once to one destination
+    connect_timeout: Millis = 30 * SECOND  # for the connection to stand
+    command_timeout: Millis = 5 * MINUTE  # for the answer to one command (RFC 5321 4.5.3.2)
     data_timeout: Millis = 10 * MINUTE  # for the answer to the final dot
     idle: Millis = 5 * SECOND  # how long an unused connection is kept
-    messages_per_connection: int = 1000
-    maybe_delivered: str = "retry"  # or "hold": what happens to an entry that may have been delivered
+    messages_per_connection: int = 1000  # before a connection is renewed
+    maybe_delivered: str = "retry"  # what happens to an entry that may have been delivered: "retry" may deliver it
+    # twice, "hold" leaves it to a person
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -84,47 +85,49 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Bulk(msgspec.Struct, frozen=True):
-    threshold: int = 10  # more outbound messages of one sender with the same body than this ...
-    window: Millis = 10 * MINUTE  # ... within this time are a mailshot
+    threshold: int = (
+        10  # more outbound messages than this of one sender with the same body within `window` are a mailshot
+    )
+    window: Millis = 10 * MINUTE  # the time in which `threshold` counts
     share: int = 20  # percent of the work in hand that bulk_processing may have
 
 
 class Antivirus(msgspec.Struct, frozen=True):
-    address: str = "/run/clamav/clamd.ctl"  # socket path or HOST:PORT of clamd
-    timeout: Millis = 60 * SECOND
-    concurrency: int = 8  # messages at once
+    address: str = "/run/clamav/clamd.ctl"  # where clamd listens: the path of its socket, or HOST:PORT
+    timeout: Millis = 60 * SECOND  # for the answer about one message; then it is tried again later
+    concurrency: int = 8  # messages that are scanned at once
 
 
 class Limits(msgspec.Struct, frozen=True):
-    active_entries: int = 10_000  # in hand at once; more wait in the store
-    active_bytes: int = 64 * MIB
-    disk_low: int = 256 * MIB  # below this much free: no intake, no delivery
-    lease: Millis = 60 * SECOND
+    active_entries: int = 10_000  # entries in hand at once; more wait in the store
+    active_bytes: int = 64 * MIB  # bytes of messages in hand at once; more wait in the store
+    disk_low: int = 256 * MIB  # with less free disk than this: no intake, and no delivery, which could not be recorded
+    lease: Millis = 60 * SECOND  # how long a worker has an entry to itself without a sign of life
 
 
 class Api(msgspec.Struct, frozen=True):
-    clock_tolerance: Millis = 15 * MINUTE
-    binding_lifetime: Millis = 0  # 0 = never
-    token_lifetime: Millis = 1799 * SECOND
-    rate_limit: int = 10_000  # calls per application and function ...
-    rate_window: Millis = 5 * SECOND  # ... in this time
-    page_token_lifetime: Millis = HOUR
-    page_size: int = 100  # default and maximum
+    clock_tolerance: Millis = 15 * MINUTE  # how far the date of a signed request may be off
+    binding_lifetime: Millis = 0  # when keys issued by login expire; the vendor's usual value is "3 days"
+    token_lifetime: Millis = 1799 * SECOND  # of OAuth access tokens
+    rate_limit: int = 10_000  # calls of one application to one function before it is told to wait
+    rate_window: Millis = 5 * SECOND  # (the vendor was seen with "800 per 5 seconds")
+    page_token_lifetime: Millis = HOUR  # how long the next page of an answer can be asked for
+    page_size: int = 100  # entries on one page, unless fewer are asked for; also the most
 
 
 class Console(msgspec.Struct, frozen=True):
-    session_lifetime: Millis = 8 * HOUR
-    login_attempts: int = 5  # failures per address and account ...
-    login_window: Millis = 5 * MINUTE  # ... in this time before login is slowed
+    session_lifetime: Millis = 8 * HOUR  # how long a login to the console lasts
+    login_attempts: int = 5  # failed logins per address and account within `login_window` before login is slowed
+    login_window: Millis = 5 * MINUTE  # the time in which `login_attempts` counts
 
 
 class Retention(msgspec.Struct, frozen=True):
-    history: Millis = 30 * DAY
+    history: Millis = 30 * DAY  # how long ended entries and their timelines are kept
 
 
 class Log(msgspec.Struct, frozen=True):
-    format: str = "text"  # or "json"
-    level: str = "info"  # "debug", "info", "warning", "error"
+    format: str = "text"  # one line per event: words for people, or one JSON object each for programs
+    level: str = "info"  # the least important events that are written
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -142,4 +145,4 @@ class Settings(msgspec.Struct, frozen=True):
     console: Console = Console()
     retention: Retention = Retention()
     log: Log = Log()
-    data: str = "data"  # directory that everything is relative to (--data)
+    data: str = "data"  # the directory that everything is kept in (--data)

@@ -12,11 +12,20 @@ import io
 import tokenize
 from collections.abc import Mapping
 
+import msgspec
+
 from postroom import settings as tree
+from postroom.retry import Schedule
 from postroom.settings import Settings
 from postroom.settings_file import variable
 from postroom.settings_keys import FIELDS, KEYS, TABLES, value_of
-from postroom.settings_kinds import Number, quoted
+from postroom.settings_kinds import quoted
+
+_SCHEDULE = {
+    "waits": "how long to wait after the first failed attempt, the second, and so on; the last one repeats",
+    "attempts": "give up after this many; 0 = only the age counts",
+    "age": "give up when an entry has been tried for this long; it is tried once more at the very end",
+}
 
 _INTRODUCTION = """\
 # Settings
@@ -42,12 +51,12 @@ This page is generated from the program by `postroom settings reference`; a test
 def reference() -> str:
     """docs/settings.md."""
     comments = _comments()
-    parts = [_INTRODUCTION, _section("", "data", comments)]
+    parts = [_INTRODUCTION, "## At the top of the file\n", _section("data", comments)]
     for table in TABLES:
         keys = [key for key in KEYS if key.rpartition(".")[0] == table]
         if keys:
             parts.append(f"## [{table}]\n")
-            parts.extend(_section(table, key, comments) for key in keys)
+            parts.extend(_section(key, comments) for key in keys)
     return "\n".join(parts)
 
 
@@ -83,63 +92,67 @@ def values(settings: Settings) -> dict[str, object]:
     return result
 
 
-def _section(table: str, key: str, comments: Mapping[str, str]) -> str:
+def _section(key: str, comments: Mapping[str, str]) -> str:
     kind = KEYS[key]
-    name = key.rpartition(".")[2]
-    *path, _ = key.split(".")
+    *path, name = key.split(".")
     fields = FIELDS.get(key, (name,))
     said = " ".join(comments[".".join((*path, field))] for field in fields)
-    takes = kind.expected if not isinstance(kind, Number) else f"{kind.expected}"
     return (
         f"### {name}\n\n{said[:1].upper()}{said[1:]}.\n\n"
-        f"- default: `{_literal(kind.write(value_of(Settings(), key)))}`\n- takes: {takes}\n"
+        f"- default: `{literal(kind.write(value_of(Settings(), key)))}`\n- takes: {kind.expected}\n"
         f"- environment: `{variable(key)}`\n"
     )
 
 
 def _assignment(key: str, value: object) -> str:
-    return f"{key.rpartition('.')[2]} = {_literal(KEYS[key].write(value))}"
+    return f"{key.rpartition('.')[2]} = {literal(KEYS[key].write(value))}"
 
 
 def _origin(key: str, origins: Mapping[str, str]) -> str:
     return origins.get(key, "default")
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(_literal(item) for item in value)}]"
+        return f"[{', '.join(literal(item) for item in value)}]"
     return quoted(value) if isinstance(value, str) else str(value)
 
 
 def _comments() -> dict[str, str]:
-    """The comment at each field of the tree, by its dotted name; a comment on the next lines goes on."""
-    classes: dict[str, dict[str, str]] = {}
-    current, field = "", ""
-    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(tree)).readline):
-        words = token.line.split()
-        if token.type == tokenize.NAME and token.string == "class":
-            current, field = words[1].split("(")[0], ""
-            classes[current] = {}
-        elif token.type == tokenize.NAME and token.start[1] == 4 and token.line[token.end[1]] == ":" and current:
-            field = token.string
-            classes[current][field] = ""
-        elif token.type == tokenize.COMMENT and field:
-            said = classes[current][field]
-            classes[current][field] = f"{said} {token.string.lstrip('# ')}".strip()
+    """The comment at each field of the tree, by its dotted name."""
+    classes = _class_comments(inspect.getsource(tree))
     named: dict[str, str] = {}
-    _name(named, classes, tree.Settings, "")
+
+    def name(struct: msgspec.Struct, prefix: str) -> None:
+        for field in struct.__struct_fields__:
+            inner = getattr(struct, field)
+            if isinstance(inner, Schedule):
+                named.update({f"{prefix}{field}.{part}": said for part, said in _SCHEDULE.items()})
+            elif isinstance(inner, msgspec.Struct):
+                name(inner, f"{prefix}{field}.")
+            else:
+                named[prefix + field] = classes[type(struct).__name__][field]
+
+    name(Settings(), "")
     return named
 
 
-def _name(named: dict[str, str], classes: Mapping[str, Mapping[str, str]], struct: type, prefix: str) -> None:
-    default = struct()
-    for field in struct.__struct_fields__:  # type: ignore[attr-defined]
-        key = f"{prefix}{field}"
-        if f"{key}." in {known[: len(key) + 1] for known in KEYS}:
-            _name(named, classes, type(getattr(default, field)), f"{key}.") if type(
-                getattr(default, field)
-            ).__name__ in classes else None
-        else:
-            named[key] = classes[struct.__name__][field]
+def _class_comments(source: str) -> dict[str, dict[str, str]]:
+    """Class -> field -> its comment; a comment that fills the next lines goes on."""
+    classes: dict[str, dict[str, str]] = {}
+    fields: dict[str, str] = {}
+    field = ""
+    before = ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME and before == "class":
+            fields = classes.setdefault(token.string, {})
+            field = ""
+        elif token.type == tokenize.NAME and token.start[1] == 4 and token.line[token.end[1] :].startswith(":"):
+            field = token.string
+            fields[field] = ""
+        elif token.type == tokenize.COMMENT and field:
+            fields[field] = f"{fields[field]} {token.string.lstrip('# ')}".strip()
+        before = token.string
+    return classes

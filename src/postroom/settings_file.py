@@ -57,7 +57,11 @@ def read(
     if path is not None:
         reading.file(path)
     reading.environment(environ)
-    for key, option, text in (("data", "--data", data), ("smtp.listen", "--smtp", smtp), ("http.listen", "--http", http)):
+    for key, option, text in (
+        ("data", "--data", data),
+        ("smtp.listen", "--smtp", smtp),
+        ("http.listen", "--http", http),
+    ):
         if text is not None:
             reading.text(key, text, option)
     return reading.result()
@@ -81,16 +85,18 @@ class _Reading:
         return Loaded(self.settings, self.origins)
 
     def file(self, path: Path) -> None:
+        text = ""
         try:
             text = path.read_bytes().decode("utf-8-sig")
             document = tomllib.loads(text)
         except OSError as problem:
-            raise SettingsError([f"{path}: cannot read the settings: {problem.strerror}"]) from None
+            return self.problem(1, f"{path}: cannot read the settings: {problem.strerror}")
         except UnicodeDecodeError as problem:
             line = problem.object[: problem.start].count(b"\n") + 1
-            raise SettingsError([f"{path}:{line}: expected text in UTF-8, got the byte 0x{problem.object[problem.start]:02x}"]) from None
+            byte = problem.object[problem.start]
+            return self.problem(line, f"{path}:{line}: expected text in UTF-8, got the byte 0x{byte:02x}")
         except tomllib.TOMLDecodeError as problem:
-            raise SettingsError([_syntax(path, text, str(problem))]) from None
+            return self.problem(1, _syntax(path, text, str(problem)))
         _File(self, path, lines_of(text)).table(document, ())
         if self.settings.data == Settings().data or "data" in document:
             # The store must be found from any directory that a command is typed in: relative to the file.
@@ -170,9 +176,10 @@ class _File:
         inside = ".".join(path[:-1])
         known = [key.rpartition(".")[2] for key in (*KEYS, *TABLES) if key.rpartition(".")[0] == inside]
         near = nearest(name, known)
-        if not path[:-1] and isinstance(value, dict | list):
+        if isinstance(value, dict | list) and not path[:-1]:
             listed = ", ".join(f"[{table}]" for table in TABLES)
-            self.report(path, f"unknown section; {f'did you mean [{near}]?' if near else f'the sections are {listed}'}")
+            hint = f"did you mean [{near}]?" if near else f"the sections are {listed}"
+            self.report(path, f"unknown section; {hint}", f"[{name}]")
             return
         elsewhere = [key for key in KEYS if key.rpartition(".")[2] == name]
         if not near and elsewhere:
@@ -181,8 +188,8 @@ class _File:
         hint = f"did you mean {near}?" if near else f"the keys are {', '.join(dict.fromkeys(known))}"
         self.report(path, f"unknown key; {hint}")
 
-    def report(self, path: TomlPath, text: str) -> None:
-        self.reading.problem(self.line(path), f"{self.place(path)}: {_name(path)}: {text}")
+    def report(self, path: TomlPath, text: str, name: str = "") -> None:
+        self.reading.problem(self.line(path), f"{self.place(path)}: {name or _name(path)}: {text}")
 
     def line(self, path: TomlPath) -> int:
         """The line of a path, or of the nearest thing around it (a missing key has none)."""

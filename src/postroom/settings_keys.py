@@ -11,10 +11,8 @@ import msgspec
 from postroom.checks import KNOWN
 from postroom.clock import DAY, HOUR, MINUTE, SECOND
 from postroom.settings import KIB, MIB, Settings
-from postroom.settings_kinds import (
-    Choice, Directory, Domain, Duration, Flag, HostPort, Kind, ListOf, Location, Network, Number, Rate, Routes, Size,
-    SocketOrHost,
-)  # fmt: skip
+from postroom.settings_kinds import Choice, Directory, Duration, Flag, Kind, ListOf, Number, Rate, Size
+from postroom.settings_places import Domain, HostPort, Location, Network, Routes, SocketOrHost
 
 GIB = 1024 * MIB
 YEAR = 365 * DAY

@@ -134,8 +134,8 @@ def _near(unit: str, units: Mapping[str, int]) -> str:
     for known in units:
         if unit.lower() == known.lower():
             return known
-    # "M", "Mb" and "GIG" begin like a unit; "minuts" is spelt like one.
-    near = difflib.get_close_matches(unit.lower(), [known for known in units if len(known) > 2], n=1, cutoff=0.6)
+    # "minuts" and "secs" are spelt nearly like a unit; "M" and "Gb" begin like one.
+    near = difflib.get_close_matches(unit.lower(), [known for known in units if len(known) > 3], n=1, cutoff=0.6)
     if near:
         return near[0]
     if units is SIZES:

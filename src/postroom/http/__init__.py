@@ -1,0 +1,1 @@
+"""HTTP: the vendor-compatible gateway API, the console, health and metrics, on one port."""

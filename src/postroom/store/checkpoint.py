@@ -27,7 +27,8 @@ class Checkpointer(threading.Thread):
         self._log = log
         self._wanted = threading.Event()
         self._ending = threading.Event()
-        self._restart = False  # set here, cleared by the writer
+        self._restart = threading.Event()  # set here, cleared by the writer
+        self._restarted = threading.Event()
         self.pages = 0  # frames in the log after the last commit
 
     def committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
@@ -38,10 +39,14 @@ class Checkpointer(threading.Thread):
         return 0
 
     def between(self, connection: apsw.Connection) -> None:
-        """Runs on the writer's thread between two transactions."""
-        if self._restart:
-            self._restart = False
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        """Runs on the writer's thread between two transactions, while the checkpointer stands aside."""
+        if self._restart.is_set():
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as problem:
+                self._log.warning("checkpoint_failed", problem=str(problem))
+            self._restart.clear()
+            self._restarted.set()
 
     def stop(self) -> None:
         self._ending.set()
@@ -63,6 +68,8 @@ class Checkpointer(threading.Thread):
                 # Asked again by the next commit that finds the log long.
                 self._wanted.clear()
                 if total >= RESTART_PAGES and self.pages - done <= REMAINDER:
-                    self._restart = True
+                    self._restarted.clear()
+                    self._restart.set()
+                    self._restarted.wait(1.0)  # an idle writer gets to it with its next commit
         finally:
             connection.close()

@@ -4,7 +4,7 @@
 
 CREATE TABLE role (
   name           TEXT    PRIMARY KEY,
-  permissions    TEXT    NOT NULL CHECK (json_type(permissions) = 'array')  -- "*" = all, also those of later releases
+  permissions    TEXT    NOT NULL CHECK (permissions LIKE '[%]')  -- JSON list; "*" = all, also those of later releases
 );
 
 CREATE TABLE app (

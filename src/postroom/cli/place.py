@@ -1,0 +1,114 @@
+"""Where a command works: its settings, its store, and how what goes wrong there reaches the person.
+
+Promises: a store opened here is closed; a failure of the settings, the store or the input is one message on standard
+error and an exit code, never a trace. Fails: `Refusal` (exit 1) and `WrongSettings` (exit 2), both click exceptions.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import apsw
+import click
+
+from postroom.errors import PostroomError, SettingsError
+from postroom.settings import Settings
+from postroom.settings_file import Loaded, read
+from postroom.store.store import Store, open_store
+
+R = TypeVar("R")
+
+
+class Refusal(click.ClickException):
+    """Nothing matched, something was refused, or the surroundings failed."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"postroom: {self.message}", err=True)
+
+
+class WrongSettings(click.ClickException):
+    """Each problem is a line of its own and begins with its place, as compilers write it: editors can jump to it."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for problem in self.problems:
+            click.echo(problem, err=True)
+        if len(self.problems) > 1:
+            click.echo(f"{len(self.problems)} problems in the settings", err=True)
+
+
+class Commands(click.Group):
+    """A group that turns our failures into messages and keeps its commands in the order they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as problem:
+            raise WrongSettings(problem.problems) from problem
+        except PostroomError as problem:
+            raise Refusal(str(problem)) from problem
+        except apsw.CorruptError as problem:
+            raise Refusal(f"the store is damaged: {problem}; stop the gateway and restore a backup") from problem
+        except (apsw.BusyError, apsw.LockedError) as problem:
+            raise Refusal("the store is busy: another process holds its write lock; try again") from problem
+        except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as problem:
+            raise Refusal(f"the store cannot be used: {problem}; check its disk and rights") from problem
+
+
+class Place:
+    """What --data and --config say."""
+
+    def __init__(self, data: str | None, config: str | None) -> None:
+        self.data = data
+        self.config = None if config is None else Path(config)
+
+    def loaded(self, *, smtp: str | None = None, http: str | None = None) -> Loaded:
+        return read(self.config, os.environ, data=self.data, smtp=smtp, http=http)
+
+    def settings(self) -> Settings:
+        return self.loaded().settings
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store, beside the gateway that may be serving it."""
+        store = open_store(self.settings(), beside=True)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def at_a_place(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command --data and --config, and hand them to it as `place`."""
+
+    @click.option("--data", metavar="DIR", help="The gateway's data directory.  [default: data]")
+    @click.option("--config", metavar="FILE", envvar="POSTROOM_CONFIG", help="The gateway's settings file (TOML).")
+    @functools.wraps(command)
+    def placed(*args: Any, data: str | None, config: str | None, **given: Any) -> R:
+        return command(*args, place=Place(data, config), **given)
+
+    return placed
+
+
+def actor() -> str:
+    """Who is written down as having done it. Not from the environment, which anybody can set."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"cli:{os.getuid()}"

@@ -1,0 +1,118 @@
+"""The little of ASGI that we speak ourselves, and what every answer carries whoever made it.
+
+Promises: every answer has `x-request-id` (the client's own, when it is a sensible one) and the security headers. Fails:
+BodyTooLarge while the body streams in, BodyStalled when it does not come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+import uuid
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from postroom.errors import PeerError
+from postroom.telemetry import Log
+
+Headers = list[tuple[bytes, bytes]]
+
+MAX_REQUEST_ID = 128
+BODY_TIMEOUT = 30.0  # seconds for a whole request body
+_SECURITY: tuple[tuple[bytes, bytes], ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+class BodyTooLarge(PeerError):
+    """More than the limit, said or sent."""
+
+
+class BodyStalled(PeerError):
+    """It did not come in time, or the client went away."""
+
+
+def request_id(scope: Scope) -> str:
+    """The id that this request is known by, in its answer and in the log."""
+    return str(scope["state"]["request_id"])
+
+
+class Envelop:
+    """Wraps the whole application: gives each request its id, each answer its headers, each bug its line in the log."""
+
+    def __init__(self, app: ASGIApp, log: Log) -> None:
+        self._app = app
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        ident = _client_id(scope) or str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = ident
+
+        async def send_dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"] = list(message.get("headers", ()))
+                there = {name for name, _ in headers}
+                headers += [header for header in _SECURITY if header[0] not in there]
+                headers.append((b"x-request-id", ident.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_dressed)
+        except Exception as problem:  # noqa: BLE001 - it has been answered where it was caught first; here it is told
+            log_failure(self._log, scope, problem)
+
+
+def log_failure(log: Log, scope: Scope, problem: Exception) -> None:
+    """The client learns the request id (a header), the log everything else."""
+    log.error(
+        "http_failed",
+        request=request_id(scope),
+        path=scope["path"][:200],
+        error=type(problem).__name__,
+        trace="".join(traceback.format_exception(problem)),
+    )
+
+
+def _client_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and 0 < len(value) <= MAX_REQUEST_ID:
+            text: str = value.decode("latin-1")
+            return text if text.isascii() and text.isprintable() and " " not in text else None
+    return None
+
+
+async def read_all(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The body, at most `limit` bytes of it ever in memory."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
+            raise BodyTooLarge(f"body of {value[:20].decode()} bytes: expected at most {limit}")
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            while True:
+                message: dict[str, Any] = dict(await receive())
+                if message["type"] == "http.disconnect":
+                    raise BodyStalled("the client left before its body was complete")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise BodyTooLarge(f"body of more than {limit} bytes: expected at most that")
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise BodyStalled(f"the body did not come within {BODY_TIMEOUT:g} seconds") from None
+
+
+async def reply(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

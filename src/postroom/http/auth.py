@@ -1,0 +1,173 @@
+"""Who calls: the signed request of API 1.0 (contract section 1). The order of refusals is the recorded one.
+
+Promises: the header texts are checked as sent and the path as requested; comparisons take the same time whether the key is
+known or not; a revoked application is refused within a second. Fails: Failure, with the recorded body where there is a
+recording.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+
+from postroom.clock import MINUTE, SECOND, Clock, Millis
+from postroom.http.gateway.dates import parse_header_date
+from postroom.http.gateway.envelope import Failure
+from postroom.store.identity import AppKeys
+
+KNOWN_FOR: Millis = SECOND  # how long an application is remembered: a hot client costs no query
+MAX_KNOWN = 1000  # applications remembered, made-up ones included
+MAX_ECHO = 100  # characters of a sent value that an answer repeats
+_DUMMY_SECRET = bytes(64)
+_DUMMY_KEY = "00000000-0000-0000-0000-000000000000"
+
+_SIGNED = (b"authorization", b"x-mc-app-id", b"x-mc-date", b"x-mc-req-id")
+
+
+class SignedRequest(msgspec.Struct, frozen=True):
+    """The pieces of a request that its signature covers, as sent."""
+
+    authorization: bytes
+    app_id: bytes
+    date: bytes
+    request_id: bytes
+    targets: tuple[bytes, ...]  # request targets that the client can have signed
+
+
+class Signature(msgspec.Struct, frozen=True):
+    access_key: bytes
+    digest: bytes
+
+
+def read_request(headers: Iterable[tuple[bytes, bytes]], path: bytes, query: bytes) -> SignedRequest:
+    """Raises Failure when a piece is missing. Names come in lower case from the server; the first of a kind counts."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _SIGNED:
+            found.setdefault(name, value)
+    missing = [name.decode() for name in _SIGNED if not found.get(name, b"").strip()]
+    if missing:
+        raise Failure(
+            400,
+            "err_xdk_missing_credentials",
+            f"0001 Credentials missing from the request: no {', '.join(missing)} header",
+        )
+    authorization, app_id, date, request_id = [found[name] for name in _SIGNED]
+    return SignedRequest(authorization, app_id.strip(), date, request_id, signed_targets(path, query))
+
+
+def signed_targets(path: bytes, query: bytes) -> tuple[bytes, ...]:
+    """Path as requested, or with its query (contract 6.5); `//api/..` of a doubled slash also as `/api/..` (6.4)."""
+    targets = [path]
+    if path.startswith(b"//"):
+        targets.append(b"/" + path.lstrip(b"/"))
+    if query:
+        targets += [target + b"?" + query for target in targets]
+    return tuple(targets)
+
+
+def read_signature(authorization: bytes) -> Signature:
+    """`MC key:signature`: realm in any case, the last colon divides, blanks do not count (contract 1.1). Raises Failure."""
+    realm, _, rest = authorization.strip().partition(b" ")
+    if realm.upper() != b"MC":
+        raise Failure(
+            401, "err_xdk_auth_type_not_allowed", "0001 Authorization type is not allowed: expected MC key:signature"
+        )
+    key, colon, text = rest.rpartition(b":")
+    try:
+        digest = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid_signature() from None
+    if not colon:
+        raise invalid_signature()
+    return Signature(key.strip(), digest)
+
+
+def expected_digests(request: SignedRequest, secret_key: bytes, app_key: str) -> list[bytes]:
+    """HMAC-SHA1 over `date:request id:target:application key`, for each target that can have been signed."""
+    head = request.date + b":" + request.request_id + b":"
+    tail = b":" + app_key.encode()
+    return [hmac.digest(secret_key, head + target + tail, "sha1") for target in request.targets]
+
+
+def signed_by(request: SignedRequest, app: AppKeys) -> bool:
+    """Whether the application's keys made this signature. Always the same work, whichever part is wrong."""
+    signature = read_signature(request.authorization)
+    known = hmac.compare_digest(signature.access_key, app.access_key.encode())
+    digests = expected_digests(
+        request, app.secret_key if known else _DUMMY_SECRET, app.app_key if known else _DUMMY_KEY
+    )
+    same = [hmac.compare_digest(signature.digest, digest) for digest in digests]
+    return known and any(same)
+
+
+def check_date(date: bytes, now: Millis, tolerance: Millis) -> None:
+    """After the signature, so that nobody else learns our clock. No evidence of the vendor's answer: a code of our own."""
+    text = date.decode("latin-1")
+    at = parse_header_date(text)
+    if at is None:
+        raise Failure(
+            401, "err_xdk_invalid_date",
+            f"Request date is not readable: {text[:MAX_ECHO]!r}, expected a form such as Tue, 24 Nov 2015 12:50:11 UTC",
+        )  # fmt: skip
+    if abs(now - at) > tolerance:
+        apart = (now - at) // SECOND
+        raise Failure(
+            401, "err_xdk_invalid_date",
+            f"Request date is outside the tolerance of {_span(tolerance)}: it is {abs(apart)} seconds "
+            f"{'behind' if apart > 0 else 'ahead of'} this server's clock",
+        )  # fmt: skip
+
+
+def check_permission(app: AppKeys, permission: str) -> None:
+    if not app.role.allows(permission):
+        raise Failure(
+            403, "err_xdk_operation_forbidden",
+            f"0003 Forbidden To Perform Operation: role {app.role.name} lacks the permission {permission}",
+        )  # fmt: skip
+
+
+def invalid_signature() -> Failure:
+    """Recorded: one and the same for a wrong secret, a wrong application key and an unknown access key."""
+    return Failure(401, "err_xdk_invalid_signature", "0004 Invalid Signature")
+
+
+def invalid_app_id(sent: bytes) -> Failure:
+    """Recorded, with HTTP 200."""
+    return Failure(200, "err_developer_key", f"App ID is invalid: {sent.decode('utf-8', 'replace')[:MAX_ECHO]}")
+
+
+def _span(millis: Millis) -> str:
+    return f"{millis // MINUTE} minutes" if millis % MINUTE == 0 else f"{millis / SECOND:g} seconds"
+
+
+class Applications:
+    """Applications by id, remembered for a second, so that a hot client costs no query and a revocation works at once."""
+
+    __slots__ = ("_clock", "_find", "_known")
+
+    def __init__(self, clock: Clock, find: Callable[[str], Awaitable[AppKeys | None]]) -> None:
+        self._clock = clock
+        self._find = find
+        self._known: dict[str, tuple[Millis, AppKeys | None]] = {}
+
+    async def find(self, app_id: bytes) -> AppKeys | None:
+        try:
+            text = app_id.decode("ascii").strip()
+        except UnicodeDecodeError:
+            return None
+        if len(text) > MAX_ECHO:
+            return None
+        now = self._clock.now()
+        known = self._known.get(text)
+        if known is not None and 0 <= now - known[0] < KNOWN_FOR:
+            return known[1]
+        app = await self._find(text)
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[text] = (now, app)
+        return app

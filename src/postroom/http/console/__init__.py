@@ -1,0 +1,65 @@
+"""The web console: pages for people, mounted at `/console`.
+
+Promises: nothing is shown without a session, nothing is changed without a form of ours; every answer carries the security headers.
+Fails: what cannot be answered just now (store, disk) becomes a page that says so (503); a bug passes on to the server, which logs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import apsw
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from postroom.errors import EnvironmentFailed
+from postroom.http.console import answers, login, pages, visits
+from postroom.http.console.desk import Desk
+from postroom.http.services import Services
+
+_Endpoint = Callable[[Desk, Request, visits.Visit], Awaitable[Response]]
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """What `http.server` mounts."""
+    desk = Desk(services)
+
+    def at(path: str, endpoint: _Endpoint, method: str = "GET") -> Route:
+        async def answer(request: Request) -> Response:
+            return await _answered(desk, request, endpoint)
+
+        return Route(path, answer, methods=[method], name=f"console-{endpoint.__name__}")
+
+    return [
+        Route("/static/{version}/{name}", _static, methods=["GET"], name="console-static"),
+        at("/", pages.queue_page),
+        at("/entries/{ident}", pages.entry_page),
+        at("/login", login.login_page),
+        at("/login", login.login, "POST"),
+        at("/logout", login.logout, "POST"),
+        at("/theme", login.theme, "POST"),
+        at("/{rest:path}", _nothing_here),
+    ]
+
+
+async def _answered(desk: Desk, request: Request, endpoint: _Endpoint) -> Response:
+    nobody = visits.Visit("", False, False, "", "auto", None)
+    try:
+        seen = await visits.visit(desk, request)
+        return await endpoint(desk, request, seen)
+    except visits.Refused as refused:
+        return refused.answer
+    except (EnvironmentFailed, apsw.Error) as failed:
+        desk.services.log.error("console_unavailable", path=request.url.path, problem=str(failed))
+        text = "The gateway's store does not answer just now. Mail that was accepted is safe. Try again in a moment."
+        return visits.problem(nobody, desk, 503, "Not available just now", text)
+
+
+async def _nothing_here(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    return visits.problem(seen, desk, 404, "Nothing here", "This page does not exist.")
+
+
+async def _static(request: Request) -> Response:
+    found = answers.static_file(request.path_params["name"])
+    return found or Response("no such file", 404, headers=answers.SECURITY_HEADERS, media_type="text/plain")

@@ -1,0 +1,66 @@
+"""What the console's pages share in one process: keys, throttle, the one reader slot, short-lived counts.
+
+Promises: however many people look, at most one of the store's reader threads works for the console, so that looking never
+keeps delivery waiting; a form is accepted only from a page that this gateway gave to this browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import TypeVar
+
+from postroom.clock import SECOND, Millis
+from postroom.http.console.throttle import Throttle
+from postroom.http.services import Services
+from postroom.model import Queue
+from postroom.store import identity
+from postroom.store.reader import Reader
+
+T = TypeVar("T")
+COUNTS_KEPT: Millis = SECOND
+HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
+
+
+class Desk:
+    __slots__ = ("_counts", "_counts_at", "_form_key", "_hashing", "_prepared", "_reading", "services", "throttle")
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.throttle = Throttle(
+            services.clock, services.settings.console.login_attempts, services.settings.console.login_window
+        )
+        self._form_key = services.sealer.key("postroom.console.form")
+        self._reading = asyncio.Semaphore(1)
+        self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
+        self._prepared = False
+        self._counts: dict[Queue, int] = {}
+        self._counts_at: Millis | None = None
+
+    def form_token(self, secret: str) -> str:
+        """Goes into every form; `secret` is the browser's cookie, which no other site can read or set."""
+        return hmac.new(self._form_key, secret.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+    def form_is_ours(self, secret: str, token: str) -> bool:
+        return bool(secret) and hmac.compare_digest(self.form_token(secret).encode(), token.encode("utf-8", "replace"))
+
+    async def read(self, function: Callable[[Reader], T]) -> T:
+        async with self._reading:
+            return await self.services.store.read(function)
+
+    def queue_counts(self, reader: Reader) -> dict[Queue, int]:
+        """At most a second old: all who look share them. Called in the reader slot, so one at a time."""
+        now = self.services.clock.now()
+        if self._counts_at is None or not 0 <= now - self._counts_at < COUNTS_KEPT:
+            self._counts, self._counts_at = reader.queue_counts(), now
+        return self._counts
+
+    async def password_is(self, user: identity.User | None, password: str) -> bool:
+        """Off the event loop; as slow for nobody as for somebody, also the first time."""
+        async with self._hashing:
+            if not self._prepared:
+                await asyncio.to_thread(identity.verify_password, None, "")
+                self._prepared = True
+            return await asyncio.to_thread(identity.verify_password, user, password)

@@ -1,0 +1,90 @@
+"""Logging in and out, and the choice of theme.
+
+Promises: the same answer, as slow, for an unknown user and a wrong password; a new session token with every login; a logout ends the
+session in the store, not only in the browser; tries are slowed per address and account; the log names who and from where, never a
+password. Fails: visits.Refused for forms that are not ours.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from postroom.http.console import answers, visits
+from postroom.http.console.desk import Desk
+from postroom.http.console.listing import PREFIX
+from postroom.store import identity
+
+WRONG = "This e-mail address and password do not belong together."
+SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
+    "logged-out": "You are logged out.",
+    "session-over": "Your session is over. Log in again to go on.",
+}
+
+
+async def login_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    goes_to = visits.local_address(request.query_params.get("next", ""))
+    if seen.session is not None:
+        return answers.see_other(goes_to)
+    return _page(desk, seen, goes_to=goes_to, said=SAID.get(request.query_params.get("said", ""), ""))
+
+
+async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    fields = await visits.form(desk, request, seen)
+    goes_to = visits.local_address(fields.get("next", ""))
+    email = identity.fold_email(fields.get("email", ""))[: identity.MAX_EMAIL]
+    log, clock = desk.services.log, desk.services.clock
+    wait = desk.throttle.wait(seen.ip, email)
+    if wait:
+        log.warning("console_login_slowed", user=email, ip=seen.ip, wait=wait)
+        text = f"Too many tries. Wait {wait} seconds, then try again."
+        return _page(
+            desk, seen, goes_to=goes_to, wrong=text, typed=email, status=429, headers={"retry-after": str(wait)}
+        )
+    user = await desk.read(lambda reader: identity.find_user(reader.connection, email))
+    if not await desk.password_is(user, fields.get("password", "")) or user is None:
+        log.warning("console_login_refused", user=email, ip=seen.ip)
+        return _page(desk, seen, goes_to=goes_to, wrong=WRONG, typed=email, status=403)
+    desk.throttle.succeeded(seen.ip, email)
+    lifetime, now = desk.services.settings.console.session_lifetime, clock.now()
+    found = user
+    token, _ = await desk.services.store.write(
+        lambda connection: identity.create_session(connection, found.email, lifetime=lifetime, now=now)
+    )
+    if seen.session is not None:
+        await _drop(desk, seen.secret)
+    log.info("console_login", user=user.email, ip=seen.ip)
+    answer = answers.see_other(goes_to)
+    visits.set_session(answer, seen, token, lifetime)
+    return answer
+
+
+async def logout(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    await visits.form(desk, request, seen)
+    if seen.session is not None:
+        await _drop(desk, seen.secret)
+        desk.services.log.info("console_logout", user=seen.session.email, ip=seen.ip)
+    answer = answers.see_other(f"{PREFIX}/login?said=logged-out")
+    visits.clear_session(answer, seen)
+    return answer
+
+
+async def theme(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    fields = await visits.form(desk, request, seen)
+    answer = answers.see_other(visits.local_address(fields.get("next", "")))
+    chosen = fields.get("theme", "")
+    if chosen in visits.THEMES:
+        visits.set_theme(answer, seen, chosen)
+    return answer
+
+
+async def _drop(desk: Desk, token: str) -> None:
+    await desk.services.store.write(lambda connection: identity.drop_session(connection, token))
+
+
+def _page(
+    desk: Desk, seen: visits.Visit, *, goes_to: str, said: str = "", wrong: str = "", typed: str = "", status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Response:  # fmt: skip
+    values = {**visits.frame(seen, desk), "goes_to": goes_to, "said": said, "wrong": wrong, "typed": typed}
+    return visits.with_form_cookie(answers.page("login.html", values, status, headers), seen)

@@ -1,0 +1,193 @@
+"""The queue pages: a list, and one entry's panel beside it. The address says everything; live refresh asks for it again.
+
+Promises: one page is one consistent read; nothing here changes anything. Fails: what was asked wrongly is answered with a page that says
+what was expected (400), what is not known with 404, what the role may not see with 403.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from postroom.clock import Millis
+from postroom.errors import PeerError
+from postroom.http.console import answers, wording
+from postroom.http.console.desk import Desk
+from postroom.http.console.detail import Detail, Found, detail, look_up
+from postroom.http.console.listing import CUSTOM, PAGE_SIZE, PREFIX, WINDOWS, Listing, read_listing
+from postroom.http.console.rows import LIGHT_NAMES, Light, light_meaning, row
+from postroom.http.console.visits import Visit, frame, is_fragment, problem
+from postroom.ids import parse_public_id
+from postroom.model import Entry, Field, Filter, Order, Queue, Route, Scope
+from postroom.store.identity import PROCESSING_READ
+from postroom.store.reader import Reader
+
+HELD_READ = "Monitoring | Held | Read"
+PERMISSIONS = {queue: HELD_READ if queue is Queue.HELD else PROCESSING_READ for queue in Queue}
+FIELD_NAMES = {
+    Field.ALL: "Everything",
+    Field.FROM: "From",
+    Field.TO: "To",
+    Field.SUBJECT: "Subject",
+    Field.INFO: "Info",
+    Field.IP: "IP address",
+}
+
+
+class Tab(msgspec.Struct, frozen=True):
+    name: str
+    count: int
+    address: str
+    chosen: bool
+
+
+class View(msgspec.Struct, frozen=True):
+    """What one read of the store found for one page."""
+
+    listing: Listing
+    entries: list[Entry]
+    more: bool
+    total: int
+    counts: Mapping[Queue, int]
+    pauses: Mapping[Scope, Millis]
+    found: Found | None
+
+
+async def queue_page(desk: Desk, request: Request, seen: Visit) -> Response:
+    return await _answer(desk, request, seen, None)
+
+
+async def entry_page(desk: Desk, request: Request, seen: Visit) -> Response:
+    try:
+        ident = parse_public_id(request.path_params["ident"])
+    except PeerError as wrong:
+        return problem(seen, desk, 404, "Not a message", f"{wrong}.")
+    return await _answer(desk, request, seen, ident)
+
+
+async def _answer(desk: Desk, request: Request, seen: Visit, ident: int | None) -> Response:
+    if seen.session is None:
+        return _to_login(request)
+    if not any(seen.allows(permission) for permission in PERMISSIONS.values()):
+        text = f"The role {seen.session.role.name} may not see queues: it takes “{PROCESSING_READ}”."
+        return problem(seen, desk, 403, "Not allowed", text)
+    try:
+        listing = read_listing(request.query_params)
+    except PeerError as wrong:
+        return problem(seen, desk, 400, "This address cannot be read", f"{wrong}.")
+    queue_given = "queue" in request.query_params
+    view = await desk.read(lambda reader: _look(desk, reader, seen, listing, queue_given, ident))
+    if view is None:
+        return problem(seen, desk, 403, "Not allowed", f"It takes “{PERMISSIONS[listing.queue]}” to see this queue.")
+    status = 404 if ident is not None and view.found is None else 200
+    return answers.page("queue.html", _values(desk, request, seen, view, ident), status)
+
+
+def _to_login(request: Request) -> Response:
+    """The way back is kept. Our own script asks for fragments: it gets a plain 401 and reloads the page."""
+    if is_fragment(request):
+        return answers.page("fragment.html", {}, 401)
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if here == f"{PREFIX}/":
+        return answers.see_other(f"{PREFIX}/login")
+    return answers.see_other(f"{PREFIX}/login?next={quote(here, safe='')}")
+
+
+def _look(
+    desk: Desk, reader: Reader, seen: Visit, listing: Listing, queue_given: bool, ident: int | None
+) -> View | None:
+    """Runs in a reader thread, in one snapshot. None: the role may not see what is asked for."""
+    with reader.connection:
+        view = _view(desk, reader, seen, listing, queue_given, ident)
+    return view
+
+
+def _view(
+    desk: Desk, reader: Reader, seen: Visit, listing: Listing, queue_given: bool, ident: int | None
+) -> View | None:
+    found = look_up(reader, desk.services.store.bodies, ident) if ident is not None else None
+    if found is not None:
+        queue = found.known.queue
+        if not seen.allows(PERMISSIONS[queue]):
+            return None
+        if not queue_given and found.entry is not None:  # an address without a list: the list it stands in
+            listing = listing.of_queue(queue)
+    if not seen.allows(PERMISSIONS[listing.queue]):
+        return None
+    wanted = listing.filter(desk.services.clock.now())
+    entries = _page_of(reader, listing, wanted)
+    if listing.before is not None and len(entries) <= PAGE_SIZE:  # nothing stands in front of it any more
+        listing = listing.first_page()
+        entries = _page_of(reader, listing, wanted)
+    more = len(entries) > PAGE_SIZE
+    if listing.before is not None:  # read backwards: the one too many stands in front
+        entries, more = entries[1:], True
+    total = reader.count(wanted, top=listing.top)
+    return View(listing, entries[:PAGE_SIZE], more, total, desk.queue_counts(reader), reader.pauses(), found)
+
+
+def _page_of(reader: Reader, listing: Listing, wanted: Filter) -> list[Entry]:
+    return reader.find(
+        wanted, limit=PAGE_SIZE + 1, order=listing.order, after=listing.after, before=listing.before, top=listing.top
+    )
+
+
+def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | None) -> dict[str, object]:
+    now = desk.services.clock.now()
+    listing = view.listing
+    shown: Detail | None = None if view.found is None else detail(view.found, view.pauses, now)
+    here = listing.address(ident)
+    return {
+        **frame(seen, desk),
+        "now": now,
+        "here": here,
+        "layout": "fragment.html" if is_fragment(request) else "frame.html",
+        "listing": listing,
+        "title": wording.QUEUE_TITLES[listing.queue],
+        "purpose": wording.QUEUE_PURPOSES[listing.queue],
+        "empty": wording.QUEUE_EMPTY[listing.queue],
+        "tabs": [
+            Tab(wording.QUEUE_NAMES[queue], view.counts[queue], Listing(queue=queue).address(), queue is listing.queue)
+            for queue in wording.QUEUE_NAMES
+            if seen.allows(PERMISSIONS[queue])
+        ],
+        "pauses": [
+            (
+                scope.value.capitalize(),
+                wording.moment(since),
+                wording.span_text(now - since),
+                wording.PAUSE_MEANINGS[scope],
+            )
+            for scope, since in sorted(view.pauses.items())
+        ],
+        "rows": [row(entry, listing, now) for entry in view.entries],
+        "total": view.total,
+        "page_size": PAGE_SIZE,
+        "total_in_queue": view.counts[listing.queue],
+        "newer": listing.ahead(view.entries[0].id).address() if listing.page > 1 and view.entries else "",
+        "first": listing.first_page().address(),
+        "older": listing.behind(view.entries[-1].id, view.entries[0].id).address() if view.more else "",
+        "clear": listing.without_filters().address(),
+        "close": listing.address(),
+        "asked": ident is not None,
+        "detail": shown,
+        "lights": [
+            (light.value, LIGHT_NAMES[light], light_meaning(light, listing.queue)) for light in _lights(listing)
+        ],
+        "fields": [(field.value if field is not Field.ALL else "", name) for field, name in FIELD_NAMES.items()],
+        "routes": [(route.value, wording.ROUTE_NAMES[route]) for route in Route],
+        "windows": [(word, name) for word, (name, _, _) in WINDOWS.items()],
+        "custom": CUSTOM,
+        "orders": [("", "Newest first"), (Order.OLDEST.value, "Oldest first")],
+        "given": listing.parameters(),
+    }
+
+
+def _lights(listing: Listing) -> list[Light]:
+    if listing.queue is Queue.HELD:
+        return [Light.LOCKED, Light.HELD]
+    return [Light.LOCKED, Light.DELAYED, Light.NORMAL]

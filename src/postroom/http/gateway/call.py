@@ -1,0 +1,33 @@
+"""A call as its function sees it: authenticated, permitted, its body read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from postroom.http.gateway.envelope import Failure
+from postroom.store.identity import AppKeys
+
+
+class Call(msgspec.Struct, frozen=True):
+    app: AppKeys
+    request_id: str
+    body: dict[str, Any]
+    items: list[Any]  # of `data`; empty when none was sent
+
+
+def read_call(app: AppKeys, request_id: str, body: Any) -> Call:
+    """Nothing, `{}`, `data` missing, null, an object or a list: all are seen (contract 6.4). Raises Failure."""
+    if body is None:
+        body = {}
+    if not isinstance(body, dict):
+        raise Failure(400, "err_invalid_json", f"Request body must be a JSON object, found {_kind(body)}")
+    items = body.get("data")
+    if items is None or items == "":
+        items = []
+    return Call(app, request_id, body, items if isinstance(items, list) else [items])
+
+
+def _kind(body: Any) -> str:
+    return {list: "an array", str: "a string", bool: "a truth value"}.get(type(body), "a number")

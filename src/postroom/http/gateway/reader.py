@@ -1,0 +1,195 @@
+"""Request bodies, read as leniently as the vendor reads them (contract 6.4).
+
+Takes JSON and what clients send in its place: single quotes (Python's `str(dict)`), `True`, `None` and their kin in any case,
+unquoted names, trailing commas, a byte order mark, a multipart form with a `data` field, nothing at all. Promises: linear
+time, bounded depth, nothing evaluated; the result holds only dict, list, str, int, float, bool and None, all of which can be
+written as JSON again. Fails: UnreadableBody says where and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from postroom.errors import PeerError
+
+MAX_BODY = 256 * 1024  # bytes
+MAX_DEPTH = 32
+_MAX_NUMBER = 64  # characters; more digits mean nothing, and int() of very many is not linear
+
+_BLANK = re.compile(r"[ \t\r\n\x0b\x0c\xa0]*+")
+_DOUBLE = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
+_SINGLE = re.compile(r"'([^'\\]*+(?:\\.[^'\\]*+)*+)'", re.DOTALL)
+_NUMBER = re.compile(r"-?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?(?![\w.])")
+_NAME = re.compile(r"[A-Za-z_$][\w$.-]*+")
+_ESCAPE = re.compile(
+    r"\\(?:(?P<plain>[bfnrt/\"'\\])|u(?P<u>[0-9A-Fa-f]{4})|x(?P<x>[0-9A-Fa-f]{2})|U(?P<U>[0-9A-Fa-f]{8})|(?P<bad>.))",
+    re.DOTALL,
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_WORDS = {"true": True, "false": False, "null": None, "none": None}
+
+_strict = msgspec.json.Decoder().decode
+
+
+class UnreadableBody(PeerError):
+    """Not JSON, nor anything close to it."""
+
+
+def read_body(data: bytes) -> Any:
+    """The value of a body; None when there is none."""
+    assert len(data) <= MAX_BODY
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:  # cannot be too deep: the fast reader will do
+        try:
+            return _strict(data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):  # not strictly JSON: below
+            pass
+    if data.lstrip()[:2] == b"--":
+        return _form_data(data)
+    return _read_text(data)
+
+
+def _read_text(data: bytes) -> Any:
+    text = _decode(data)
+    start = _skip(text, 0)
+    if start == len(text):
+        return None
+    value, at = _value(text, start, 0)
+    at = _skip(text, at)
+    if at != len(text):
+        raise _problem(text, at, "the end of the body")
+    return value
+
+
+def _decode(data: bytes) -> str:
+    """UTF-8; else Latin-1, which PowerShell 5 sends without saying so."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _skip(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _problem(text: str, at: int, expected: str) -> UnreadableBody:
+    found = repr(text[at : at + 12]) if at < len(text) else "the end"
+    return UnreadableBody(f"body is not JSON at character {at}: expected {expected}, found {found}")
+
+
+def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
+    first = text[at : at + 1]
+    if first == "{":
+        return _object(text, at, depth + 1)
+    if first == "[":
+        return _array(text, at, depth + 1)
+    if first in ('"', "'"):
+        return _string(text, at)
+    number = _NUMBER.match(text, at)
+    if number is not None:
+        return _as_number(text, at, number[0]), number.end()
+    name = _NAME.match(text, at)
+    if name is not None and name[0].lower() in _WORDS:
+        return _WORDS[name[0].lower()], name.end()
+    raise _problem(text, at, "a value")
+
+
+def _object(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
+    _check_depth(text, at, depth)
+    found: dict[str, Any] = {}
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "}":
+        name, at = _member_name(text, at)
+        at = _skip(text, at)
+        if text[at : at + 1] != ":":
+            raise _problem(text, at, "':'")
+        found[name], at = _value(text, _skip(text, at + 1), depth)
+        at = _after_item(text, at, "}")
+    return found, at + 1
+
+
+def _array(text: str, at: int, depth: int) -> tuple[list[Any], int]:
+    _check_depth(text, at, depth)
+    found: list[Any] = []
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "]":
+        value, at = _value(text, at, depth)
+        found.append(value)
+        at = _after_item(text, at, "]")
+    return found, at + 1
+
+
+def _after_item(text: str, at: int, end: str) -> int:
+    """Past the comma, if there is one (a trailing one is fine), else at the closing bracket."""
+    at = _skip(text, at)
+    if text[at : at + 1] == ",":
+        return _skip(text, at + 1)
+    if text[at : at + 1] == end:
+        return at
+    raise _problem(text, at, f"',' or '{end}'")
+
+
+def _check_depth(text: str, at: int, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise _problem(text, at, f"at most {MAX_DEPTH} levels")
+
+
+def _member_name(text: str, at: int) -> tuple[str, int]:
+    if text[at : at + 1] in ('"', "'"):
+        return _string(text, at)
+    name = _NAME.match(text, at)
+    if name is None:
+        raise _problem(text, at, "a name")
+    return name[0], name.end()
+
+
+def _string(text: str, at: int) -> tuple[str, int]:
+    match = (_DOUBLE if text[at] == '"' else _SINGLE).match(text, at)
+    if match is None:
+        raise _problem(text, at, "a closed string")
+    value = match[1]
+    if "\\" in value:
+        value = _ESCAPE.sub(lambda escape: _escaped(text, at, escape), value)
+        if _SURROGATE.search(value):  # pairs become one character, lone halves cannot be written as UTF-8
+            value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return value, match.end()
+
+
+def _escaped(text: str, at: int, escape: re.Match[str]) -> str:
+    kind = escape.lastgroup
+    if kind == "plain":
+        return _PLAIN.get(escape["plain"], escape["plain"])
+    if kind == "bad" or kind is None:
+        raise _problem(text, at, f"no unknown escape {escape[0]!r} in this string")
+    code = int(escape[kind], 16)
+    if code > 0x10FFFF:
+        raise _problem(text, at, f"no unknown character {escape[0]!r} in this string")
+    return chr(code)
+
+
+def _as_number(text: str, at: int, number: str) -> int | float:
+    if len(number) > _MAX_NUMBER:
+        raise _problem(text, at, "a number of sensible length")
+    if number.lstrip("-").isdigit():
+        return int(number)
+    value = float(number)
+    if value in (float("inf"), float("-inf")):
+        raise _problem(text, at, "a finite number")
+    return value
+
+
+def _form_data(data: bytes) -> dict[str, Any]:
+    """A multipart form whose field `data` holds the item (a published collection sends this, contract 6.3; RFC 7578)."""
+    boundary, _, rest = data.lstrip().partition(b"\n")
+    boundary = boundary.rstrip()
+    for part in rest.split(b"\n" + boundary):
+        head, blank, value = part.lstrip(b"\r\n").replace(b"\r\n", b"\n").partition(b"\n\n")
+        if blank and re.search(rb'name="?data"?[ \t]*+(?:;|$)', head, re.MULTILINE | re.IGNORECASE):
+            return {"data": _read_text(value)}
+    raise UnreadableBody("body is a multipart form without a field named 'data': expected JSON")

@@ -1,0 +1,26 @@
+"""`/health/live` and `/health/ready`, for supervisors and load balancers.
+
+Promises: live answers as long as the event loop turns; ready says why not. Fails: never.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from postroom.http.services import Services
+
+_FRESH = {"cache-control": "no-store"}
+
+
+def routes(services: Services) -> list[Route]:
+    async def live(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "live"}, headers=_FRESH)
+
+    async def ready(request: Request) -> JSONResponse:
+        reasons = services.ready()
+        status = "not ready" if reasons else "ready"
+        return JSONResponse({"status": status, "reasons": reasons}, 503 if reasons else 200, headers=_FRESH)
+
+    return [Route("/health/live", live), Route("/health/ready", ready)]

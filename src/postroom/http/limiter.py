@@ -1,0 +1,62 @@
+"""Calls per caller and function in a fixed window, as the vendor counts them (contract section 5).
+
+Promises: the window starts with its first call and is not moved by later ones; `reset` is in milliseconds; memory is bounded
+whatever callers make up. Fails: never; a caller over its limit is told so, which is a value.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroom.clock import SECOND, Clock, Millis
+
+MAX_WINDOWS = 10_000
+
+
+class Allowance(msgspec.Struct, frozen=True, gc=False):
+    limit: int
+    remaining: int
+    reset: Millis
+    allowed: bool
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Reset is in milliseconds; Retry-After, in seconds, only when the call was not executed."""
+        found = [
+            (b"x-ratelimit-limit", b"%d" % self.limit),
+            (b"x-ratelimit-remaining", b"%d" % self.remaining),
+            (b"x-ratelimit-reset", b"%d" % self.reset),
+        ]
+        return found if self.allowed else [*found, (b"retry-after", b"%d" % max(1, -(-self.reset // SECOND)))]
+
+
+class Limiter:
+    __slots__ = ("_clock", "_limit", "_window", "_windows")
+
+    def __init__(self, clock: Clock, limit: int, window: Millis) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._window = window
+        self._windows: dict[tuple[str, str], list[int]] = {}  # caller, function -> [start, calls]
+
+    def untouched(self) -> Allowance:
+        """What an answer says when we could not even tell who called."""
+        return Allowance(self._limit, self._limit, self._window, True)
+
+    def take(self, caller: str, function: str) -> Allowance:
+        """Count one call."""
+        now = self._clock.now()
+        key = (caller, function)
+        window = self._windows.get(key)
+        if window is None or not 0 <= now - window[0] < self._window:  # a clock set back starts anew
+            if window is None and len(self._windows) >= MAX_WINDOWS:
+                self._forget(now)
+            window = self._windows[key] = [now, 0]
+        window[1] += 1
+        left = self._limit - window[1]
+        return Allowance(self._limit, max(left, 0), self._window - (now - window[0]), left >= 0)
+
+    def _forget(self, now: Millis) -> None:
+        """Drop the windows that are over; when few are, all of them: bounded memory and time before exact counts."""
+        self._windows = {key: w for key, w in self._windows.items() if 0 <= now - w[0] < self._window}
+        if len(self._windows) > MAX_WINDOWS // 2:
+            self._windows = {}

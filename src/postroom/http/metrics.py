@@ -1,0 +1,131 @@
+"""`/metrics` for Prometheus, to callers on this machine.
+
+Promises: queues and ledger are read from the store at each scrape, in a reader thread, so that a number never comes from memory
+that could be wrong; everything else is what the event loop has counted. Fails: a store that cannot be read gives 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from postroom.clock import Millis
+from postroom.http.services import Services
+from postroom.model import Origin, Outcome, Queue
+from postroom.store.reader import Reader
+from postroom.telemetry import ACK_BUCKETS, Counts
+
+_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+
+# attribute of Counts -> (metric, help); gauges may fall, counters only rise
+_GAUGES = {
+    "smtp_sessions": "SMTP sessions open now",
+    "active_entries": "Entries in hand",
+    "active_bytes": "Bytes of the messages in hand",
+}
+_COUNTERS = {
+    "smtp_sessions_total": "SMTP sessions opened",
+    "smtp_accepted": "Messages answered with 250",
+    "smtp_rejected_messages": "Messages refused after DATA",
+    "claimed": "Entries taken from the store to be worked on",
+    "deferred": "Attempts that will be repeated",
+    "leases_lost": "Results dropped because the lease had ended",
+    "taken_over": "Leases of dead workers that were ended",
+    "maybe_delivered": "Entries labelled as possibly delivered",
+    "commits": "Transactions committed",
+    "log_dropped": "Log lines that could not be written",
+}
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What one scrape reads."""
+
+    queues: dict[Queue, int]
+    locked: dict[Queue, int]
+    created: dict[str, int]
+    ended: dict[str, int]
+    queued: int
+
+
+def read_stored(reader: Reader, now: Millis) -> Stored:
+    created, ended, queued = reader.ledger()
+    return Stored(reader.queue_counts(), reader.locked_counts(now), created, ended, queued)
+
+
+class Scrape(Collector):
+    """One answer: a collector that lives as long as its request."""
+
+    def __init__(self, stored: Stored, counts: Counts) -> None:
+        self._stored = stored
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._of_store()
+        for name, text in _GAUGES.items():
+            yield GaugeMetricFamily(f"postroom_{name}", text, value=getattr(self._counts, name))
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(
+                f"postroom_{name.removesuffix('_total')}", text, value=getattr(self._counts, name)
+            )
+        refused = CounterMetricFamily("postroom_smtp_refused", "SMTP commands refused", labels=["code"])
+        for code, number in sorted(self._counts.smtp_refused.items()):
+            refused.add_metric([str(code)], number)
+        yield refused
+        yield _acknowledgements(self._counts.ack_seconds)
+
+    def _of_store(self) -> Iterator[Metric]:
+        stored = self._stored
+        entries = GaugeMetricFamily("postroom_queue_entries", "Entries in each queue", labels=["queue"])
+        locked = GaugeMetricFamily("postroom_queue_locked", "Entries being worked on", labels=["queue"])
+        for queue in Queue:
+            entries.add_metric([queue.value], stored.queues.get(queue, 0))
+            locked.add_metric([queue.value], stored.locked.get(queue, 0))
+        yield entries
+        yield locked
+        created = CounterMetricFamily("postroom_created", "Entries created, by origin", labels=["origin"])
+        for origin in Origin:
+            created.add_metric([origin.value], stored.created.get(origin.value, 0))
+        yield created
+        ended = CounterMetricFamily("postroom_ended", "Entries ended, by outcome", labels=["outcome"])
+        for outcome in Outcome:
+            ended.add_metric([outcome.value], stored.ended.get(outcome.value, 0))
+        yield ended
+        difference = sum(stored.created.values()) - sum(stored.ended.values()) - stored.queued
+        yield GaugeMetricFamily(
+            "postroom_ledger_difference", "Created minus ended minus queued: always 0", value=difference
+        )
+
+
+def _acknowledgements(counted: list[int]) -> HistogramMetricFamily:
+    """Without a sum: the loop counts buckets only, and a made-up sum would be worse than none."""
+    buckets: list[tuple[str, float]] = []
+    running = 0
+    for bound, number in zip([*map(str, ACK_BUCKETS), "+Inf"], counted, strict=True):
+        running += number
+        buckets.append((bound, running))
+    return HistogramMetricFamily(
+        "postroom_ack_seconds", "Time from the final dot to 250", buckets=buckets, sum_value=None
+    )
+
+
+def routes(services: Services) -> list[Route]:
+    async def metrics(request: Request) -> Response:
+        host = request.client.host if request.client else ""
+        if not host.startswith(_LOOPBACK):
+            return PlainTextResponse("metrics are shown to callers on this machine only\n", 403)
+        now = services.clock.now()
+        stored = await services.store.read(lambda reader: read_stored(reader, now))
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(Scrape(stored, services.counts))
+        return Response(generate_latest(registry), media_type=_TYPE, headers={"cache-control": "no-store"})
+
+    return [Route("/metrics", metrics)]

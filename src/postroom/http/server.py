@@ -1,0 +1,249 @@
+"""One HTTP server inside the gateway's own event loop: uvicorn without its signal handlers, its logging or its access log.
+
+Promises: `addresses` are those really bound; a request head is bounded in bytes and time, connections in number; a stop lets
+running requests finish within its grace. Fails: EnvironmentFailed names the address that cannot be bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from postroom.errors import EnvironmentFailed
+from postroom.http import console, health, metrics
+from postroom.http.asgi import Envelop
+from postroom.http.gateway.envelope import Failure
+from postroom.http.gateway.front import PREFIX, GatewayApi
+from postroom.http.services import Services
+from postroom.settings import Address, Settings
+from postroom.telemetry import Log
+
+MAX_HEAD = 64 * 1024  # bytes of request line and headers
+HEAD_TIMEOUT = 30.0  # seconds for them to arrive, once a connection is there
+KEEP_ALIVE = 60  # seconds that an idle connection is kept: API clients poll by the minute
+MAX_CONNECTIONS = 1000
+BACKLOG = 512
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """The parser has no bound of its own: a head that never ends would be kept in memory, and waited for, for ever."""
+
+    _unread = 0  # bytes since the last complete head
+    _in_head = True
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_TIMEOUT, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._unread = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._unread = 0
+        self._in_time()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head and self._unread + len(data) > MAX_HEAD:
+            self.send_400_response("Request head is too large.")
+            return
+        self._unread += len(data)
+        super().data_received(data)
+        if self._in_head and self._late is None and not self.transport.is_closing():
+            self._late = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class _Uvicorn(uvicorn.Server):
+    """Signals are the composition root's; and whoever starts this wants to know when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class _ToOurLog(logging.Handler):
+    """What uvicorn has to say, from warnings on, goes where everything goes."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+        self._log.warning("http_server", problem=record.getMessage(), trace=trace)
+
+
+class _Application:
+    """The API's calls go straight to its door; the rest is routed. Starlette costs a hot call as much as our own work."""
+
+    def __init__(self, api: ASGIApp, pages: Starlette) -> None:
+        self._api = api
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and ("/" + scope["path"].lstrip("/")).startswith(PREFIX):
+            await self._api(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+
+def application(services: Services) -> ASGIApp:
+    """Everything on the one port."""
+    routes: list[BaseRoute] = [
+        *health.routes(services),
+        *metrics.routes(services),
+        Mount("/console", routes=console.routes(services)),
+        Route("/", _to_console),
+        Route("/console", _to_console),
+    ]
+    pages = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _wrong_method, Exception: _failed})
+    return Envelop(_Application(GatewayApi(services), pages), services.log)
+
+
+async def _to_console(request: Request) -> Response:
+    return RedirectResponse("/console/", 302)
+
+
+def _enveloped(failure: Failure, headers: dict[str, str] | None = None) -> Response:
+    return Response(failure.body(), failure.status, headers, media_type="application/json")
+
+
+async def _not_found(request: Request, problem: Exception) -> Response:
+    return _enveloped(Failure(404, "err_url_not_found", f"Nothing at {request.url.path[:200]}"))
+
+
+async def _wrong_method(request: Request, problem: Exception) -> Response:
+    headers = dict(getattr(problem, "headers", None) or {})
+    text = f"Method {request.method[:20]} is not allowed: use {headers.get('Allow', 'another')}"
+    return _enveloped(Failure(405, "err_method_not_allowed", text), headers)
+
+
+async def _failed(request: Request, problem: Exception) -> Response:
+    """The trace goes to the log, where Envelop writes it."""
+    return _enveloped(Failure(500, "err_internal", "Internal error"))
+
+
+class HttpServer:
+    """`start`, then `addresses`, then `stop`."""
+
+    def __init__(self, settings: Settings, services: Services, log: Log) -> None:
+        self._listen = settings.http.listen
+        self._log = log
+        self._app = application(services)
+        self._handler = _ToOurLog(log)
+        self._server: _Uvicorn | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.addresses: list[Address] = []
+
+    async def start(self) -> None:
+        sockets = _bound(self._listen)
+        self.addresses = [_address(one) for one in sockets]
+        config = uvicorn.Config(
+            self._app,
+            http=BoundedHttp,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # the caller's address decides about /metrics: nobody may claim another
+            timeout_keep_alive=KEEP_ALIVE,
+            limit_concurrency=MAX_CONNECTIONS,
+            backlog=BACKLOG,
+        )
+        logger = logging.getLogger("uvicorn.error")
+        logger.addHandler(self._handler)
+        logger.propagate = False
+        self._server = _Uvicorn(config)
+        self._task = asyncio.create_task(self._server.serve(sockets=sockets), name="http")
+        listening = asyncio.create_task(self._server.listening.wait())
+        await asyncio.wait((self._task, listening), return_when=asyncio.FIRST_COMPLETED)
+        if not listening.done():
+            listening.cancel()
+            await self._task  # raises what went wrong
+
+    async def stop(self, grace: float) -> None:
+        """Idle connections are closed at once, running requests have `grace` seconds."""
+        if self._server is None or self._task is None:
+            return
+        # Declared as whole seconds, but only handed to asyncio.wait_for, which takes any.
+        self._server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
+        self._server.should_exit = True
+        await self._task
+        logging.getLogger("uvicorn.error").removeHandler(self._handler)
+        self._server = self._task = None
+
+
+def _bound(listen: tuple[Address, ...]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for address in listen:
+            try:
+                sockets.append(_listening(address))
+            except OSError as problem:
+                raise EnvironmentFailed(
+                    f"cannot listen for HTTP on {address}: {problem.strerror or problem}; "
+                    "is another program there? change [http] listen or give --http"
+                ) from problem
+    except EnvironmentFailed:
+        for one in sockets:
+            one.close()
+        raise
+    return sockets
+
+
+def _listening(address: Address) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(where)
+        made.setblocking(False)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _address(bound: socket.socket) -> Address:
+    name: Any = bound.getsockname()
+    return Address(name[0], name[1])

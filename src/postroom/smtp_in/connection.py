@@ -1,0 +1,157 @@
+"""One TCP connection: carries bytes between a transport and a session, and messages to the receiver.
+
+Promises: one write for everything that one read caused; reading stops while the peer does not read our replies or has
+pipelined much behind a message that waits for its answer. Fails: never raises; a lost connection ends quietly, and a
+message in hand then goes on without anybody to tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from postroom.smtp_in import replies
+from postroom.smtp_in.session import Session
+
+if TYPE_CHECKING:
+    from postroom.smtp_in.server import SmtpServer
+
+KEPT = 64 * 1024  # bytes behind a message in hand, beyond which we stop reading
+LINGER = 10  # ticks that a peer has to read our last words
+
+
+class Connection(asyncio.Protocol):
+    """STARTTLS would replace the transport here (`loop.start_tls`) and the session's client facts."""
+
+    __slots__ = (
+        "_ends", "_eof", "_handing_over", "_in_hand", "_not_reading", "_seen", "_server", "_session", "_transport",
+        "_write_full", "ip",
+    )  # fmt: skip
+
+    def __init__(self, server: SmtpServer) -> None:
+        self._server = server
+        self._session: Session | None = None
+        self._transport: asyncio.Transport | None = None
+        self._in_hand = False  # the receiver has a message of this connection
+        self._handing_over = False  # inside the call that gives it to the receiver
+        self._not_reading = False
+        self._write_full = False
+        self._eof = False  # the peer will say no more
+        self._seen = server.tick
+        self._ends = 0  # the tick after which a closing connection is cut
+        self.ip = ""
+
+    def __repr__(self) -> str:
+        return f"Connection({self.ip}, {self._session!r})"
+
+    # -- what the event loop tells -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.ip = str(peer[0]).removeprefix("::ffff:") if peer else ""
+        session = self._server.admit(self)
+        if isinstance(session, bytes):
+            transport.write(session)
+            transport.close()
+            return
+        self._session = session
+        transport.write(session.greeting())
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        if session is None:
+            return
+        self._seen = self._server.tick
+        session.receive(data)
+        self._go_on(session)
+
+    def eof_received(self) -> bool:
+        """A peer that closed its side may still read: it gets the answer to the message in hand."""
+        self._eof = True
+        return self._in_hand
+
+    def pause_writing(self) -> None:
+        self._write_full = True
+        self._adjust_reading()
+
+    def resume_writing(self) -> None:
+        self._write_full = False
+        self._adjust_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._session is not None:
+            self._session.abandon()
+            self._server.gone(self)
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _go_on(self, session: Session) -> None:
+        """After anything that may have moved the session."""
+        # Not recursive: a receiver that answers at once may meet any number of pipelined messages here
+        while session.transaction is not None and not self._in_hand:
+            self._in_hand = self._handing_over = True
+            self._server.receiver.take(session.transaction, self._answered)
+            self._handing_over = False
+        said = session.outgoing()
+        transport = self._transport
+        if transport is not None:
+            if said:
+                transport.write(said)
+            if session.closing or (self._eof and not self._in_hand):
+                self._close(transport)
+            elif self._not_reading or session.backlog > KEPT:
+                self._adjust_reading()
+        if session.refusals:
+            self._server.note_refusals(self, session.refusals)
+
+    def _answered(self, reply: bytes) -> None:
+        session = self._session
+        assert session is not None
+        self._in_hand = False
+        self._seen = self._server.tick
+        session.answer(reply)
+        if not self._handing_over:
+            self._go_on(session)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def close_when_idle(self, reply: bytes) -> None:
+        """Say this and close, after the message in hand."""
+        if self._session is not None:
+            self._session.close_when_idle(reply)
+            self._go_on(self._session)
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def look(self, tick: int, idle_ticks: int, data_ticks: int) -> None:
+        """Once a second: whether this connection was silent for too long."""
+        session = self._session
+        assert session is not None
+        if self._ends:
+            if tick > self._ends:
+                self.abort()
+        elif not self._in_hand and tick - self._seen > (data_ticks if session.in_data else idle_ticks):
+            session.close_now(replies.TIMEOUT)
+            session.refusals.append((replies.TIMEOUT, b"timeout"))
+            self._go_on(session)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        if not self._ends:
+            self._ends = self._server.tick + LINGER
+            transport.close()
+
+    def _adjust_reading(self) -> None:
+        session, transport = self._session, self._transport
+        if session is None or transport is None or transport.is_closing():
+            return
+        stop = self._write_full or session.backlog > KEPT
+        if stop and not self._not_reading:
+            transport.pause_reading()
+        elif not stop and self._not_reading:
+            transport.resume_reading()
+        self._not_reading = stop

@@ -1,0 +1,245 @@
+"""The listening side: sockets, limits, time-outs, back-pressure. The conversation itself is `session`.
+
+Promises: a peer that does not read, does not write or comes too often costs bounded memory and is sent away; one look a
+second over all connections serves every time-out; a listener that the system closed is opened again; `stop` lets
+messages in hand be answered. Fails: `start` raises EnvironmentFailed naming the address; nothing raises afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from postroom.clock import SECOND, Clock, Millis
+from postroom.errors import EnvironmentFailed
+from postroom.settings import Address, Settings
+from postroom.smtp_in import replies
+from postroom.smtp_in.connection import Connection
+from postroom.smtp_in.receive import Receiver
+from postroom.smtp_in.session import MESSAGE, Session
+from postroom.smtp_in.shared import SessionConfig
+from postroom.telemetry import Counts, Log
+
+SWEEP = 1.0  # seconds between looks; time-outs are counted in looks, so that a clock that jumps ends no session
+BACKLOG = 1024
+
+
+class _Listener:
+    """One bound address."""
+
+    __slots__ = ("address", "family", "server", "socket")
+
+    def __init__(self, family: socket.AddressFamily, address: Address) -> None:
+        self.family = family
+        self.address = address
+        self.socket: socket.socket | None = None
+        self.server: asyncio.AbstractServer | None = None
+
+    def bind(self) -> socket.socket:
+        """A fresh socket on the address; the port is fixed from then on."""
+        listening = socket.socket(self.family, socket.SOCK_STREAM)
+        try:
+            listening.setblocking(False)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.family == socket.AF_INET6:  # "::" and "0.0.0.0" side by side
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind((self.address.host, self.address.port))
+        except OSError:
+            listening.close()
+            raise
+        self.address = Address(self.address.host, listening.getsockname()[1])
+        self.socket = listening
+        return listening
+
+    @property
+    def is_lost(self) -> bool:
+        return self.socket is None or self.socket.fileno() < 0
+
+
+class SmtpServer:
+    """Listens, keeps the connections, ends them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        receiver: Receiver,
+        *,
+        log: Log,
+        counts: Counts,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.receiver = receiver
+        self.tick = 0  # looks so far: the server's notion of time
+        self._settings = settings.smtp
+        self._config = SessionConfig(settings.gateway, settings.smtp, receiver.memory, receiver.admission)
+        self._log = log
+        self._counts = counts
+        self._clock = clock
+        self._loop = loop
+        self._idle_ticks = _ticks(settings.smtp.idle_timeout)
+        self._data_ticks = _ticks(settings.smtp.data_timeout)
+        self._listeners: list[_Listener] = []
+        self._connections: set[Connection] = set()
+        self._per_ip: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._reviving: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __repr__(self) -> str:
+        return f"SmtpServer({', '.join(map(str, self.addresses))}, {len(self._connections)} connections)"
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens, with the ports that were really bound."""
+        return [listener.address for listener in self._listeners]
+
+    async def start(self) -> None:
+        """Listen everywhere the settings say, or nowhere."""
+        try:
+            for wanted in self._settings.listen:
+                await self._listen(wanted)
+        except EnvironmentFailed:
+            self._close_listeners()
+            raise
+        self._timer = self._loop.call_later(SWEEP, self._on_timer)
+
+    async def _listen(self, wanted: Address) -> None:
+        try:
+            found = await self._loop.getaddrinfo(
+                wanted.host or None, wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            for family, _, _, _, place in found:
+                listener = _Listener(family, Address(str(place[0]), wanted.port))
+                await self._open(listener)
+                self._listeners.append(listener)
+        except OSError as problem:
+            raise EnvironmentFailed(
+                f"cannot listen on {wanted} for SMTP: {problem.strerror or problem}; see [smtp] listen"
+            ) from problem
+
+    async def _open(self, listener: _Listener) -> None:
+        listening = listener.bind()
+        try:
+            listener.server = await self._loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+
+    async def stop(self, grace: float) -> None:
+        """No new connections; idle ones are told 421; messages in hand have `grace` seconds to be answered."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reviving is not None:
+            self._reviving.cancel()
+        self._close_listeners()
+        for connection in list(self._connections):
+            connection.close_when_idle(replies.SHUTTING_DOWN)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), grace)
+        if self._connections:
+            self._log.warning("smtp_cut_off", sessions=len(self._connections))
+            for connection in list(self._connections):
+                connection.abort()
+            await self._empty.wait()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            if listener.server is not None:
+                listener.server.close()
+
+    # -- what connections ask and tell -------------------------------------------------------------------------------
+
+    def admit(self, connection: Connection) -> Session | bytes:
+        """A session for a new connection, or the reply that sends it away."""
+        self._counts.smtp_sessions_total += 1
+        ip = connection.ip
+        trusted = self._config.routing.trusts(ip)
+        if self._stopping:
+            return replies.SHUTTING_DOWN
+        if len(self._connections) >= self._settings.max_sessions:
+            return self._sent_away(ip, replies.TOO_MANY_SESSIONS)
+        of_this_ip = self._per_ip.get(ip, 0)
+        if of_this_ip >= self._settings.max_sessions_per_ip and not trusted:
+            return self._sent_away(ip, replies.TOO_MANY_SESSIONS_OF_YOU)
+        self._per_ip[ip] = of_this_ip + 1
+        self._connections.add(connection)
+        self._counts.smtp_sessions += 1
+        self._empty.clear()
+        return Session(self._config, ip, "", trusted)
+
+    def _sent_away(self, ip: str, reply: bytes) -> bytes:
+        self._note_refusal(ip, reply, "connect")
+        return reply
+
+    def gone(self, connection: Connection) -> None:
+        """An admitted connection is lost."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        self._counts.smtp_sessions -= 1
+        left = self._per_ip[connection.ip] - 1
+        if left:
+            self._per_ip[connection.ip] = left
+        else:
+            del self._per_ip[connection.ip]
+        if not self._connections:
+            self._empty.set()
+
+    def note_refusals(self, connection: Connection, refusals: list[tuple[bytes, bytes]]) -> None:
+        """Count and log what a session refused."""
+        for reply, line in refusals:
+            if line is MESSAGE:
+                self._counts.smtp_rejected_messages += 1
+            self._note_refusal(connection.ip, reply, _shown(line))
+        refusals.clear()
+
+    def _note_refusal(self, ip: str, reply: bytes, command: str) -> None:
+        code = int(reply[:3])
+        refused = self._counts.smtp_refused
+        refused[code] = refused.get(code, 0) + 1
+        self._log.info(
+            "refused", code=code, reason=reply[4:].decode("ascii", "replace").strip(), command=command, ip=ip
+        )
+
+    # -- once a second -----------------------------------------------------------------------------------------------
+
+    def _on_timer(self) -> None:
+        self._timer = self._loop.call_later(SWEEP, self._on_timer)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """One look over everything: who was silent for too long, whether we still listen."""
+        self.tick += 1
+        for connection in list(self._connections):
+            connection.look(self.tick, self._idle_ticks, self._data_ticks)
+        if self._reviving is None and any(listener.is_lost for listener in self._listeners):
+            self._reviving = self._loop.create_task(self._revive())
+
+    async def _revive(self) -> None:
+        """Out of file descriptors the event loop may close a listener; it must not stay closed."""
+        for listener in self._listeners:
+            if listener.is_lost:
+                try:
+                    await self._open(listener)
+                except OSError as problem:  # next second again
+                    self._log.warning("listener_lost", address=listener.address, problem=str(problem))
+                else:
+                    self._log.warning("listener_opened_again", address=listener.address)
+        self._reviving = None
+
+
+def _ticks(timeout: Millis) -> int:
+    return max(1, -(-timeout // SECOND))
+
+
+def _shown(line: bytes) -> str:
+    """A refused command for the log: whole where it is an address, else its verb only (it could hold a password)."""
+    if line[:4].upper() in (b"MAIL", b"RCPT"):
+        return line.decode("ascii", "backslashreplace")
+    verb = line.partition(b" ")[0][:12]
+    return verb.decode("ascii") if verb.isalpha() and verb.isascii() else "?"

@@ -1,0 +1,77 @@
+"""Content on its way out: dot-stuffing, of bytes in memory and of files read in pieces.
+
+Promises: what the receiver takes out of the DATA stream is byte for byte what was given, plus a CRLF when the content did
+not end in one; nothing else is ever changed, bare CR and LF included, because signatures cover them (RFC 5321 4.5.2).
+Fails: BodyFile.read raises OSError when the file cannot be read, or does not hold as many bytes as were accepted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+CHUNK = 256 * 1024  # of a file; one read, one write
+
+
+def stuffed(body: bytes) -> bytes:
+    """A whole content, transparent for DATA; the final dot is not part of it."""
+    if body.startswith(b"."):
+        body = b"." + body
+    return body.replace(b"\r\n.", b"\r\n..")
+
+
+def ending(body: bytes) -> bytes:
+    """What ends DATA after this content (never empty: the lines above it end in CRLF)."""
+    return b".\r\n" if not body or body.endswith(b"\r\n") else b"\r\n.\r\n"
+
+
+class Stuffer:
+    """The same for content that comes in pieces of any length."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b"\r\n"  # the very start counts as the start of a line
+
+    def feed(self, piece: bytes) -> bytes:
+        known = len(self._tail)
+        joined = self._tail + piece
+        self._tail = joined[-2:]
+        # The two bytes before were sent already and cannot hold a whole CRLF-dot: every dot added lies behind them.
+        return joined.replace(b"\r\n.", b"\r\n..")[known:]
+
+    def end(self) -> bytes:
+        """What must come before the final dot."""
+        return b"" if self._tail == b"\r\n" else b"\r\n"
+
+
+class BodyFile:
+    """A stored body, read in pieces, ready for DATA. Used by one thread at a time; opened at the first read."""
+
+    __slots__ = ("_file", "_left", "_path", "_size", "_stuffer")
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._size = size
+        self._left = size
+        self._file: BinaryIO | None = None
+        self._stuffer = Stuffer()
+
+    def read(self) -> tuple[bytes, bool]:
+        """The next piece, and whether it is the last. A file of another length than accepted must never be sent as if
+        it were the message, so that is found before the last piece is handed out."""
+        if self._file is None:
+            self._file = self._path.open("rb", buffering=0)
+        piece = self._file.read(CHUNK)
+        self._left -= len(piece)
+        if piece and self._left > 0:
+            return self._stuffer.feed(piece), False
+        if self._left or self._file.read(1):
+            raise OSError(f"it does not hold the {self._size} bytes that were accepted")
+        self.close()
+        return self._stuffer.feed(piece) + self._stuffer.end(), True
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

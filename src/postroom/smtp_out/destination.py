@@ -1,0 +1,207 @@
+"""One next hop: the jobs that wait for it and the connections to it.
+
+Promises: a job waits only while something is being done about it (a connection works, or one is being opened); when none can
+be opened, everything that waits is deferred at once with the reason, and for a second further jobs are answered the same way
+without another try, so that a dead host costs one connect a second however much mail there is for it. Until a host has
+greeted it gets one connection at a time. Fails: as results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from typing import Protocol
+
+from postroom.lifecycle import Deferred, SendResult
+from postroom.settings import Address, Delivery
+from postroom.smtp_out.connection import Connection
+from postroom.smtp_out.job import Job
+from postroom.smtp_out.replies import printable
+from postroom.smtp_out.session import CLOSED_WELL, CONTENT, DOT, IDLE, QUIT
+
+BACK_OFF = 2  # ticks of a second between failed tries: at least one second
+RETURNS = 3  # how often a job may come back untouched before that counts as a failed attempt
+QUIT_PATIENCE = 5_000  # milliseconds for the reply to QUIT, which changes nothing
+STOPPING = "gateway is stopping"
+
+
+class Pool(Protocol):
+    """What a destination needs of the pool."""
+
+    tick: int
+    stopping: bool
+
+    def new_connection(self, destination: Destination) -> Connection: ...
+    def tell(self, job: Job, results: tuple[SendResult, ...]) -> None: ...
+    def connection_closed(self, destination: Destination, connection: Connection, reason: str) -> None: ...
+
+
+class Destination:
+    """Owner of its connections (`connection.Owner`)."""
+
+    __slots__ = (
+        "_connecting", "_idle", "_limit", "_loop", "_patience", "_pool", "_settings", "_soon", "_try_again", "address",
+        "connections", "down", "jobs", "name",
+    )  # fmt: skip
+
+    def __init__(self, address: Address, settings: Delivery, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._settings = settings
+        self._connecting: dict[Connection, asyncio.Task[None]] = {}
+        self._idle: list[Connection] = []  # the last one used is the next one used
+        self._limit = 1
+        self._soon = False
+        self._try_again = 0  # tick before which no further connection is tried
+        command, data = _ticks(settings.command_timeout), _ticks(settings.data_timeout)
+        self._patience = [command] * (QUIT + 2)
+        self._patience[IDLE] = _ticks(settings.idle)
+        self._patience[QUIT] = min(command, _ticks(QUIT_PATIENCE))
+        self._patience[CONTENT] = self._patience[DOT] = data
+        self.address = address
+        self.name = str(address)
+        self.connections: set[Connection] = set()
+        self.down = ""  # why no connection could be opened, while that is so
+        self.jobs: deque[Job] = deque()
+
+    def __repr__(self) -> str:
+        state = f"down ({self.down})" if self.down else "up"
+        return f"<Destination {self.name} {state}: {len(self.jobs)} waiting, {len(self.connections)} connections>"
+
+    @property
+    def in_hand(self) -> int:
+        return sum([connection.session.in_hand for connection in self.connections])
+
+    @property
+    def unused(self) -> bool:
+        """Holds nothing worth keeping."""
+        return not (self.jobs or self.connections or self._soon) and self._pool.tick >= self._try_again
+
+    def add(self, job: Job) -> None:
+        """Work begins in the next turn of the loop, so that jobs given together are handed out together."""
+        self.jobs.append(job)
+        if not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        self._soon = False
+        if self._pool.stopping:
+            self.give_back(Deferred(STOPPING))
+        while self.jobs and self._idle:
+            connection = self._idle.pop()
+            connection.idle = False
+            connection.step()
+        if self.jobs:
+            self._open()
+
+    def _open(self) -> None:
+        waits = self._pool.tick < self._try_again
+        if self.down and waits and not self.connections:
+            self.give_back(Deferred(self.down))
+            return
+        if waits and self.connections:
+            return
+        coming = sum([not connection.ready for connection in self.connections])
+        for _ in range(min(len(self.jobs) - coming, self._limit - len(self.connections))):
+            connection = self._pool.new_connection(self)
+            connection.deadline = self._pool.tick + _ticks(self._settings.connect_timeout)
+            self.connections.add(connection)
+            self._connecting[connection] = self._loop.create_task(self._connect(connection))
+
+    async def _connect(self, connection: Connection) -> None:
+        try:
+            await self._loop.create_connection(lambda: connection, self.address.host, self.address.port)
+        except (OSError, UnicodeError) as problem:  # UnicodeError: a name that DNS cannot carry
+            connection.end(f"connect to {self.name}: {_reason(problem)}")
+        finally:
+            self._connecting.pop(connection, None)
+
+    def sweep(self) -> None:
+        """Once a second: end what takes too long, try again what was put off."""
+        now = self._pool.tick
+        for connection in [connection for connection in self.connections if connection.deadline < now]:
+            self._not_idle(connection)
+            connection.overdue()
+        if self.jobs and not self._soon:
+            self._work()
+
+    def stop(self) -> None:
+        """What waits is given back; connections end when their work is done."""
+        self.give_back(Deferred(STOPPING))
+        for connection in list(self.connections):
+            self._not_idle(connection)
+            connection.stop()
+
+    async def connects_over(self) -> None:
+        """Returns when no attempt to connect is left."""
+        await asyncio.gather(*self._connecting.values(), return_exceptions=True)
+
+    def give_back(self, result: Deferred) -> None:
+        """Everything that waits gets this result."""
+        jobs, self.jobs = self.jobs, deque()
+        for job in jobs:
+            self._pool.tell(job, (result,) * len(job.recipients))
+
+    # --- what connections call ---------------------------------------------------------------------------------------
+
+    def next_job(self) -> Job | None:
+        return self.jobs.popleft() if self.jobs else None
+
+    def jobs_done(self, done: list[tuple[Job, tuple[SendResult, ...]]]) -> None:
+        for job, results in done:
+            self._pool.tell(job, results)
+
+    def deadline(self, stage: int) -> int:
+        return self._pool.tick + self._patience[stage]
+
+    def connection_ready(self, connection: Connection) -> None:
+        self.down = ""
+        self._limit = self._settings.connections
+        if self.jobs:
+            self._open()
+
+    def connection_idle(self, connection: Connection) -> None:
+        self._idle.append(connection)
+
+    def connection_ended(self, connection: Connection, reason: str, returned: list[Job]) -> None:
+        self.connections.discard(connection)
+        self._not_idle(connection)
+        connecting = self._connecting.get(connection)
+        if connecting is not None and connecting is not asyncio.current_task(self._loop):
+            connecting.cancel()
+        for job in reversed(returned):
+            job.returns += 1
+            if job.returns > RETURNS or self._pool.stopping:
+                reason_back = STOPPING if self._pool.stopping else reason
+                self._pool.tell(job, (Deferred(reason_back),) * len(job.recipients))
+            else:
+                self.jobs.appendleft(job)
+        self._pool.connection_closed(self, connection, reason)
+        if not connection.ready and reason != CLOSED_WELL:
+            self._try_again = self._pool.tick + BACK_OFF
+            if not self.connections:
+                self.down = reason
+                self._limit = 1
+                self.give_back(Deferred(reason))
+        if self.jobs and not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._work)
+
+    def _not_idle(self, connection: Connection) -> None:
+        if connection.idle:
+            connection.idle = False
+            self._idle.remove(connection)
+
+
+def _ticks(millis: int) -> int:
+    """At least this long: a tick may be about to end."""
+    return -(-millis // 1000) + 1
+
+
+def _reason(problem: OSError | UnicodeError) -> str:
+    if isinstance(problem, OSError) and problem.errno and not isinstance(problem, socket.gaierror):
+        return os.strerror(problem.errno)
+    return printable(getattr(problem, "strerror", None) or str(problem) or type(problem).__name__)

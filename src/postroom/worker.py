@@ -1,0 +1,420 @@
+"""Works on messages: lease -> checks -> send -> record.
+
+A message that arrives while there is room is *born leased* and goes straight on in memory after its commit, never read back;
+everything else is claimed from the store when it is due. A message is worked on with all its entries that are due: content
+checks once, one transaction for the recipients that share a destination.
+
+Promises: at most `active_entries` and `active_bytes` are in hand; a result is recorded under the lease it was worked under;
+the lease of what is in hand is renewed. Internal moves of born-leased entries are written behind, `LINGER` later, and not at
+all when the end comes first. Fails: never raises; what cannot be recorded stays leased and is found again when that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from postroom import facts, lifecycle
+from postroom.checks import Runner
+from postroom.clock import Clock, Millis
+from postroom.errors import EnvironmentFailed, StoreUnavailable
+from postroom.ids import public_id
+from postroom.in_hand import Item, Work, beginning, notice_of
+from postroom.lifecycle import Change, Ends, Held, Moves, SendResult, Standing, Waits
+from postroom.mailshot import Mailshots
+from postroom.model import Action, Message, Queue, Scope, Verdict
+from postroom.retry import next_attempt
+from postroom.settings import Address, Settings
+from postroom.smtp_out.job import Job
+from postroom.smtp_out.pool import Pool
+from postroom.smtp_out.routes import Routes
+from postroom.store.records import AcceptDone, Accepted, Claimed, EndedEntry, Moved, NewMessage, Waited
+from postroom.store.store import Store
+from postroom.store.timeline import PackedEvent, pack
+from postroom.telemetry import Counts, Log
+from postroom.trace import received_field
+
+LINGER = 1.0  # seconds until the move of a born-leased entry to delivery is written, if it has not ended by then
+TICK = 0.5  # seconds between looks at pauses and at what has become due
+CLAIM_BATCH = 200
+QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
+SLOW_SLOTS = 64  # messages in hand when a check must wait for a scanner; the rest is seen waiting in the queue
+
+
+class Worker:
+    def __init__(
+        self, settings: Settings, store: Store, runner: Runner, pool: Pool, *, clock: Clock, log: Log, counts: Counts
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._runner = runner
+        self._pool = pool
+        self._routes = Routes(settings.delivery.routes)
+        self._clock = clock
+        self._log = log
+        self._counts = counts
+        self._slow = not set(settings.processing.checks) <= QUICK_CHECKS
+        self._mailshots = Mailshots(settings.bulk)
+        self._hostname = settings.gateway.hostname
+        self._work: set[Work] = set()
+        self._lingering: dict[int, tuple[Work, Item]] = {}  # moves not written yet, by entry
+        self._entries = self._bytes = self._checking = self._bulk = 0
+        self._paused: dict[Scope, Millis] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.blocked: Callable[[], str] = lambda: ""  # why nothing may be worked on (disk low, store failing)
+
+    # -- starting and stopping
+
+    async def start(self) -> None:
+        self._paused = await self._store.read(lambda reader: reader.pauses())
+        self._tasks = [asyncio.create_task(self._claiming()), asyncio.create_task(self._keeping())]
+
+    async def stop(self) -> None:
+        """After the pool and the checks have ended: what a check had not answered for waits again, due at once."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        now = self._clock.now()
+        for work in list(self._work):
+            for item in work.items:
+                if item.queue in lifecycle.CHECKED:
+                    self._put_back(work, item, now)
+
+    def close_intake(self) -> None:
+        """From now on arrivals are stored, not begun."""
+        self._stopping = True
+
+    @property
+    def in_hand(self) -> int:
+        return self._entries
+
+    @property
+    def paused(self) -> dict[Scope, Millis]:
+        return self._paused
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    # -- mail that arrives
+
+    def intake(self, new: NewMessage, done: AcceptDone) -> None:
+        """Store a message; begin it at once when there is room (called on the event loop by reception)."""
+        if self._mailshots.is_bulk(new.env_from, new.recipients, new.body_hash, new.received):
+            new = msgspec.structs.replace(new, queue=Queue.BULK)
+        count = len(new.recipients)
+        if not self._has_room(new.queue, count, new.size):
+            self._store.accept(new, None, done)
+            return
+        self._entries += count
+        self._bytes += new.size
+        until = self._clock.now() + self._settings.limits.lease
+
+        def committed(answer: Accepted | StoreUnavailable) -> None:
+            done(answer)
+            if isinstance(answer, StoreUnavailable):
+                self._entries -= count
+                self._bytes -= new.size
+                return
+            message = answer.message
+            items = [
+                Item(entry, entry, new.queue, recipient.address, 1)
+                for entry, recipient in zip(answer.entries, new.recipients, strict=True)
+            ]
+            self._begin(Work(message, self._content(message), items, until - self._settings.limits.lease))
+
+        self._store.accept(new, until, committed)
+
+    def _has_room(self, queue: Queue, entries: int, size: int) -> bool:
+        limits = self._settings.limits
+        if self._stopping or Scope.PROCESSING in self._paused:
+            return False
+        if self._slow and self._checking >= SLOW_SLOTS:
+            return False
+        if queue is Queue.BULK and self._bulk >= self._bulk_share():
+            return False
+        return self._entries + entries <= limits.active_entries and self._bytes + size <= limits.active_bytes
+
+    def _bulk_share(self) -> int:
+        """How many bulk messages may be checked at once: a bounded share, at least one."""
+        slots = SLOW_SLOTS if self._slow else self._settings.limits.active_entries
+        return max(1, slots * self._settings.bulk.share // 100)
+
+    def _content(self, message: Message) -> bytes | Path:
+        return self._store.bodies.path(message.body_object) if message.body_object else message.body or b""
+
+    # -- checks
+
+    def _begin(self, work: Work) -> None:
+        self._work.add(work)
+        if work.items[0].queue in lifecycle.SENDING:
+            self._send(work)
+            return
+        self._checking += 1
+        if work.items[0].queue is Queue.BULK:
+            self._bulk += 1
+        self._runner.run(
+            work.message, work.content, work.message.verdicts, lambda passed, last: self._checked(work, passed, last)
+        )
+
+    def _checked(self, work: Work, passed: tuple[Verdict, ...], last: Verdict) -> None:
+        now = self._clock.now()
+        self._left_checks(work)
+        for item in work.items:
+            change = lifecycle.after_check(_standing(work, item), last, self._settings.retry.processing, now)
+            if isinstance(change, Moves) and change.queue is Queue.DELIVERY:
+                self._to_delivery(work, item, change, now)
+            else:
+                self._record(work, item, change, now, passed if not isinstance(change, Held) else (*passed, last))
+        if work.left and not work.moving:
+            self._send(work)
+
+    def _left_checks(self, work: Work) -> None:
+        self._checking -= 1
+        if work.items[0].queue is Queue.BULK:
+            self._bulk -= 1
+        if self._slow or self._bulk:
+            self._wake.set()
+
+    def _to_delivery(self, work: Work, item: Item, change: Moves, now: Millis) -> None:
+        item.queue = change.queue
+        item.attempts = 1
+        item.moved_at = now
+        if item.born:
+            if not self._lingering:
+                asyncio.get_running_loop().call_later(LINGER, self._flush_moves, LINGER)
+            self._lingering[item.entry] = (work, item)
+        else:  # claimed from the store: the move is committed before the final dot can be sent
+            work.moving += 1
+            self._store.move(self._moved(work, item), lambda asked: self._moved_claimed(work, item, asked))
+
+    def _moved(self, work: Work, item: Item) -> Moved:
+        item.moved = True
+        following = self._delivery_if_failed(work, item)
+        return Moved(
+            item.entry, item.lease, item.queue, lifecycle.DELIVERY_INFO, item.attempts, following, item.moved_at
+        )  # fmt: skip
+
+    def _delivery_if_failed(self, work: Work, item: Item) -> Millis:
+        schedule = self._settings.retry.delivery
+        at = next_attempt(schedule, item.attempts, work.message.received, item.moved_at)
+        return item.moved_at + schedule.waits[-1] if at is None else at
+
+    def _flush_moves(self, older: float) -> None:
+        """Write the moves of born-leased entries that are still under way."""
+        border = self._clock.now() - int(older * 1000)
+        for entry, (work, item) in list(self._lingering.items()):
+            if item.moved_at > border:
+                break  # in order of time
+            del self._lingering[entry]
+            self._store.move(self._moved(work, item))
+        if self._lingering:
+            asyncio.get_running_loop().call_later(LINGER / 4, self._flush_moves, LINGER)
+
+    def _moved_claimed(self, work: Work, item: Item, asked: Action | bool | None) -> None:
+        """The move of a claimed entry is committed (or its lease was lost, or a person wants it held)."""
+        work.moving -= 1
+        if asked is False or asked is Action.HOLD:
+            work.items.remove(item)
+            if asked is False:
+                self._finished(work)
+            else:
+                self._record(work, item, Held("Held by a person"), self._clock.now(), ())
+        if work.items and not work.moving:
+            self._send(work)
+
+    # -- delivery
+
+    def _send(self, work: Work) -> None:
+        now = self._clock.now()
+        sending = [item for item in work.items if item.queue in lifecycle.SENDING]
+        if Scope.DELIVERY in self._paused or self._stopping or self.blocked():
+            for item in sending:
+                self._put_back(work, item, now)
+            return
+        groups: dict[Address | None, list[Item]] = {}
+        for item in sending:
+            destination = self._routes.destination(item.recipient.rpartition("@")[2])
+            groups.setdefault(destination, []).append(item)
+        for destination, items in groups.items():
+            if destination is None:
+                for item in items:
+                    self._sent(work, item, lifecycle.Deferred(lifecycle.NO_ROUTE_INFO), now)
+                continue
+            self._pool.send(destination, self._job(work, items))
+
+    def _job(self, work: Work, items: list[Item]) -> Job:
+        message = work.message
+        recipients = tuple(item.recipient for item in items)
+        prefix = received_field(
+            message.client,
+            hostname=self._hostname,
+            ident=public_id(message.id),
+            recipients=recipients,
+            at=message.received,
+        )
+
+        def done(_job: Job, results: tuple[SendResult, ...]) -> None:
+            now = self._clock.now()
+            for item, result in zip(items, results, strict=True):
+                self._sent(work, item, result, now)
+
+        return Job(message.id, message.env_from, recipients, prefix, work.content, message.size, None, done)
+
+    def _put_back(self, work: Work, item: Item, now: Millis) -> None:
+        """Not tried after all (paused, stopping): it waits in its queue, due at once, the attempt not counted."""
+        self._lingering.pop(item.entry, None)
+        info = lifecycle.DELIVERY_INFO if item.queue in lifecycle.SENDING else lifecycle.QUEUED_INFO
+        self._store.wait(
+            Waited(item.entry, item.lease, item.queue, None, info, item.attempts - 1, now, 0, now, "moved")
+        )
+        self._finished(work)
+
+    def _sent(self, work: Work, item: Item, result: SendResult, now: Millis) -> None:
+        if self._stopping and isinstance(result, lifecycle.Deferred) and not result.maybe:
+            self._put_back(work, item, now)
+            return
+        hold = self._settings.delivery.maybe_delivered == "hold"
+        change = lifecycle.after_send(
+            _standing(work, item), result, self._settings.retry.delivery, now, hold_maybe=hold
+        )
+        self._record(work, item, change, now, ())
+
+    # -- results
+
+    def _record(self, work: Work, item: Item, change: Change, now: Millis, verdicts: tuple[Verdict, ...]) -> None:
+        self._lingering.pop(item.entry, None)
+        message = work.message
+        match change:
+            case Ends(outcome, reply, notice, label):
+                events: list[PackedEvent] = []
+                if item.moved_at:
+                    events.append((item.moved_at, "moved", Queue.DELIVERY.value, ""))
+                self._store.end(
+                    EndedEntry(
+                        item.entry, item.lease, message.id, item.queue, outcome, reply, item.attempts, label, now,
+                        pack(events), message.body_object, self._notice(work, item, change, now) if notice else None,
+                    )
+                )  # fmt: skip
+                self._counts.ended[outcome] = self._counts.ended.get(outcome, 0) + 1
+                self._log.info(
+                    outcome.value, id=public_id(item.entry), to=item.recipient, attempts=item.attempts,
+                    ms=now - message.received, reply=reply,
+                )  # fmt: skip
+                if notice:
+                    self._wake.set()
+            case Waits(at, info, label):
+                self._counts.deferred += 1
+                self._counts.maybe_delivered += 1 if label else 0
+                self._wait(work, item, None, info, at, label, now, "deferred", verdicts)
+            case Held(info, label):
+                self._counts.maybe_delivered += 1 if label else 0
+                self._wait(work, item, item.queue, info, now, label, now, "held", verdicts)
+            case Moves(queue, info):
+                from_queue, item.queue = item.queue, queue
+                assert from_queue is not queue
+                self._wait(work, item, None, info, now, 0, now, "bulked", verdicts)
+        self._finished(work)
+
+    def _wait(
+        self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis, kind: str,
+        verdicts: tuple[Verdict, ...],
+    ) -> None:  # fmt: skip
+        queue = Queue.HELD if held_from else item.queue
+        self._store.wait(
+            Waited(item.entry, item.lease, queue, held_from, info, item.attempts, at, label, now, kind, verdicts)
+        )
+        self._log.info(
+            kind, id=public_id(item.entry), to=item.recipient, queue=queue.value, attempts=item.attempts, info=info,
+            maybe_delivered="yes" if label else "",
+        )  # fmt: skip
+
+    def _notice(self, work: Work, item: Item, ends: Ends, now: Millis) -> NewMessage | None:
+        try:
+            header = facts.header_block(beginning(work.content))
+        except EnvironmentFailed as problem:
+            self._log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
+            header = b""
+        return notice_of(work.message, item, ends, header, self._settings.gateway, now)
+
+    def _finished(self, work: Work) -> None:
+        work.left -= 1
+        self._entries -= 1
+        if not work.left:
+            self._bytes -= work.message.size
+            self._work.discard(work)
+
+    # -- what was stored and is due
+
+    async def _claiming(self) -> None:
+        while not self._stopping:
+            found = 0
+            try:
+                self._paused = await self._store.read(lambda reader: reader.pauses())
+                if not self.blocked():
+                    found = await self._claim()
+            except (EnvironmentFailed, OSError) as problem:
+                self._log.warning("claim_failed", problem=str(problem))
+            self._counts.active_entries, self._counts.active_bytes = self._entries, self._bytes
+            if found and self._entries < self._settings.limits.active_entries // 2:
+                continue
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(TICK):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _claim(self) -> int:
+        limits = self._settings.limits
+        room = min(limits.active_entries - self._entries, CLAIM_BATCH)
+        if room <= 0 or self._bytes >= limits.active_bytes:
+            return 0
+        wanted: list[tuple[Queue, int]] = []
+        if Scope.DELIVERY not in self._paused:
+            wanted += [(Queue.SYSTEM, room), (Queue.DELIVERY, room)]
+        if Scope.PROCESSING not in self._paused:
+            slots = min(room, SLOW_SLOTS - self._checking) if self._slow else room
+            bulk = min(slots, self._bulk_share() - self._bulk)
+            wanted += [(Queue.PROCESSING, max(slots, 0)), (Queue.BULK, max(bulk, 0))]
+        found = 0
+        for claimed in await self._store.claim(wanted):
+            found += len(claimed.leases)
+            self._take(claimed)
+        return found
+
+    def _take(self, claimed: Claimed) -> None:
+        """Work on a claimed message. Its entries may stand in different queues: each queue goes its own way."""
+        by_queue: dict[Queue, list[Item]] = {}
+        for lease in claimed.leases:
+            item = Item(lease.entry, lease.lease, lease.queue, lease.recipient, lease.attempts)
+            by_queue.setdefault(lease.queue, []).append(item)
+        for items in by_queue.values():
+            self._entries += len(items)
+            self._bytes += claimed.message.size
+            self._begin(Work(claimed.message, self._content(claimed.message), items, self._clock.now()))
+
+    async def _keeping(self) -> None:
+        """Heartbeat: renew the leases of what is in hand; write down nothing that a result will write anyway."""
+        lease = self._settings.limits.lease
+        while True:
+            await asyncio.sleep(lease / 4000)
+            now = self._clock.now()
+            old = [work for work in self._work if now - work.since > lease // 3]
+            try:
+                for at in range(0, len(old), CLAIM_BATCH):
+                    part = old[at : at + CLAIM_BATCH]
+                    await self._store.renew([(item.entry, item.lease) for work in part for item in work.items])
+                    for work in part:
+                        work.since = now
+            except EnvironmentFailed as problem:
+                self._log.warning("heartbeat_failed", problem=str(problem))
+
+
+def _standing(work: Work, item: Item) -> Standing:
+    return Standing(item.queue, item.attempts, work.message.received, not work.message.env_from)

@@ -1,0 +1,177 @@
+"""Refusals before a function runs, byte for byte, in the recorded order (contract section 1.3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroom.clock import MINUTE, SECOND
+from postroom.settings import Api
+from postroom.store import identity
+from tests.http.conftest import FIND, Answer, HandClock, Serve, Served, golden
+
+RATE = {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
+FRESH = {"cache-control": "no-store", "pragma": "no-cache", "x-robots-tag": "noindex, nofollow"}
+
+
+def is_golden(answer: Answer, status: int, name: str) -> None:
+    assert (answer.status, answer.body) == (status, golden(name))
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers.keys() >= RATE | {"x-request-id", "x-content-type-options"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"secret_key": "c2VjcmV0"},
+        {"app_key": "00000000-0000-0000-0000-000000000000"},
+        {"access_key": "nobody's"},
+        {"signs": "/api/gateway/other"},
+    ],
+)
+async def test_wrong_keys_cannot_be_told_apart(served: Served, wrong: dict[str, str]) -> None:
+    answer = await served.post(FIND, served.signed(**wrong), b"{}")
+    is_golden(answer, 401, "invalid_signature")
+    assert not answer.headers.keys() & FRESH.keys()
+
+
+async def test_an_unknown_application_is_named_with_http_200(served: Served) -> None:
+    answer = await served.post(FIND, served.signed(app_id="INVALID"), b"{}")
+    is_golden(answer, 200, "invalid_app_id")
+    assert not answer.headers.keys() & FRESH.keys()
+
+
+async def test_the_application_is_judged_before_the_signature(served: Served) -> None:
+    answer = await served.post(FIND, served.signed(app_id="INVALID", secret_key="c2VjcmV0"), b"{}")
+    is_golden(answer, 200, "invalid_app_id")
+
+
+async def test_what_was_sent_as_application_id_comes_back_harmless(served: Served) -> None:
+    answer = await served.post(FIND, served.signed(app_id="<script>" + "x" * 500), b"{}")
+    assert b"<" not in answer.body
+    assert len(answer.body) < 400
+
+
+async def test_a_function_that_ran_is_marked_as_not_to_be_kept(served: Served) -> None:
+    answer = await served.find()
+    assert answer.status == 200
+    assert FRESH.items() <= answer.headers.items()
+
+
+@pytest.mark.parametrize("left_out", ["Authorization", "x-mc-app-id", "x-mc-date", "x-mc-req-id"])
+async def test_missing_credentials_are_named(served: Served, left_out: str) -> None:
+    headers = served.signed()
+    del headers[left_out]
+    answer = await served.post(FIND, headers, b"{}")
+    assert answer.status == 400
+    assert answer.body == golden("missing_credentials").replace(b"NAME", left_out.lower().encode())
+
+
+async def test_another_kind_of_authorization_is_refused(served: Served) -> None:
+    headers = served.signed() | {"Authorization": "Basic YTpi"}
+    is_golden(await served.post(FIND, headers, b"{}"), 401, "auth_type_not_allowed")
+
+
+async def test_a_role_without_the_permission_is_refused(served: Served) -> None:
+    store, sealer = served.store, served.services.sealer
+    await store.write(lambda connection: identity.create_role(connection, "guest", ("Account | Dashboard | Read",)))
+    served.keys["guest"] = await store.write(
+        lambda connection: identity.create_app(connection, sealer, name="guest", role="guest")
+    )
+    is_golden(await served.post(FIND, served.signed(role="guest"), b"{}"), 403, "forbidden")
+
+
+async def test_a_monitor_may_look(served: Served) -> None:
+    answer = await served.post(FIND, served.signed(role=identity.MONITOR), b"{}")
+    assert answer.messages == []
+
+
+@pytest.mark.parametrize("apart", [-15 * MINUTE, 15 * MINUTE, 0])
+async def test_a_clock_within_the_tolerance_will_do(served: Served, apart: int) -> None:
+    assert isinstance(served.clock, HandClock)
+    headers = served.signed()
+    served.clock.move(apart)
+    assert (await served.post(FIND, headers, b"{}")).status == 200
+
+
+@pytest.mark.parametrize(("apart", "name"), [(15 * MINUTE + SECOND, "date_behind"), (-15 * MINUTE - SECOND, "date_ahead")])
+async def test_a_clock_too_far_off_is_told_how_far(served: Served, apart: int, name: str) -> None:
+    assert isinstance(served.clock, HandClock)
+    headers = served.signed()
+    served.clock.move(apart)
+    is_golden(await served.post(FIND, headers, b"{}"), 401, name)
+
+
+async def test_an_unreadable_date_is_shown(served: Served) -> None:
+    is_golden(await served.post(FIND, served.signed(date="today"), b"{}"), 401, "date_unreadable")
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 08:00:00 -0000", "Fri, 15 Jan 2027 09:00:00 BST",
+     "Fri, 15 Jan 2027 8:00:00 UTC"],
+)  # fmt: skip
+async def test_the_date_is_checked_as_sent_whatever_its_form(served: Served, date: str) -> None:
+    assert (await served.post(FIND, served.signed(date=date), b"{}")).status == 200
+
+
+async def test_path_with_query_may_be_signed_and_so_may_the_path_alone(served: Served) -> None:
+    target = FIND + "?trace=1"
+    assert (await served.post(target, served.signed(target), b"{}")).status == 200
+    assert (await served.post(target, served.signed(FIND), b"{}")).status == 200
+    assert (await served.post(target, served.signed(FIND + "?trace=2"), b"{}")).status == 401
+
+
+async def test_a_doubled_slash_finds_its_way(served: Served) -> None:
+    assert (await served.post("/" + FIND, served.signed("/" + FIND), b"{}")).status == 200
+    assert (await served.post("/" + FIND, served.signed(FIND), b"{}")).status == 200
+
+
+async def test_a_request_id_may_be_used_again(served: Served) -> None:
+    headers = served.signed()
+    await served.put()
+    for body in (b"{}", b"{'meta': {'pagination': {'pageSize': 1}}}"):
+        assert len((await served.post(FIND, headers, body)).messages) == 1
+
+
+async def test_header_names_in_any_case(served: Served) -> None:
+    headers = {name.upper(): value for name, value in served.signed().items()}
+    assert (await served.post(FIND, headers, b"{}")).status == 200
+
+
+async def test_a_revoked_application_is_refused_within_a_second(served: Served) -> None:
+    assert isinstance(served.clock, HandClock)
+    assert (await served.find()).status == 200
+    app_id = served.keys[identity.ADMINISTRATOR].app_id
+    assert await served.store.write(lambda connection: identity.revoke_app(connection, app_id))
+    served.clock.move(SECOND)
+    assert b"err_developer_key" in (await served.find()).body
+
+
+async def test_the_rate_is_limited_in_a_fixed_window(serve: Serve) -> None:
+    served = await serve(api=Api(rate_limit=2))
+    assert isinstance(served.clock, HandClock)
+    first = await served.find()
+    assert [first.headers[name] for name in sorted(RATE)] == ["2", "1", "5000"]
+    served.clock.move(1_400)
+    second = await served.post(FIND, served.signed(secret_key="c2VjcmV0"), b"{}")  # a refused call counts too
+    assert [second.headers[name] for name in sorted(RATE)] == ["2", "0", "3600"]
+    third = await served.find()
+    assert third.headers["retry-after"] == "4"
+    assert "retry-after" not in second.headers
+    is_golden(third, 429, "rate_limited")
+    served.clock.move(3_600)
+    assert (await served.find()).status == 200
+
+
+async def test_one_application_does_not_use_up_what_another_may(serve: Serve) -> None:
+    served = await serve(api=Api(rate_limit=1))
+    assert (await served.find()).status == 200
+    assert (await served.find()).status == 429
+    assert (await served.post(FIND, served.signed(role=identity.MONITOR), b"{}")).status == 200
+
+
+async def test_the_body_is_not_read_before_the_signature_is_good(served: Served) -> None:
+    answer = await served.post(FIND, served.signed(secret_key="c2VjcmV0"), b"no json at all")
+    is_golden(answer, 401, "invalid_signature")
+
+

@@ -1,0 +1,145 @@
+"""The lenient reader: everything that clients send, nothing that hurts."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.http.gateway.reader import MAX_BODY, MAX_DEPTH, UnreadableBody, read_body
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_json_reads_back(value: Any) -> None:
+    assert read_body(json.dumps(value).encode()) == value
+    assert read_body(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+@given(VALUES)
+def test_the_repr_of_python_reads_back(value: Any) -> None:
+    assert read_body(repr(value).encode()) == value
+
+
+@given(st.dictionaries(TEXTS, VALUES, min_size=1))
+def test_the_slow_reader_agrees_with_the_fast_one(value: Any) -> None:
+    text = json.dumps(value)
+    assert read_body(text.encode()) == read_body((text[:-1] + ",}").encode())
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_it_and_what_is_read_can_be_written(data: bytes) -> None:
+    try:
+        value = read_body(data)
+    except UnreadableBody:
+        return
+    json.dumps(value, allow_nan=False).encode()
+
+
+@given(st.text(alphabet="{}[]'\":,\\ nulltruexU0123456789.-e\n", max_size=200))
+def test_no_near_json_breaks_it(text: str) -> None:
+    try:
+        value = read_body(text.encode())
+    except UnreadableBody:
+        return
+    json.dumps(value, allow_nan=False).encode()
+
+
+@pytest.mark.parametrize("data", [b"", b"  \r\n", b"\xef\xbb\xbf"])
+def test_nothing_is_nothing(data: bytes) -> None:
+    assert read_body(data) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b"{'data': [{'a': True, 'b': None, 'c': False}]}", {"data": [{"a": True, "b": None, "c": False}]}),
+        (b"{data: [{sortOrder: 'ascending', $x_1: TRUE, y: NULL, z: fAlSe}]}",
+         {"data": [{"sortOrder": "ascending", "$x_1": True, "y": None, "z": False}]}),
+        (b'{"a": [1, 2,], "b": {"c": 1,},}', {"a": [1, 2], "b": {"c": 1}}),
+        (b"\xef\xbb\xbf{\"a\": 1}", {"a": 1}),
+        (b"\xef\xbb\xbf{'a': 1}", {"a": 1}),
+        (b"{'it': \"it's\", \"say\": 'say \"x\"', 'both': 'it\\'s \"x\"'}", {"it": "it's", "say": 'say "x"', "both": "it's \"x\""}),
+        (b"{'a': '\\xe9\\u00e9\\U0001f600\\n\\\\'}", {"a": "éé\U0001f600\n\\"}),
+        (b'{"a": "\\ud83d\\ude00", "b": "\\ud800x",}', {"a": "\U0001f600", "b": "�x"}),
+        (b'{"a": "caf\xe9"}', {"a": "café"}),  # PowerShell 5 sends Latin-1
+        (b"{'a': -1.5e3, 'b': .5, 'c': 7}", {"a": -1500.0, "b": 0.5, "c": 7}),
+        (b"{'a': 'line\nbreak'}", {"a": "line\nbreak"}),
+        (b"{'a': 1, 'a': 2}", {"a": 2}),
+        (b"[]", []),
+        (b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--b\r\n'
+         b'Content-Disposition: form-data; name="data"\r\nContent-Type: text/plain\r\n\r\n{"type": "processing"}\r\n--b--\r\n',
+         {"data": {"type": "processing"}}),
+    ],
+)  # fmt: skip
+def test_what_clients_send_in_place_of_json(data: bytes, value: Any) -> None:
+    assert read_body(data) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"{", "character 1: expected a name, found the end"),
+        (b"{'a'}", "character 4: expected ':', found '}'"),
+        (b"{'a': foo}", "character 6: expected a value, found 'foo}'"),
+        (b"{'a': 1 'b': 2}", "character 8: expected ',' or '}'"),
+        (b"{'a': 'open}", "character 6: expected a closed string"),
+        (b"{'a': '\\q'}", "unknown escape '\\\\q'"),
+        (b"{'a': '\\U00110000'}", "unknown character"),
+        (b"{,}", "character 1: expected a name"),
+        (b"{} {}", "character 3: expected the end of the body"),
+        (b"{'a': 1e999}", "a finite number"),
+        (b"[" + b"1" * 65 + b",]", "a number of sensible length"),
+        (b"__import__('os')", "character 0: expected a value"),
+        (b"{'a': (1)}", "character 6: expected a value"),
+        (b"data=%7B%7D", "character 0: expected a value"),
+        (b"--b\r\n\r\nnothing\r\n--b--", "without a field named 'data'"),
+    ],
+)
+def test_what_cannot_be_read_says_where_and_what_was_expected(data: bytes, says: str) -> None:
+    with pytest.raises(UnreadableBody) as caught:
+        read_body(data)
+    assert says in str(caught.value)
+
+
+def test_depth_is_bounded_for_both_readers() -> None:
+    assert read_body(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH) is not None
+    for tail in (b"]" * (MAX_DEPTH + 1), b""):
+        with pytest.raises(UnreadableBody, match=f"at most {MAX_DEPTH} levels"):
+            read_body(b"[" * (MAX_DEPTH + 1) + tail)
+    with pytest.raises(UnreadableBody):
+        read_body(b'{"a":' * (MAX_BODY // 5))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"[", b"\\'", b"a:1,", b" ", b"\\u00e9", b"1,", b"1", b"--a\n", b"x", b"\n--", b"name=data ", b"{},", b"'", b'"', b"\\",
+     b"{'a':", b"-", b"1e", b"--", b"\xff"],
+)  # fmt: skip
+@pytest.mark.parametrize("head", [b"", b"'", b"[", b"{", b"{'", b"--\n"])
+def test_time_grows_with_length_only(head: bytes, piece: bytes) -> None:
+    """Four times the length may take four times as long, with room for noise; a quadratic reader would take sixteen."""
+
+    def seconds(length: int) -> float:
+        data = (head + piece * length)[:length]
+        best = 1.0
+        for _ in range(3):
+            begun = time.perf_counter()
+            try:
+                read_body(data)
+            except UnreadableBody:
+                pass
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    assert seconds(32 * 1024) < 10 * seconds(8 * 1024) + 0.005

@@ -1,0 +1,1 @@
+"""Postroom as operators run it: a real process, real sockets, a real disk."""
