@@ -47,7 +47,7 @@ bench-page: $(STAMP)    ## memory, and the first page of 100 at 100,000 queued
 	@$(BIN)/python -m bench.page
 
 lock: $(STAMP)   ## pin the requirements anew (needs pip-tools)
-	@for f in run dev; do $(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header -o requirements/$$f.txt requirements/$$f.in; done
+	@for f in run dev; do $(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements/$$f.txt requirements/$$f.in; done
 
 clean:           ## remove .venv and everything generated
 	@rm -rf $(VENV) demo-data bench-data .mypy_cache .ruff_cache .pytest_cache dist

@@ -25,7 +25,7 @@ paused = true
 
 
 def main() -> int:
-    chosen = duel.arguments("Durable intake, Postroom and Postfix in turn.", 10_000)
+    chosen = duel.arguments("Durable intake, Postroom and Postfix in turn.", 20_000)
     if reason := load.missing():
         print(f"bench-intake: {reason}")
         return 0

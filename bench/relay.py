@@ -29,7 +29,7 @@ host = "127.0.0.1:{sink}"
 
 
 def main() -> int:
-    chosen = duel.arguments("End to end, Postroom and Postfix in turn.", 10_000)
+    chosen = duel.arguments("End to end, Postroom and Postfix in turn.", 20_000)
     if reason := load.missing():
         print(f"bench-relay: {reason}")
         return 0

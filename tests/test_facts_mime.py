@@ -127,6 +127,8 @@ def test_what_a_person_sees_of_a_multipart(content: str, attachment: bool, parts
         (f"Content-Type: multipart/mixed; boundary={'x' * 300}\r\n\r\n--x\r\n", mime.NO_BOUNDARY),
         (multi("mixed", multi("mixed", TEXT)), mime.BOUNDARY_TWICE),
         (multi("mixed", *[TEXT] * (mime.MAX_PARTS + 1)), mime.TOO_MANY_PARTS),
+        (multi("mixed", *[multi("mixed", boundary="y")] * (mime.MAX_PARTS + 1)), mime.TOO_MANY_PARTS),
+        (multi("mixed", TEXT + "\r\n--" * (mime.MAX_DASHED + 1)), mime.TOO_MANY_DASHED),
     ],
 )
 def test_faults_of_structure_are_named(content: str, problem: str | None) -> None:

@@ -13,9 +13,68 @@ from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
 from postroom.lifecycle import Ends
 from postroom.model import Client, Message, Origin, Queue, Recipient, Route
-from postroom.settings import Gateway
+from postroom.settings import Gateway, Settings
 from postroom.store.bodies import INLINE_BODY
 from postroom.store.records import NewMessage
+
+QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
+SLOW_SLOTS = 64  # messages being checked when one must wait for a scanner; the rest is seen waiting in the queue
+
+
+class Room:
+    """How much is in hand, and what else there is room for. `bulk_processing` has a bounded share of the checking."""
+
+    __slots__ = ("_bulk", "_bulk_share", "_checking", "_limits", "_slots", "bytes", "entries")
+
+    def __init__(self, settings: Settings) -> None:
+        quick = set(settings.processing.checks) <= QUICK_CHECKS
+        self._limits = settings.limits
+        self._slots = settings.limits.active_entries if quick else SLOW_SLOTS
+        self._bulk_share = max(1, self._slots * settings.bulk.share // 100)
+        self.entries = self.bytes = self._checking = self._bulk = 0
+
+    def has(self, queue: Queue, entries: int, size: int) -> bool:
+        """Whether a message that arrives may be begun at once."""
+        if self._checking >= self._slots or (queue is Queue.BULK and self._bulk >= self._bulk_share):
+            return False
+        return self.entries + entries <= self._limits.active_entries and self.bytes + size <= self._limits.active_bytes
+
+    def take(self, entries: int, size: int) -> None:
+        self.entries += entries
+        self.bytes += size
+
+    def give(self, entries: int, size: int) -> None:
+        self.entries -= entries
+        self.bytes -= size
+
+    def begin_checks(self, queue: Queue) -> None:
+        self._checking += 1
+        self._bulk += queue is Queue.BULK
+
+    def end_checks(self, queue: Queue) -> bool:
+        """Whether somebody may have waited for this place."""
+        self._checking -= 1
+        self._bulk -= queue is Queue.BULK
+        return self._slots == SLOW_SLOTS or queue is Queue.BULK
+
+    @property
+    def half_empty(self) -> bool:
+        return self.entries < self._limits.active_entries // 2
+
+    def for_delivery(self, most: int) -> list[tuple[Queue, int]]:
+        """How many entries of each sending queue may be claimed."""
+        room = self._free(most)
+        return [(Queue.SYSTEM, room), (Queue.DELIVERY, room)] if room else []
+
+    def for_checks(self, most: int) -> list[tuple[Queue, int]]:
+        slots = min(self._free(most), self._slots - self._checking)
+        bulk = min(slots, self._bulk_share - self._bulk)
+        return [(queue, number) for queue, number in ((Queue.PROCESSING, slots), (Queue.BULK, bulk)) if number > 0]
+
+    def _free(self, most: int) -> int:
+        if self.bytes >= self._limits.active_bytes:
+            return 0
+        return max(0, min(most, self._limits.active_entries - self.entries))
 
 
 class Item:
@@ -37,14 +96,17 @@ class Item:
 class Work:
     """A message in hand with those of its entries that stand in one queue; done when the last has its result."""
 
-    __slots__ = ("content", "items", "left", "message", "moving", "since")
+    __slots__ = ("content", "items", "left", "message", "moving", "since", "waived")
 
-    def __init__(self, message: Message, content: bytes | Path, items: list[Item], since: Millis) -> None:
+    def __init__(
+        self, message: Message, content: bytes | Path, items: list[Item], since: Millis, waived: tuple[str, ...] = ()
+    ) -> None:
         self.message = message
         self.content = content
         self.items = items
         self.left = len(items)
         self.since = since  # of the lease, renewed
+        self.waived = waived  # checks that a person has lifted for these entries
         self.moving = 0  # moves to delivery that are not committed yet
 
 

@@ -22,10 +22,10 @@ from postroom.checks import Runner
 from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed, StoreUnavailable
 from postroom.ids import public_id
-from postroom.in_hand import Item, Work, beginning, notice_of
+from postroom.in_hand import Item, Room, Work, beginning, notice_of
 from postroom.lifecycle import Change, Ends, Held, Moves, SendResult, Standing, Waits
 from postroom.mailshot import Mailshots
-from postroom.model import Action, Message, Queue, Scope, Verdict
+from postroom.model import Action, Message, Queue, Scope, Verdict, VerdictKind
 from postroom.retry import next_attempt
 from postroom.settings import Address, Settings
 from postroom.smtp_out.job import Job
@@ -37,11 +37,9 @@ from postroom.store.timeline import PackedEvent, pack
 from postroom.telemetry import Counts, Log
 from postroom.trace import received_field
 
-LINGER = 1.0  # seconds until the move of a born-leased entry to delivery is written, if it has not ended by then
+LINGER = 1.0  # seconds until the move of a born-leased entry is written, if it has not ended by then
 TICK = 0.5  # seconds between looks at pauses and at what has become due
 CLAIM_BATCH = 200
-QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
-SLOW_SLOTS = 64  # messages in hand when a check must wait for a scanner; the rest is seen waiting in the queue
 
 
 class Worker:
@@ -56,12 +54,11 @@ class Worker:
         self._clock = clock
         self._log = log
         self._counts = counts
-        self._slow = not set(settings.processing.checks) <= QUICK_CHECKS
+        self._room = Room(settings)
         self._mailshots = Mailshots(settings.bulk)
         self._hostname = settings.gateway.hostname
         self._work: set[Work] = set()
         self._lingering: dict[int, tuple[Work, Item]] = {}  # moves not written yet, by entry
-        self._entries = self._bytes = self._checking = self._bulk = 0
         self._paused: dict[Scope, Millis] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -92,7 +89,7 @@ class Worker:
 
     @property
     def in_hand(self) -> int:
-        return self._entries
+        return self._room.entries
 
     @property
     def paused(self) -> dict[Scope, Millis]:
@@ -108,18 +105,16 @@ class Worker:
         if self._mailshots.is_bulk(new.env_from, new.recipients, new.body_hash, new.received):
             new = msgspec.structs.replace(new, queue=Queue.BULK)
         count = len(new.recipients)
-        if not self._has_room(new.queue, count, new.size):
+        if self._stopping or Scope.PROCESSING in self._paused or not self._room.has(new.queue, count, new.size):
             self._store.accept(new, None, done)
             return
-        self._entries += count
-        self._bytes += new.size
+        self._room.take(count, new.size)
         until = self._clock.now() + self._settings.limits.lease
 
         def committed(answer: Accepted | StoreUnavailable) -> None:
             done(answer)
             if isinstance(answer, StoreUnavailable):
-                self._entries -= count
-                self._bytes -= new.size
+                self._room.give(count, new.size)
                 return
             message = answer.message
             items = [
@@ -129,21 +124,6 @@ class Worker:
             self._begin(Work(message, self._content(message), items, until - self._settings.limits.lease))
 
         self._store.accept(new, until, committed)
-
-    def _has_room(self, queue: Queue, entries: int, size: int) -> bool:
-        limits = self._settings.limits
-        if self._stopping or Scope.PROCESSING in self._paused:
-            return False
-        if self._slow and self._checking >= SLOW_SLOTS:
-            return False
-        if queue is Queue.BULK and self._bulk >= self._bulk_share():
-            return False
-        return self._entries + entries <= limits.active_entries and self._bytes + size <= limits.active_bytes
-
-    def _bulk_share(self) -> int:
-        """How many bulk messages may be checked at once: a bounded share, at least one."""
-        slots = SLOW_SLOTS if self._slow else self._settings.limits.active_entries
-        return max(1, slots * self._settings.bulk.share // 100)
 
     def _content(self, message: Message) -> bytes | Path:
         return self._store.bodies.path(message.body_object) if message.body_object else message.body or b""
@@ -155,31 +135,28 @@ class Worker:
         if work.items[0].queue in lifecycle.SENDING:
             self._send(work)
             return
-        self._checking += 1
-        if work.items[0].queue is Queue.BULK:
-            self._bulk += 1
+        self._room.begin_checks(work.items[0].queue)
+        lifted = [Verdict(VerdictKind.HOLD, check) for check in work.waived]  # for these entries alone
         self._runner.run(
-            work.message, work.content, work.message.verdicts, lambda passed, last: self._checked(work, passed, last)
+            work.message,
+            work.content,
+            (*work.message.verdicts, *lifted),
+            lambda passed, last: self._checked(work, passed, last),
         )
 
     def _checked(self, work: Work, passed: tuple[Verdict, ...], last: Verdict) -> None:
         now = self._clock.now()
-        self._left_checks(work)
+        if self._room.end_checks(work.items[0].queue):
+            self._wake.set()
         for item in work.items:
             change = lifecycle.after_check(_standing(work, item), last, self._settings.retry.processing, now)
             if isinstance(change, Moves) and change.queue is Queue.DELIVERY:
                 self._to_delivery(work, item, change, now)
             else:
-                self._record(work, item, change, now, passed if not isinstance(change, Held) else (*passed, last))
+                kept = tuple([verdict for verdict in passed if verdict.kind is VerdictKind.PASS])
+                self._record(work, item, change, now, kept, last.check if last.kind is VerdictKind.HOLD else "")
         if work.left and not work.moving:
             self._send(work)
-
-    def _left_checks(self, work: Work) -> None:
-        self._checking -= 1
-        if work.items[0].queue is Queue.BULK:
-            self._bulk -= 1
-        if self._slow or self._bulk:
-            self._wake.set()
 
     def _to_delivery(self, work: Work, item: Item, change: Moves, now: Millis) -> None:
         item.queue = change.queue
@@ -283,11 +260,19 @@ class Worker:
         change = lifecycle.after_send(
             _standing(work, item), result, self._settings.retry.delivery, now, hold_maybe=hold
         )
-        self._record(work, item, change, now, ())
+        self._record(work, item, change, now)
 
     # -- results
 
-    def _record(self, work: Work, item: Item, change: Change, now: Millis, verdicts: tuple[Verdict, ...]) -> None:
+    def _record(
+        self,
+        work: Work,
+        item: Item,
+        change: Change,
+        now: Millis,
+        verdicts: tuple[Verdict, ...] = (),
+        waived: str = "",
+    ) -> None:
         self._lingering.pop(item.entry, None)
         message = work.message
         match change:
@@ -314,7 +299,7 @@ class Worker:
                 self._wait(work, item, None, info, at, label, now, "deferred", verdicts)
             case Held(info, label):
                 self._counts.maybe_delivered += 1 if label else 0
-                self._wait(work, item, item.queue, info, now, label, now, "held", verdicts)
+                self._wait(work, item, item.queue, info, now, label, now, "held", verdicts, waived)
             case Moves(queue, info):
                 from_queue, item.queue = item.queue, queue
                 assert from_queue is not queue
@@ -323,11 +308,13 @@ class Worker:
 
     def _wait(
         self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis, kind: str,
-        verdicts: tuple[Verdict, ...],
+        verdicts: tuple[Verdict, ...], waived: str = "",
     ) -> None:  # fmt: skip
         queue = Queue.HELD if held_from else item.queue
         self._store.wait(
-            Waited(item.entry, item.lease, queue, held_from, info, item.attempts, at, label, now, kind, verdicts)
+            Waited(
+                item.entry, item.lease, queue, held_from, info, item.attempts, at, label, now, kind, verdicts, waived
+            )
         )
         self._log.info(
             kind, id=public_id(item.entry), to=item.recipient, queue=queue.value, attempts=item.attempts, info=info,
@@ -344,9 +331,8 @@ class Worker:
 
     def _finished(self, work: Work) -> None:
         work.left -= 1
-        self._entries -= 1
+        self._room.give(1, 0 if work.left else work.message.size)
         if not work.left:
-            self._bytes -= work.message.size
             self._work.discard(work)
 
     # -- what was stored and is due
@@ -360,8 +346,8 @@ class Worker:
                     found = await self._claim()
             except (EnvironmentFailed, OSError) as problem:
                 self._log.warning("claim_failed", problem=str(problem))
-            self._counts.active_entries, self._counts.active_bytes = self._entries, self._bytes
-            if found and self._entries < self._settings.limits.active_entries // 2:
+            self._counts.active_entries, self._counts.active_bytes = self._room.entries, self._room.bytes
+            if found and self._room.half_empty:
                 continue
             self._wake.clear()
             try:
@@ -371,17 +357,13 @@ class Worker:
                 pass
 
     async def _claim(self) -> int:
-        limits = self._settings.limits
-        room = min(limits.active_entries - self._entries, CLAIM_BATCH)
-        if room <= 0 or self._bytes >= limits.active_bytes:
-            return 0
         wanted: list[tuple[Queue, int]] = []
         if Scope.DELIVERY not in self._paused:
-            wanted += [(Queue.SYSTEM, room), (Queue.DELIVERY, room)]
+            wanted += self._room.for_delivery(CLAIM_BATCH)
         if Scope.PROCESSING not in self._paused:
-            slots = min(room, SLOW_SLOTS - self._checking) if self._slow else room
-            bulk = min(slots, self._bulk_share() - self._bulk)
-            wanted += [(Queue.PROCESSING, max(slots, 0)), (Queue.BULK, max(bulk, 0))]
+            wanted += self._room.for_checks(CLAIM_BATCH)
+        if not wanted:
+            return 0
         found = 0
         for claimed in await self._store.claim(wanted):
             found += len(claimed.leases)
@@ -389,15 +371,14 @@ class Worker:
         return found
 
     def _take(self, claimed: Claimed) -> None:
-        """Work on a claimed message. Its entries may stand in different queues: each queue goes its own way."""
-        by_queue: dict[Queue, list[Item]] = {}
+        """Work on a claimed message. Its entries may stand in different queues, or be freed of different checks."""
+        alike: dict[tuple[Queue, tuple[str, ...]], list[Item]] = {}
         for lease in claimed.leases:
             item = Item(lease.entry, lease.lease, lease.queue, lease.recipient, lease.attempts)
-            by_queue.setdefault(lease.queue, []).append(item)
-        for items in by_queue.values():
-            self._entries += len(items)
-            self._bytes += claimed.message.size
-            self._begin(Work(claimed.message, self._content(claimed.message), items, self._clock.now()))
+            alike.setdefault((lease.queue, lease.waived), []).append(item)
+        for (_, waived), items in alike.items():
+            self._room.take(len(items), claimed.message.size)
+            self._begin(Work(claimed.message, self._content(claimed.message), items, self._clock.now(), waived))
 
     async def _keeping(self) -> None:
         """Heartbeat: renew the leases of what is in hand; write down nothing that a result will write anyway."""

@@ -1,7 +1,7 @@
 """The steady feed: which mail is sent when, and the sending of it.
 
 `Script` decides (pure: a seed gives the same mail in the same order), `post` speaks SMTP, `Feed` does the one with the other.
-Promises: every template comes once per round, in a new order each round; the infected one only now and then; a mailshot of more
+Promises: every template comes once per round, in a new order each round; the infected one and the one that is held only now and then; a mailshot of more
 than ten identical messages at times. A gateway that says "later", or is not there, is tried again with the next message;
 the feed never stops for it. Fails: never, once its corpus is loaded; what was not taken is counted and noted.
 """
@@ -22,7 +22,8 @@ from postroom_demo.journal import Journal
 RATE = 3.0  # messages a second
 MAILSHOT_EVERY = 75  # messages
 MAILSHOT_SIZE = 24
-INFECTED_EVERY = 4  # rounds of the corpus
+RARE = ("infected", "nested")  # names of what comes seldom: one is rejected by the scanner, one is held
+RARE_EVERY = 4  # rounds of the corpus
 SEND_TIMEOUT = 20.0  # seconds for one whole transaction
 PATIENCE = 1.0  # seconds before the next try, when the gateway did not take a message
 
@@ -45,8 +46,8 @@ class Script:
     def __init__(self, templates: tuple[Template, ...], *, seed: int, rate: float) -> None:
         self._source = random.Random(seed)
         self._rate = rate
-        self._steady = [item for item in templates if item.route != "mailshot" and "infected" not in item.name]
-        self._infected = [item for item in templates if "infected" in item.name]
+        self._steady = [item for item in templates if item.route != "mailshot" and not _rare(item)]
+        self._rare = [item for item in templates if _rare(item)]
         self._mailshots = [item for item in templates if item.route == "mailshot"]
 
     def postings(self, now: Callable[[], datetime]) -> Iterator[Posting]:
@@ -62,8 +63,8 @@ class Script:
             turn += 1
             deck = list(self._steady)
             self._source.shuffle(deck)
-            if turn % INFECTED_EVERY == 1:
-                deck[len(deck) // 4 : len(deck) // 4] = self._infected
+            if turn % RARE_EVERY == 1:
+                deck[len(deck) // 4 : len(deck) // 4] = self._rare
             yield from deck
 
     def _mailshot(self, template: Template, now: Callable[[], datetime]) -> Iterator[Posting]:
@@ -71,6 +72,10 @@ class Script:
         for _ in range(MAILSHOT_SIZE):
             # identical but for the recipient: that is what makes it a mailshot
             yield Posting(0.1 / self._rate, template.fill(self._source, now(), campaign=campaign))
+
+
+def _rare(template: Template) -> bool:
+    return any(word in template.name for word in RARE)
 
 
 class Feed:

@@ -145,5 +145,13 @@ def test_pause_and_resume_may_be_said_twice(gateway: Gateway, postroom: Shell, s
     assert postroom.json("queue", "resume", scope) == {"scope": scope, "paused": False, "changed": False, "since": None}
 
 
+def test_what_a_pause_keeps_is_told_after_a_retry(gateway: Gateway, postroom: Shell, mail: Mail) -> None:
+    gateway.store.pause_now(Scope.DELIVERY, actor="test")
+    result = postroom("queue", "retry", *ids(mail.deferred))
+    assert (result.exit_code, result.stdout) == (0, "1 entry due now\n")
+    assert "delivery is paused since" in result.stderr
+    assert postroom("queue", "hold", *ids(mail.deferred)).stderr == ""
+
+
 def test_only_a_stage_can_be_paused(postroom: Shell) -> None:
     assert postroom("queue", "pause", "held").exit_code == 2

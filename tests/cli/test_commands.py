@@ -184,13 +184,13 @@ def test_a_person_gets_a_password_or_brings_one(gateway: Gateway, postroom: Shel
     assert "password: expected" in short.stderr
 
 
-def test_roles_are_made_of_known_permissions(gateway: Gateway, postroom: Shell) -> None:
+def test_roles_are_made_of_menu_paths(gateway: Gateway, postroom: Shell) -> None:
     assert [found["name"] for found in postroom.json("role", "list")] == ["administrator", "monitor"]
     made = postroom("role", "create", "--name", "reader", "--permission", "Monitoring | Processing | Read")
     assert (made.exit_code, made.stdout) == (0, "role reader: Monitoring | Processing | Read\n")
     wrong = postroom("role", "create", "--name", "r2", "--permission", "Everything")
     assert wrong.exit_code == 2
-    assert "expected one of" in wrong.stderr
+    assert "expected a menu path like" in wrong.stderr
 
 
 # -- as a process

@@ -45,6 +45,11 @@ async def test_the_application_is_judged_before_the_signature(served: Served) ->
     is_golden(answer, 200, "invalid_app_id")
 
 
+async def test_the_application_is_judged_before_the_form_of_the_signature(served: Served) -> None:
+    headers = served.signed(app_id="INVALID") | {"Authorization": "MC nocolon"}
+    is_golden(await served.post(FIND, headers, b"{}"), 200, "invalid_app_id")
+
+
 async def test_what_was_sent_as_application_id_comes_back_harmless(served: Served) -> None:
     answer = await served.post(FIND, served.signed(app_id="<script>" + "x" * 500), b"{}")
     assert b"<" not in answer.body
@@ -93,7 +98,9 @@ async def test_a_clock_within_the_tolerance_will_do(served: Served, apart: int) 
     assert (await served.post(FIND, headers, b"{}")).status == 200
 
 
-@pytest.mark.parametrize(("apart", "name"), [(15 * MINUTE + SECOND, "date_behind"), (-15 * MINUTE - SECOND, "date_ahead")])
+@pytest.mark.parametrize(
+    ("apart", "name"), [(15 * MINUTE + SECOND, "date_behind"), (-15 * MINUTE - SECOND, "date_ahead")]
+)
 async def test_a_clock_too_far_off_is_told_how_far(served: Served, apart: int, name: str) -> None:
     assert isinstance(served.clock, HandClock)
     headers = served.signed()
@@ -173,5 +180,3 @@ async def test_one_application_does_not_use_up_what_another_may(serve: Serve) ->
 async def test_the_body_is_not_read_before_the_signature_is_good(served: Served) -> None:
     answer = await served.post(FIND, served.signed(secret_key="c2VjcmV0"), b"no json at all")
     is_golden(answer, 401, "invalid_signature")
-
-

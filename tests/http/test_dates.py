@@ -62,7 +62,9 @@ def test_a_day_may_have_one_digit() -> None:
     assert parse_header_date("Tue, 3 Nov 2015 00:00:00 UTC") == parse_header_date("Tue, 03 Nov 2015 00:00:00 UTC")
 
 
-@pytest.mark.parametrize("text", ["", "now", "Mon, 16 Foo 2015 14:49:18 UTC", "Mon, 16 Nov 2015 14:49:18 QQT", "x" * 1000])
+@pytest.mark.parametrize(
+    "text", ["", "now", "Mon, 16 Foo 2015 14:49:18 UTC", "Mon, 16 Nov 2015 14:49:18 QQT", "x" * 1000]
+)
 def test_an_unreadable_header_date_is_none(text: str) -> None:
     assert parse_header_date(text) is None
 

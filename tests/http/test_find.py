@@ -68,7 +68,14 @@ async def test_an_id_is_stable_opaque_and_cannot_be_made_up(served: Served) -> N
     text = first[0]["id"]
     assert str(accepted.entries[1]) not in text
     assert format(accepted.entries[1], "x") not in text
-    for wrong in ("", "x" * 32, text[:-1], text[:-1] + ("0" if text[-1] != "0" else "1"), text + "00", " " * 2 + text[:30]):
+    for wrong in (
+        "",
+        "x" * 32,
+        text[:-1],
+        text[:-1] + ("0" if text[-1] != "0" else "1"),
+        text + "00",
+        " " * 2 + text[:30],
+    ):
         assert idents.ident(wrong) is None
     assert EntryIds(Sealer(b"\x01" * 32)).ident(text) is None
 
@@ -93,7 +100,11 @@ async def test_nothing_asked_is_everything_of_the_last_week(served: Served, body
 
 async def test_a_body_may_lie_about_its_type_or_have_none(served: Served) -> None:
     await served.put(subject="here")
-    for kind in ("application/json; charset=utf-8", "multipart/form-data; boundary=b", "application/x-www-form-urlencoded"):
+    for kind in (
+        "application/json; charset=utf-8",
+        "multipart/form-data; boundary=b",
+        "application/x-www-form-urlencoded",
+    ):
         headers = served.signed() | {"Content-Type": kind}
         assert subjects((await served.post(FIND, headers, b"{'data':[{}]}")).messages) == ["here"]
     headers = served.signed()
@@ -153,7 +164,9 @@ async def test_what_the_answer_calls_created_finds_the_entry_again(served: Serve
 
 async def fill(served: Served) -> None:
     await served.put("bob@corp.example", subject="Plain in", route=Route.INBOUND, ip="192.0.2.7")
-    await served.put("zoe@example.org", subject="Files OUT", route=Route.OUTBOUND, attachment=True, sender="bob@corp.example")
+    await served.put(
+        "zoe@example.org", subject="Files OUT", route=Route.OUTBOUND, attachment=True, sender="bob@corp.example"
+    )
     await served.put("amy@corp.example", subject="Übergrößen", route=Route.INTERNAL, attachment=True, name="Rosé Bob")
     await served.put("x@example.net", subject="100%_done", route=Route.EXTERNAL, ip="2001:db8::7")
 

@@ -67,5 +67,5 @@ def test_where_mail_to_the_bare_postmaster_goes() -> None:
 
 
 def test_a_network_that_cannot_be_read_is_named() -> None:
-    with pytest.raises(SettingsError, match="300.0.0.0/8"):
+    with pytest.raises(SettingsError, match=r"300\.0\.0\.0/8"):
         rules(networks=("300.0.0.0/8",))

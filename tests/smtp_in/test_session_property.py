@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postroom.smtp_in.body import BodyReader, Memory
 from postroom.smtp_in.session import Session
 from tests.smtp_in.dialogue import ENVELOPE, Heard, config, say, session
 
@@ -137,3 +140,29 @@ def test_a_body_comes_through_unchanged(lines: list[bytes]) -> None:
     to = session(config())
     heard = say(to, b"EHLO c\r\n" + ENVELOPE, wire + b".\r\n")
     assert heard.messages[0].body == b"".join([line + b"\r\n" for line in clean])
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"\0", b"a", b"\r\n.", b"\n."]), max_size=25),
+    st.lists(st.integers(0, 60), max_size=6),
+)
+def test_the_reader_agrees_with_a_plain_reading_of_the_rules(pieces: list[bytes], cuts: list[int]) -> None:
+    wire = b"".join(pieces) + b"\r\n.\r\n"
+    seen = b"\r\n" + wire  # as if after a line end
+    end = seen.index(b"\r\n.\r\n") + 2
+    lines = seen[:end].split(b"\r\n")[1:]
+    body = b"\r\n".join([line[1:] if line.startswith(b".") else line for line in lines])
+    lone = re.compile(rb"[\r\n]\.[\r\n]")
+    unsafe = bool(lone.search(seen[:end]) or lone.search(seen[:end].replace(b"\0", b"")))
+
+    reader = BodyReader(1 << 20, 1 << 20, Memory(1 << 20))
+    edges = [0, *sorted(min(cut, len(wire)) for cut in cuts), len(wire)]
+    for start, stop in pairwise(edges):
+        behind = reader.feed(wire[start:stop])
+        if behind >= 0:
+            assert start + behind == end + 1  # the virtual CRLF in front, ".CRLF" behind
+            break
+    assert b"".join(reader.parts()) == body
+    assert reader.unsafe == unsafe
+    assert reader.size == len(body)

@@ -329,6 +329,7 @@ def test_a_receiver_falls_silent(run: Run, verb: str, waited_for: str, maybe: bo
         async with Receiver(answer) as receiver, Sender(connections=1, **limits) as sender:
             sender.send(receiver.address)
             await silent.wait()
+            await turns(lambda: f"waiting for {waited_for}" in repr(sender.pool))
             for _ in range(6 if maybe else 3):
                 sender.pool.sweep()
             assert sender.results == {}
@@ -423,13 +424,70 @@ def test_a_dead_host_costs_one_connect_a_second_and_delays_nobody(run: Run) -> N
                     sender.send(receiver.address)
                 await sender.all_done()
             assert receiver.connections == 1
+            for _ in range(2):
+                sender.pool.sweep()
+            sender.send(receiver.address)
+            await sender.all_done()
+            assert receiver.connections == 2
             assert sender.log.getvalue().count("destination_down") == 1
             dead = False
             sender.pool.sweep()
             sender.pool.sweep()
             sender.send(receiver.address)
             assert (await sender.all_done())[-1] == (KEPT,)
-            assert receiver.connections == 2
+        assert sender.log.getvalue().count("destination_up") == 1
+
+    run(story())
+
+
+def test_a_host_that_was_down_is_forgotten_after_a_while(run: Run) -> None:
+    async def story() -> None:
+        async with Receiver(at("GREETING", HANG_UP)) as receiver, Sender() as sender:
+            sender.send(receiver.address)
+            await sender.all_done()
+            for _ in range(60):
+                sender.pool.sweep()
+            assert sender.pool.destinations == 1
+            for _ in range(2):
+                sender.pool.sweep()
+            assert sender.pool.destinations == 0
+
+    run(story())
+
+
+def test_a_host_that_died_is_tried_with_one_connection(run: Run) -> None:
+    async def story() -> None:
+        dead = False
+        answer: Answer = lambda step: HANG_UP if dead and step.verb == "GREETING" else None  # noqa: E731
+        async with Receiver(answer) as receiver, Sender(connections=5, messages_per_connection=1) as sender:
+            for _ in range(10):
+                sender.send(receiver.address)
+            await sender.all_done()
+            dead = True
+            await turns(lambda: sender.pool.connections == 0)
+            for _ in range(2):
+                known = receiver.connections
+                for _ in range(10):
+                    sender.send(receiver.address)
+                await sender.all_done()
+                for _ in range(2):
+                    sender.pool.sweep()
+            assert receiver.connections == known + 1
+            assert sum(results == (KEPT,) for results in sender.results.values()) == 10
+
+    run(story())
+
+
+def test_a_connection_that_says_good_bye_gets_no_job(run: Run) -> None:
+    async def story() -> None:
+        async with Receiver() as receiver, Sender(idle=1 * SECOND) as sender:
+            sender.send(receiver.address)
+            await sender.all_done()
+            for _ in range(3):
+                sender.pool.sweep()
+            sender.send(receiver.address)
+            assert (await sender.all_done())[-1] == (KEPT,)
+            assert [taken.connection for taken in receiver.taken] == [1, 2]
 
     run(story())
 
@@ -491,7 +549,11 @@ def test_unreliable_receivers_cost_no_message_and_double_none_unseen(run: Run) -
                 sender.send(receiver.address)
             await sender.all_done()
             for key, (result,) in sender.results.items():
-                times = [taken.accepted for taken in receiver.taken if taken.sender == f"s{key}@x.example"]
+                times = [
+                    taken.accepted
+                    for taken in receiver.taken
+                    if taken.recipients and taken.sender == f"s{key}@x.example"
+                ]
                 assert len(times) <= 1
                 if isinstance(result, Delivered):
                     assert times == [True]
@@ -521,6 +583,49 @@ def test_a_stored_body_is_streamed(run: Run, tmp_path: Path, monkeypatch: pytest
                 key = int(taken.sender[1:].partition("@")[0])
                 expected = b"hello\r\n" if key % 2 else content + b"\r\n"
                 assert taken.content == b"X-Key: %d\r\n" % key + expected
+
+    run(story())
+
+
+def test_a_receiver_that_does_not_read_holds_no_memory_of_ours(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        size, read = 60_000_000, 0
+        (tmp_path / "body").write_bytes(b"x" * size)
+
+        class Counting(body.Stuffer):
+            def feed(self, piece: bytes) -> bytes:
+                nonlocal read
+                read += len(piece)
+                return super().feed(piece)
+
+        monkeypatch.setattr(body, "Stuffer", Counting)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 hi\r\n")
+            await reader.readuntil(b"EHLO gw.example\r\n")
+            writer.write(b"250-r.example\r\n250 PIPELINING\r\n")
+            await reader.readuntil(b"DATA\r\n")
+            writer.write(b"250 ok\r\n250 ok\r\n354 go\r\n")
+            await reader.readuntil(b"X-Key")
+            known, still = -1, 0
+            loop = asyncio.get_running_loop()
+            while still < 200:  # until no more is read while threads have every chance to
+                still = still + 1 if read == known and read else 0
+                known = read
+                await loop.run_in_executor(None, int)
+            writer.transport.abort()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 12)
+        async with Sender() as sender:
+            sender.send(Address("127.0.0.1", server.sockets[0].getsockname()[1]), content=tmp_path / "body")
+            ((result,),) = await sender.all_done()
+            assert isinstance(result, Deferred)
+            assert not result.maybe
+            assert read < size / 2
+        server.close()
+        await server.wait_closed()
 
     run(story())
 
@@ -628,6 +733,9 @@ def test_the_pool_can_be_read(run: Run) -> None:
             sender.send(receiver.address)
             assert (sender.pool.waiting, sender.pool.in_hand, sender.pool.destinations) == (1, 0, 1)
             await sender.all_done()
-            assert repr(sender.pool) == f"<Pool [<Destination {receiver.address} up: 0 waiting, 1 connections>]>"
+            assert repr(sender.pool) == (
+                f"<Pool [<Destination {receiver.address} up: 0 waiting, "
+                "[<Session waiting for the next message, 1 given, 0 in hand>]>]>"
+            )
 
     run(story())

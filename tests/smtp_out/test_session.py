@@ -190,14 +190,25 @@ def test_go_ahead_for_nobody_is_answered_by_a_lone_dot() -> None:
     assert session.stage == IDLE
 
 
-def test_mail_refused_but_data_let_through() -> None:
+def test_go_ahead_after_a_refused_sender() -> None:
+    session = opened()
+    session.give(job(A))
+    said(session)
+    session.receive(NO + NO + GO)
+    assert said(session) == b".\r\n"
+    session.receive(b"554 none\r\n")
+    assert results(session) == [(REFUSED,)]
+    assert session.room
+
+
+def test_a_server_that_takes_recipients_of_a_refused_sender_gets_no_dot() -> None:
     session = opened()
     session.give(job(A))
     said(session)
     session.receive(NO + OK + GO)
-    assert said(session) == b".\r\n"
-    session.receive(b"554 none\r\n")
+    assert said(session) == b""
     assert results(session) == [(REFUSED,)]
+    assert session.stage == CLOSED
 
 
 def test_the_sender_is_taken_back_before_the_next_message() -> None:
@@ -389,7 +400,7 @@ def test_unsent_bytes_behind_which_the_dot_is_not_last_say_nothing() -> None:
     assert len(session.returned) == 1
 
 
-@pytest.mark.parametrize("replies", [b"", KEPT, KEPT + OK, KEPT + OK + OK, KEPT + OK + NO])
+@pytest.mark.parametrize("replies", [b"", KEPT, KEPT + OK, KEPT + OK + OK])
 @pytest.mark.parametrize("end", [b"", b"421 4.3.2 stopping\r\n"])
 def test_a_message_sent_ahead_comes_back_untouched(replies: bytes, end: bytes) -> None:
     session = opened()
@@ -403,6 +414,17 @@ def test_a_message_sent_ahead_comes_back_untouched(replies: bytes, end: bytes) -
         (DELIVERED,) if replies else (Deferred("421 4.3.2 stopping"),) if end else (Deferred("gone", True),)
     )
     assert [returned.key for returned in session.returned] == [2]
+
+
+def test_a_message_sent_ahead_that_was_refused_has_its_result() -> None:
+    session = opened()
+    session.give(job(key=1))
+    session.receive(OK + OK + GO)
+    session.give(job(key=2))
+    session.receive(KEPT + OK + NO)
+    session.lost("gone")
+    assert results(session) == [(DELIVERED,), (REFUSED,)]
+    assert session.returned == []
 
 
 def test_a_connection_that_died_of_boredom_returns_what_it_was_given() -> None:
@@ -498,6 +520,17 @@ def test_what_ends_before_the_dot_was_not_delivered(end: bytes, expected: SendRe
     assert results(session) == [(expected,)]
     assert session.stream is None
     assert session.stage == CLOSED
+
+
+def test_streamed_content_that_was_begun_is_not_untouched() -> None:
+    session = opened()
+    session.give(job())
+    session.receive(OK + OK + GO)
+    session.give(job(body=Path("/stored")))
+    session.receive(KEPT + OK + OK + GO)
+    session.lost("gone")
+    assert results(session) == [(DELIVERED,), (Deferred("gone"),)]
+    assert session.returned == []
 
 
 def test_the_session_can_be_read() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from postroom.clock import MINUTE, SECOND, HandClock
@@ -415,3 +417,10 @@ def test_a_store_of_a_newer_release_or_of_something_else_is_refused_with_the_rem
     store.close()
     with pytest.raises(StoreUnusable, match="newer release"):
         opening()
+
+
+def test_a_command_beside_never_changes_the_schema_or_makes_a_store(opening: Opener, tmp_path: Path) -> None:
+    (tmp_path / "postroom.db").touch()
+    with pytest.raises(StoreUnusable, match="schema 0"):
+        opening(beside=True)
+    assert not (tmp_path / "bodies").exists()

@@ -19,7 +19,8 @@ FOLDERS = {
 
 @pytest.mark.parametrize("folder", [pytest.param(path, id=name) for name, path in FOLDERS.items() if path.is_dir()])
 def test_every_mail_of_the_corpus_arrives_as_it_was_sent(starting: Starter, receiver: Receiver, folder: Path) -> None:
-    gateway = starting(route_to(receiver))
+    # Some of our own corpus is there to be held; what checks think of a mail is another test's matter.
+    gateway = starting("\n[processing]\nchecks = []\n" + route_to(receiver))
     mails = {path.stem: as_sent(path.read_bytes()) for path in sorted(folder.rglob("*.eml"))}
     assert mails
     with Sender(gateway.smtp) as sender:

@@ -53,7 +53,8 @@ class Load:
             while True:
                 subject = f"kill-{name}-{number}"
                 number += 1
-                reply = sender.mail(a_mail(subject, 2000), "bob@corp.example")
+                size = 2000 if number % 16 else 150_000  # also bodies that are files of their own
+                reply = sender.mail(a_mail(subject, size), "bob@corp.example")
                 if not reply.startswith(b"250 "):
                     self.problems.append(f"{subject}: {reply!r}")
                     return

@@ -57,6 +57,27 @@ def test_every_acknowledgement_follows_a_sync_that_began_after_the_last_byte(
         )
 
 
+def test_a_large_body_and_its_name_are_synced_before_the_acknowledgement(starting: Starter, tmp_path: Path) -> None:
+    """Bodies over 128 KiB are files: neither their bytes nor their directory entry may be only in the page cache."""
+    strace = need("strace")
+    gateway = starting("\n[processing]\npaused = true\n")
+    with Sender(gateway.smtp) as sender, Tracing(strace, gateway.pid, tmp_path / "trace") as tracing:
+        if not tracing.attached:
+            cannot(f"strace may not attach: {tracing.problem}")
+        assert sender.mail(a_mail("large", 300_000), "bob@corp.example").startswith(b"250 ")
+        port = sender.port
+    calls = tracing.calls
+    ours = [call for call in calls if call.file.endswith(f":{port}]")]
+    read = next(call.end for call in ours if call.name in READS and call.data.endswith(b"\r\n.\r\n"))
+    answered = next(call.begin for call in ours if call.name in WRITES and acknowledgements(call))
+    synced = [call.file for call in calls if call.name in SYNCS and read < call.begin and call.end < answered]
+    bodies = str(gateway.data / "bodies")
+    files = [file for file in synced if file.startswith(bodies) and not Path(file).is_dir()]
+    assert len(files) == 1, synced
+    assert any(Path(file).is_dir() for file in synced if file.startswith(bodies)), synced
+    assert any(file.endswith("-wal") for file in synced), synced
+
+
 def acknowledgements(call: Call) -> int:
     return sum(line.startswith(b"250 2.0.0 ") or line.startswith(b"250 2.6.0 ") for line in call.data.split(b"\r\n"))
 

@@ -4,9 +4,8 @@ Promises: a message passes only when clamd said OK to all of its bytes; at most 
 the scanner at once, for at most `antivirus.timeout` each; large messages are read off the event loop, in pieces. While
 the scanner is away each message still says why it waits, and those in line do not each wait for their own timeout.
 Fails: whatever is no clear answer (refused, timeout, closed, an error reply, size limit of clamd exceeded) is a `retry`
-verdict whose info names the reason. A body that cannot be read is OSError, which the
-runner turns into a retry. The log has one line when the scanner goes and one when
-it is back. A wrong address is SettingsError, at the start.
+verdict whose info names the reason. A body that cannot be read is OSError, which the runner turns into a retry. The log
+has one line when the scanner goes and one when it is back. A wrong address is SettingsError, at the start.
 
 Protocol (clamd(8), "INSTREAM"): `zINSTREAM` NUL, then pieces of a 4-byte big-endian length and that many bytes, ended by
 a piece of length 0; the answer ends with NUL: `stream: OK`, `stream: NAME FOUND`, or `... ERROR`.

@@ -6,6 +6,7 @@ with a name, a role or an address.
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 
@@ -18,6 +19,8 @@ from postroom.clock import SystemClock
 from postroom.sealing import Sealer
 from postroom.store import identity
 from postroom.telemetry import stamp
+
+_PERMISSION = re.compile(r"[\w /&-]+( \| [\w /&-]+)+ \| (Read|Edit)")  # contract section 8: "Menu | Item | Read"
 
 
 @click.group(cls=Commands)
@@ -193,17 +196,17 @@ def list_roles(place: Place, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @at_a_place
 def create_role(place: Place, name: str, permissions: tuple[str, ...], as_json: bool) -> None:
-    """Create a role from permissions.
+    """Create a role from permissions: menu paths that end in Read or Edit, or "*" for all.
 
     \b
-    Example:
+    Examples:
       postroom role create --name reader --permission "Monitoring | Processing | Read"
+      postroom role list                      which permissions the roles have that there are
     """
-    known = (identity.PROCESSING_READ, identity.PROCESSING_EDIT, identity.ALL_PERMISSIONS)
     for permission in permissions:
-        if permission not in known:
-            listed = ", ".join(f'"{text}"' for text in known)
-            raise click.UsageError(f"--permission: expected one of {listed}, got {permission!r}")
+        if permission != identity.ALL_PERMISSIONS and not _PERMISSION.fullmatch(permission):
+            expected = f'a menu path like "{identity.PROCESSING_READ}", or "*"'
+            raise click.UsageError(f"--permission: expected {expected}, got {permission!r}")
     with place.store() as store:
         made = store.write_now(lambda c: identity.create_role(c, name, tuple(dict.fromkeys(permissions))))
     if as_json:

@@ -16,7 +16,7 @@ import click
 
 from postroom.cli.place import Place, Refusal, actor, at_a_place
 from postroom.cli.query import Query, chosen_by_query, matching
-from postroom.cli.table import Column, print_json, print_table
+from postroom.cli.table import Column, print_json, print_table, warn
 from postroom.cli.words import ago, many
 from postroom.clock import SystemClock
 from postroom.ids import public_id
@@ -106,7 +106,12 @@ def _act(action: Action, place: Place, query: Query, reason: str, yes: bool, as_
         if not query.ids and not yes:
             _confirm(action, len(ids))
         report = _perform(store, action, ids, reason)
+        pauses = store.read_now().pauses()
     _print_report(action, report, as_json)
+    if report.done and action is not Action.HOLD and not as_json:
+        for scope, since in pauses.items():
+            remedy = f"postroom queue resume {scope}"
+            warn(f"{scope} is paused since {ago(since, SystemClock().now())}, so what waits for it stays: {remedy}")
     if report.refused:
         raise Refusal(f"{many(len(report.refused))} refused")
 

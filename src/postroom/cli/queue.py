@@ -15,8 +15,8 @@ from postroom.cli.actions import hold, pause, release, resume, retry
 from postroom.cli.place import Commands, Place, Refusal, at_a_place
 from postroom.cli.query import DEFAULT_LIMIT, Query, chosen_by_query, count, matching
 from postroom.cli.show import show
-from postroom.cli.table import Cell, Column, print_json, print_table
-from postroom.cli.words import ago, entry_json, next_words
+from postroom.cli.table import Cell, Column, print_json, print_table, warn
+from postroom.cli.words import ago, entry_json, local, next_words
 from postroom.clock import Millis, SystemClock
 from postroom.ids import public_id
 from postroom.model import Entry, Order, Queue, Scope
@@ -26,14 +26,15 @@ from postroom.units import short_duration
 
 LISTED = (
     Column("ID"),
-    Column("QUEUE", drop=2),
-    Column("ACCEPTED"),
-    Column("FROM", least=10, drop=3),
+    Column("QUEUE", drop=1),
+    Column("ACCEPTED", drop=5),
+    Column("AGE", right=True),
+    Column("FROM", least=12, drop=2),
     Column("TO", least=12),
     Column("SUBJECT", least=10),
-    Column("TRIES", right=True, drop=5),
-    Column("NEXT", drop=4),
-    Column("WHY", least=12),
+    Column("TRIES", right=True, drop=4),
+    Column("NEXT", drop=3),
+    Column("WHY", least=18),
 )
 COLOURS = {Queue.HELD: "yellow", Queue.SYSTEM: "blue"}
 
@@ -131,7 +132,7 @@ def count_entries(place: Place, query: Query, as_json: bool) -> None:
     else:
         _print_counts(counts, oldest, {} if query.narrows else leased, now)
         for scope, since in pauses.items():
-            _warn(f"{scope} is paused since {ago(since, now)}: postroom queue resume {scope}")
+            warn(f"{scope} is paused since {ago(since, now)}: postroom queue resume {scope}")
     if not total and query.narrows:
         _say_nothing(query)
 
@@ -178,7 +179,8 @@ def _print_entries(entries: list[Entry], now: Millis) -> None:
         (
             public_id(entry.id),
             Cell(entry.queue, COLOURS.get(entry.queue)),
-            ago(entry.created, now),
+            local(entry.created, now),
+            short_duration(max(now - entry.created, 0)),
             entry.env_from or "<>",
             entry.recipient,
             entry.subject,
@@ -200,7 +202,7 @@ def _print_counts(
     rows: list[list[str | Cell]] = []
     for name, number in counts.items():
         at = oldest[name]
-        row: list[str | Cell] = [Cell(name, COLOURS.get(name)), f"{number:,}"]
+        row: list[str | Cell] = [Cell(name, COLOURS.get(name) if number else None), f"{number:,}"]
         row += [f"{leased[name]:,}"] if leased else []
         rows.append([*row, "-" if at is None else short_duration(now - at)])
     if len(rows) != 1:
@@ -216,10 +218,6 @@ def _say_nothing(query: Query) -> None:
     if query.narrows:
         raise Refusal("nothing in the queue matches")
     click.echo("nothing waits", err=True)
-
-
-def _warn(text: str) -> None:
-    click.echo(click.style(text, fg="yellow"), err=True)
 
 
 for command in (show, retry, hold, release, pause, resume):

@@ -126,7 +126,7 @@ def _title(ident: int) -> None:
 
 
 def _print_envelope(entry: Entry | Ended, recipient: str, now: Millis) -> None:
-    click.echo("envelope")
+    click.echo(click.style("envelope", bold=True))
     print_pairs(
         [
             ("from", entry.env_from or "<> (a notice: nobody to answer to)"),
@@ -139,7 +139,7 @@ def _print_envelope(entry: Entry | Ended, recipient: str, now: Millis) -> None:
 
 def _print_message(entry: Entry | Ended | None, message: Message | None) -> None:
     assert entry is not None
-    click.echo("message")
+    click.echo(click.style("message", bold=True))
     attachment = "with attachment" if entry.attachment else "no attachment"
     pairs: list[tuple[str, str | Cell]] = [
         ("id", public_id(entry.message_id)),
@@ -170,7 +170,7 @@ def _named(name: str, address: str) -> str:
 def _print_events(events: Sequence[Event]) -> None:
     if not events:
         return
-    click.echo("timeline")
+    click.echo(click.style("timeline", bold=True))
     columns = (Column("WHEN"), Column("EVENT"), Column("QUEUE", drop=1), Column("BY", drop=2), Column("WHAT", least=20))
     print_table(
         columns,

@@ -21,7 +21,8 @@ _UNLIMITED = 1 << 20
 
 
 class Column(msgspec.Struct, frozen=True):
-    """`least`: how narrow it may become (0 = never cut); `drop`: columns with the highest number go first (0 = stays)."""
+    """`least`: how narrow it may become (0 = never cut); `drop`: columns with the highest number go first (0 = stays);
+    one that may go is not shown when it is empty."""
 
     title: str
     right: bool = False
@@ -63,6 +64,11 @@ def print_json(value: object) -> None:
     """One document. Control characters beyond those JSON escapes itself are escaped too: it may be read on a terminal."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     click.echo("".join([char if char.isprintable() or char == "\n" else _json_escape(char) for char in text]))
+
+
+def warn(text: str) -> None:
+    """A line beside the answer, on standard error."""
+    click.echo(click.style(safe(text), fg="yellow"), err=True)
 
 
 def terminal_width() -> int:
@@ -111,7 +117,8 @@ def _fit(columns: Sequence[Column], cells: Sequence[Sequence[Cell]], width: int)
         max([text_width(column.title), *(text_width(row[number].text) for row in cells)])
         for number, column in enumerate(columns)
     ]
-    shown = list(range(len(columns)))
+    filled = [column.drop == 0 or any(row[number].text for row in cells) for number, column in enumerate(columns)]
+    shown = [number for number in range(len(columns)) if filled[number]]
     while True:
         narrow = [min(natural[n], columns[n].least or natural[n]) for n in shown]
         droppable = [number for number in shown if columns[number].drop]

@@ -27,6 +27,7 @@ _TOKEN = re.compile(
 _COMMENT = re.compile(r"[()]|\\.", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _SALVAGE = re.compile(r"""[^\s<>()"'\\,;:@\[\]]{1,250}+@[^\s<>()"'\\,;:@\[\]]++""")
+_LOCAL = re.compile(r"""[^\s<>()"'\\,;:@=?]++""")
 _SEPARATED = re.compile(r"[\s,;]++")
 
 
@@ -67,12 +68,12 @@ def mailboxes(text: str, limit: int) -> Iterator[tuple[str, str]]:
         at = token.end()
         kind = token.lastgroup
         if kind == "atom":
-            piece.add(token[0], token[0])
+            piece.add(token[0], token[0], "@" in token[0])
         elif kind == "blank":
             piece.blank = True
         elif kind == "quoted":
             inner = token["quoted"]
-            piece.add(token[0], _ESCAPED.sub(r"\1", inner) if "\\" in inner else inner)
+            piece.add(token[0], _ESCAPED.sub(r"\1", inner) if "\\" in inner else inner, False)
         elif kind == "angle":
             piece.angle = piece.angle or token["angle"]
             piece.has_angle = True
@@ -96,13 +97,23 @@ def display(name: str) -> str:
     return clean(name)
 
 
+class _Word:
+    """One word of a mailbox; `has_at` = with an @ that is not quoted."""
+
+    __slots__ = ("has_at", "shown", "written")
+
+    def __init__(self) -> None:
+        self.written = self.shown = ""
+        self.has_at = False
+
+
 class _Piece:
     """What has been read of one mailbox."""
 
     __slots__ = ("angle", "blank", "comments", "has_angle", "words")
 
     def __init__(self) -> None:
-        self.words: list[list[str]] = []  # blank-separated: as written, as shown
+        self.words: list[_Word] = []  # separated by blanks
         self.blank = True
         self.angle = ""
         self.has_angle = False
@@ -111,15 +122,16 @@ class _Piece:
     def empty(self) -> bool:
         return not (self.words or self.has_angle or self.comments)
 
-    def add(self, written: str, shown: str) -> None:
-        if self.has_angle and self.angle:
+    def add(self, written: str, shown: str, has_at: bool) -> None:
+        if self.angle:
             return  # behind the bracket: nothing that belongs to the name
         if self.blank or not self.words:
-            self.words.append([written, shown])
+            self.words.append(_Word())
             self.blank = False
-        else:
-            self.words[-1][0] += written
-            self.words[-1][1] += shown
+        word = self.words[-1]
+        word.written += written
+        word.shown += shown
+        word.has_at = word.has_at or has_at
 
     def comment(self, text: str, at: int) -> int:
         """Reads a comment whose bracket is open (RFC 5322 3.2.2: they nest); returns where it ends."""
@@ -137,21 +149,20 @@ class _Piece:
         return len(text)
 
     def mailbox(self) -> tuple[str, str]:
-        shown = [word[1] for word in self.words]
+        words = self.words
+        address = ""
         if self.has_angle:
             address = _inner_address(self.angle)
+        elif len(words) == 1 and _LOCAL.fullmatch(words[0].written):
+            address = words[0].written  # "root": RFC 5322 wants a domain, local programs leave it out
+            words = []
         else:
-            address = ""
-            for at, (written, _) in enumerate(self.words):
-                if "@" in written.strip("@"):
-                    address = written
-                    del shown[at]
+            for at, word in enumerate(words):
+                if word.has_at and "@" in word.written.strip("@"):
+                    address = word.written
+                    words = words[:at] + words[at + 1 :]
                     break
-            else:
-                if len(self.words) == 1:  # "root": RFC 5322 wants a domain, local programs leave it out
-                    address = self.words[0][0]
-                    shown = []
-        name = " ".join(shown) or " ".join(self.comments)
+        name = " ".join([word.shown for word in words]) or " ".join(self.comments)
         return clean(address), display(name[: 4 * MAX_TEXT])
 
 

@@ -11,8 +11,8 @@ key control parts (application/pgp-signature, pkcs7-signature, pgp-encrypted), p
 multipart/report, text/calendar and other text without a disposition of `attachment`. What lies inside an attached
 message is counted for parts and depth, not looked at for attachments. Text in uuencode is text.
 
-Promises: total; each byte is looked at a constant number of times; at most MAX_PARTS leaves and MAX_DEPTH levels, and
-says so in `problems` where it stopped. Fails: never.
+Promises: total; each byte is looked at a constant number of times; at most MAX_PARTS parts, MAX_DEPTH levels
+and MAX_DASHED lines that could be boundaries, and says so in `problems` where it stopped. Fails: never.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import re
 
 MAX_PARTS = 1_000
 MAX_DEPTH = 50
+MAX_DASHED = 100_000  # lines that begin like a boundary
 MAX_BOUNDARY = 256  # RFC 2046 5.1.1 says 70; real senders exceed it
 MAX_PART_HEADER = 64 * 1024  # bytes of one part's header that are looked at
 
 TOO_MANY_PARTS = f"more than {MAX_PARTS} parts"
 TOO_DEEP = f"parts nested deeper than {MAX_DEPTH}"
+TOO_MANY_DASHED = f"more than {MAX_DASHED} lines that begin like a boundary"
 UNTERMINATED = "unterminated multipart"
 NO_BOUNDARY = "multipart without a boundary"
 NEVER_STARTED = "multipart whose boundary never appears"
@@ -53,11 +55,12 @@ _KNOWN_MULTIPARTS = frozenset(
 class Seen:
     """What the walk found."""
 
-    __slots__ = ("attachment", "depth", "parts", "problems")
+    __slots__ = ("attachment", "depth", "entered", "parts", "problems")
 
     def __init__(self) -> None:
         self.attachment = False
-        self.parts = 0
+        self.entered = 0  # parts of every kind, the message itself included
+        self.parts = 0  # leaves
         self.depth = 0
         self.problems: dict[str, None] = {}
 
@@ -103,7 +106,12 @@ def walk(data: bytes, body_at: int, ctype: bytes, disposition: bytes) -> Seen:
     active: dict[bytes, int] = {}  # boundary -> its level
     _enter(seen, stack, active, data, body_at, len(data), _Part(ctype, disposition, False, b""), False)
     at = data.find(b"\n--", max(body_at - 1, 0)) if stack else -1
+    dashed = 0
     while at >= 0:
+        dashed += 1
+        if dashed > MAX_DASHED:
+            seen.problems[TOO_MANY_DASHED] = None
+            return seen
         start = at + 3
         end = data.find(b"\n", start)
         if end < 0:
@@ -126,7 +134,7 @@ def walk(data: bytes, body_at: int, ctype: bytes, disposition: bytes) -> Seen:
                 if not stack:
                     break
             else:
-                if seen.parts >= MAX_PARTS:
+                if seen.entered > MAX_PARTS:
                     seen.problems[TOO_MANY_PARTS] = None
                     return seen
                 limit = len(data) if following < 0 else following + 1
@@ -158,6 +166,7 @@ def _enter(
 ) -> None:
     """A part begins: a multipart opens a level, a message is opened in turn, all else is a leaf."""
     depth = stack[-1].depth if stack else 0
+    seen.entered += 1
     while True:
         if part.kind == b"multipart":
             if stack and not inside_message and _is_attachment(part.disposition):

@@ -130,14 +130,13 @@ def _word_bytes(encoding: str, text: str) -> bytes | None:
     if encoding in "Qq":
         return binascii.a2b_qp(raw, header=True)
     raw = raw.rstrip(b"= ")
-    try:
-        return binascii.a2b_base64(raw + b"==")
-    except binascii.Error:
-        pass
-    try:
-        return binascii.a2b_base64(raw[:-1] + b"==")  # one letter too many: a cut word
-    except binascii.Error:
-        return None
+    for letters in (raw, raw[:-1]):  # one letter too many: a cut word
+        try:
+            found = binascii.a2b_base64(letters + b"==")
+        except binascii.Error:
+            continue
+        return found if found or not raw else None
+    return None
 
 
 def _in_charset(raw: bytes, charset: str) -> str:

@@ -70,13 +70,19 @@ def signed_targets(path: bytes, query: bytes) -> tuple[bytes, ...]:
     return tuple(targets)
 
 
-def read_signature(authorization: bytes) -> Signature:
-    """`MC key:signature`: realm in any case, the last colon divides, blanks do not count (contract 1.1). Raises Failure."""
-    realm, _, rest = authorization.strip().partition(b" ")
+def check_realm(authorization: bytes) -> None:
+    """`MC`, in any case. Raises Failure: another kind of authorization is told so before anything else is judged."""
+    realm, _, _ = authorization.strip().partition(b" ")
     if realm.upper() != b"MC":
         raise Failure(
             401, "err_xdk_auth_type_not_allowed", "0001 Authorization type is not allowed: expected MC key:signature"
         )
+
+
+def read_signature(authorization: bytes) -> Signature:
+    """`MC key:signature`: the last colon divides, blanks do not count (contract 1.1). Raises Failure."""
+    check_realm(authorization)
+    _, _, rest = authorization.strip().partition(b" ")
     key, colon, text = rest.rpartition(b":")
     try:
         digest = base64.b64decode(text.strip(), validate=True)

@@ -32,48 +32,60 @@ from postroom.settings import Address, Settings
 from postroom.telemetry import Log
 
 MAX_HEAD = 64 * 1024  # bytes of request line and headers
-HEAD_TIMEOUT = 30.0  # seconds for them to arrive, once a connection is there
+ARRIVAL_TIMEOUT = 60.0  # seconds for a whole request to arrive, the first counted from the connection on
 KEEP_ALIVE = 60  # seconds that an idle connection is kept: API clients poll by the minute
 MAX_CONNECTIONS = 1000
 BACKLOG = 512
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """The parser has no bound of its own: a head that never ends would be kept in memory, and waited for, for ever."""
+    """The parser has no bounds of its own: a head that never ends would be kept in memory, and waited for, for ever."""
 
-    _unread = 0  # bytes since the last complete head
     _in_head = True
+    _head = 0  # bytes of it so far
+    _arriving = True
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._late = self.loop.call_later(HEAD_TIMEOUT, transport.close)
+        self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._in_time()
+        self._arrived()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        self._in_head = True
-        self._unread = 0
+        self._in_head = self._arriving = True
+        self._head = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._unread = 0
-        self._in_time()
         super().on_headers_complete()
 
-    def data_received(self, data: bytes) -> None:
-        if self._in_head and self._unread + len(data) > MAX_HEAD:
-            self.send_400_response("Request head is too large.")
-            return
-        self._unread += len(data)
-        super().data_received(data)
-        if self._in_head and self._late is None and not self.transport.is_closing():
-            self._late = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+    def on_message_complete(self) -> None:
+        self._arrived()
+        super().on_message_complete()
 
-    def _in_time(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        counted = self._in_head  # else the head may begin anywhere in this read, behind a large body
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._head += len(data) if counted else 0
+            if self._head > MAX_HEAD:
+                self.send_400_response("Request head is too large.")
+                return
+        if self._arriving:
+            self._expect()
+
+    def _expect(self) -> None:
+        if self._late is None:
+            self._late = self.loop.call_later(ARRIVAL_TIMEOUT, self.transport.close)
+
+    def _arrived(self) -> None:
+        self._arriving = False
         if self._late is not None:
             self._late.cancel()
             self._late = None
@@ -85,6 +97,7 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.leaving = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,6 +106,18 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        """Once a second for the Date header, in place of ten looks a second at a flag."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 10
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.leaving.wait(), 1.0)
+
+    def leave(self) -> None:
+        self.should_exit = True
+        self.leaving.set()
 
 
 class _ToOurLog(logging.Handler):
@@ -203,7 +228,7 @@ class HttpServer:
             return
         # Declared as whole seconds, but only handed to asyncio.wait_for, which takes any.
         self._server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
-        self._server.should_exit = True
+        self._server.leave()
         await self._task
         logging.getLogger("uvicorn.error").removeHandler(self._handler)
         self._server = self._task = None

@@ -37,6 +37,19 @@ class Fault(Enum):
     NOT_ASCII = "not ASCII"
 
 
+# The reply to each fault (enhanced codes RFC 3463 3.2, RFC 6531 3.5 for what is not ASCII).
+SENDER_FAULTS = {
+    Fault.SYNTAX: replies.BAD_SENDER,
+    Fault.SOURCE_ROUTE: replies.SOURCE_ROUTE_SENDER,
+    Fault.NOT_ASCII: replies.NOT_ASCII,
+}
+RECIPIENT_FAULTS = {
+    Fault.SYNTAX: replies.BAD_RECIPIENT,
+    Fault.SOURCE_ROUTE: replies.SOURCE_ROUTE,
+    Fault.NOT_ASCII: replies.NOT_ASCII,
+}
+
+
 class BadPath(PeerError):
     """Not a path that can be accepted."""
 

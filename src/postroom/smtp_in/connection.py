@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
             if said:
                 transport.write(said)
             if session.closing or (self._eof and not self._in_hand):
-                self._close(transport)
+                self._close(transport, linger=session.cut_short and not self._eof)
             elif self._not_reading or session.backlog > KEPT:
                 self._adjust_reading()
         if session.refusals:
@@ -140,9 +140,15 @@ class Connection(asyncio.Protocol):
             session.refusals.append((replies.TIMEOUT, b"timeout"))
             self._go_on(session)
 
-    def _close(self, transport: asyncio.Transport) -> None:
-        if not self._ends:
-            self._ends = self._server.tick + LINGER
+    def _close(self, transport: asyncio.Transport, *, linger: bool) -> None:
+        """Say no more. `linger`: read on and forget, until the peer closes too or LINGER is over; closing over bytes
+        that were not read would reset the connection and take our last words from the peer."""
+        if self._ends:
+            return
+        self._ends = self._server.tick + LINGER
+        if linger and not self._server.stopping:
+            transport.write_eof()
+        else:
             transport.close()
 
     def _adjust_reading(self) -> None:

@@ -85,7 +85,7 @@ class SmtpServer:
         self._per_ip: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Task[None] | None = None
-        self._stopping = False
+        self.stopping = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -131,7 +131,7 @@ class SmtpServer:
 
     async def stop(self, grace: float) -> None:
         """No new connections; idle ones are told 421; messages in hand have `grace` seconds to be answered."""
-        self._stopping = True
+        self.stopping = True
         if self._timer is not None:
             self._timer.cancel()
         if self._reviving is not None:
@@ -159,7 +159,7 @@ class SmtpServer:
         self._counts.smtp_sessions_total += 1
         ip = connection.ip
         trusted = self._config.routing.trusts(ip)
-        if self._stopping:
+        if self.stopping:
             return replies.SHUTTING_DOWN
         if len(self._connections) >= self._settings.max_sessions:
             return self._sent_away(ip, replies.TOO_MANY_SESSIONS)

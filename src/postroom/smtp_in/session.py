@@ -16,14 +16,15 @@ from postroom.model import Client, Recipient, Route
 from postroom.smtp_in import replies
 from postroom.smtp_in.address import (
     MAX_DOMAIN,
+    RECIPIENT_FAULTS,
+    SENDER_FAULTS,
     BadPath,
-    Fault,
     mail_parameters,
     plain_recipient,
     plain_sender,
     read_path,
     routes_inside,
-)
+)  # fmt: skip
 from postroom.smtp_in.body import BodyReader
 from postroom.smtp_in.shared import SessionConfig
 from postroom.smtp_in.transaction import Transaction
@@ -41,7 +42,7 @@ class Session:
 
     __slots__ = (
         "_body", "_broken", "_client", "_config", "_errors", "_kept", "_last_words", "_line", "_out", "_quiet",
-        "_recipients", "_refused_recipients", "_routes", "_sender", "_skipping", "closing", "refusals", "transaction",
+        "_recipients", "_refused_recipients", "_routes", "_sender", "_skipping", "closing", "cut_short", "refusals", "transaction",
         "trusted",
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ class Session:
         self.transaction: Transaction | None = None
         self.refusals: list[tuple[bytes, bytes]] = []  # reply and command, for the log; the reader empties it
         self.closing = False
+        self.cut_short = False  # closing because of what the peer does: it may be sending still
 
     def __repr__(self) -> str:
         state = (
@@ -240,10 +242,12 @@ class Session:
             if self._errors >= self._config.limits.max_errors:
                 self._refuse_and_close(replies.TOO_MANY_ERRORS, line)
         elif reply.startswith(b"421"):
+            self.cut_short = True
             self.abandon()
 
     def _refuse_and_close(self, reply: bytes, line: bytes) -> None:
         self.refusals.append((reply, line[:256]))
+        self.cut_short = True
         self.close_now(reply)
 
     # -- commands: each gets its whole line without CRLF and gives the reply -----------------------------------------
@@ -273,7 +277,7 @@ class Session:
             try:
                 path = read_path(line[10:])
             except BadPath as bad:
-                return _SENDER_FAULTS[bad.fault]
+                return SENDER_FAULTS[bad.fault]
             if path.local and not path.domain:
                 return replies.BAD_SENDER
             sender, domain, rest = path.address, path.domain, path.rest
@@ -310,7 +314,7 @@ class Session:
         try:
             path = read_path(line[8:])
         except BadPath as bad:
-            return self._bad_recipient(_RECIPIENT_FAULTS[bad.fault])
+            return self._bad_recipient(RECIPIENT_FAULTS[bad.fault])
         if path.rest.strip(b" "):
             return self._bad_recipient(replies.UNKNOWN_PARAMETER if path.rest[:1] == b" " else replies.RCPT_SYNTAX)
         routing = self._config.routing
@@ -382,16 +386,6 @@ def _unknown(line: bytes) -> bytes:
 
 _LONGEST = COMMAND_LINE - 2
 _KNOWN = frozenset((b"EXPN", b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML", b"BDAT", b"AUTH", b"STARTTLS"))
-_SENDER_FAULTS = {
-    Fault.SYNTAX: replies.BAD_SENDER,
-    Fault.SOURCE_ROUTE: replies.SOURCE_ROUTE_SENDER,
-    Fault.NOT_ASCII: replies.NOT_ASCII,
-}
-_RECIPIENT_FAULTS = {
-    Fault.SYNTAX: replies.BAD_RECIPIENT,
-    Fault.SOURCE_ROUTE: replies.SOURCE_ROUTE,
-    Fault.NOT_ASCII: replies.NOT_ASCII,
-}
 VERBS: dict[bytes, Callable[[Session, bytes], bytes]] = {
     b"EHLO": Session._ehlo,
     b"HELO": Session._ehlo,

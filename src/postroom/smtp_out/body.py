@@ -8,6 +8,7 @@ Fails: BodyFile.read raises OSError when the file cannot be read, or does not ho
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 CHUNK = 256 * 1024  # of a file; one read, one write
@@ -46,9 +47,10 @@ class Stuffer:
 
 
 class BodyFile:
-    """A stored body, read in pieces, ready for DATA. Used by one thread at a time; opened at the first read."""
+    """A stored body, read in pieces, ready for DATA. Opened at the first read; `read` and `close` block, so threads call
+    them, and one may close what another is reading."""
 
-    __slots__ = ("_file", "_left", "_path", "_size", "_stuffer")
+    __slots__ = ("_closed", "_file", "_left", "_lock", "_path", "_size", "_stuffer")
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
@@ -56,10 +58,18 @@ class BodyFile:
         self._left = size
         self._file: BinaryIO | None = None
         self._stuffer = Stuffer()
+        self._closed = False
+        self._lock = Lock()
 
     def read(self) -> tuple[bytes, bool]:
         """The next piece, and whether it is the last. A file of another length than accepted must never be sent as if
         it were the message, so that is found before the last piece is handed out."""
+        with self._lock:
+            return self._read()
+
+    def _read(self) -> tuple[bytes, bool]:
+        if self._closed:
+            raise OSError("it was closed")
         if self._file is None:
             self._file = self._path.open("rb", buffering=0)
         piece = self._file.read(CHUNK)
@@ -68,10 +78,15 @@ class BodyFile:
             return self._stuffer.feed(piece), False
         if self._left or self._file.read(1):
             raise OSError(f"it does not hold the {self._size} bytes that were accepted")
-        self.close()
+        self._close()
         return self._stuffer.feed(piece) + self._stuffer.end(), True
 
     def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
         if self._file is not None:
             self._file.close()
             self._file = None

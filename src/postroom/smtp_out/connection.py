@@ -160,8 +160,8 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
             else:
                 self._transport.abort()
-        if self._body is not None and not self._reading:
-            self._body.close()
+        if self._body is not None:
+            self._executor.submit(self._body.close)  # a thread may be reading it
         done, session.done = session.done, []
         returned, session.returned = session.returned, []
         if done:
@@ -185,10 +185,7 @@ class Connection(asyncio.Protocol):
 
     def _body_read(self, reading: asyncio.Future[tuple[bytes, bool]]) -> None:
         self._reading = False
-        body = self._body
-        assert body is not None
         if self.ended or reading.cancelled():
-            body.close()
             return
         problem = reading.exception()
         if problem is not None:

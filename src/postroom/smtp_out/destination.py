@@ -22,6 +22,7 @@ from postroom.smtp_out.replies import printable
 from postroom.smtp_out.session import CLOSED_WELL, CONTENT, DOT, IDLE, QUIT
 
 BACK_OFF = 2  # ticks of a second between failed tries: at least one second
+REMEMBERED = 60  # ticks for which a destination that was down is known to be so (and not reported as news again)
 RETURNS = 3  # how often a job may come back untouched before that counts as a failed attempt
 QUIT_PATIENCE = 5_000  # milliseconds for the reply to QUIT, which changes nothing
 STOPPING = "gateway is stopping"
@@ -35,6 +36,7 @@ class Pool(Protocol):
 
     def new_connection(self, destination: Destination) -> Connection: ...
     def tell(self, job: Job, results: tuple[SendResult, ...]) -> None: ...
+    def destination_up(self, destination: Destination) -> None: ...
     def connection_closed(self, destination: Destination, connection: Connection, reason: str) -> None: ...
 
 
@@ -68,7 +70,8 @@ class Destination:
 
     def __repr__(self) -> str:
         state = f"down ({self.down})" if self.down else "up"
-        return f"<Destination {self.name} {state}: {len(self.jobs)} waiting, {len(self.connections)} connections>"
+        sessions = [connection.session for connection in self.connections]
+        return f"<Destination {self.name} {state}: {len(self.jobs)} waiting, {sessions!r}>"
 
     @property
     def in_hand(self) -> int:
@@ -77,7 +80,8 @@ class Destination:
     @property
     def unused(self) -> bool:
         """Holds nothing worth keeping."""
-        return not (self.jobs or self.connections or self._soon) and self._pool.tick >= self._try_again
+        known = self._try_again + (REMEMBERED if self.down else 0)
+        return not (self.jobs or self.connections or self._soon) and self._pool.tick >= known
 
     def add(self, job: Job) -> None:
         """Work begins in the next turn of the loop, so that jobs given together are handed out together."""
@@ -158,7 +162,9 @@ class Destination:
         return self._pool.tick + self._patience[stage]
 
     def connection_ready(self, connection: Connection) -> None:
-        self.down = ""
+        if self.down:
+            self.down = ""
+            self._pool.destination_up(self)
         self._limit = self._settings.connections
         if self.jobs:
             self._open()
@@ -185,7 +191,6 @@ class Destination:
             if not self.connections:
                 self.down = reason
                 self._limit = 1
-                self.give_back(Deferred(reason))
         if self.jobs and not self._soon:
             self._soon = True
             self._loop.call_soon(self._work)

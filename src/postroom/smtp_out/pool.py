@@ -124,6 +124,9 @@ class Pool:
         except Exception as bug:  # noqa: BLE001 - a bug in one job's receiver must not cost the other jobs their results
             self._loop.call_exception_handler({"message": f"done of job {job.key} failed", "exception": bug})
 
+    def destination_up(self, destination: Destination) -> None:
+        self._log.info("destination_up", to=destination.name)
+
     def connection_closed(self, destination: Destination, connection: Connection, reason: str) -> None:
         if reason != CLOSED_WELL and not self.stopping:
             if connection.ready:

@@ -166,7 +166,7 @@ class Session:
             self.returned.append(ahead.job)
         if current is None:
             return
-        if stage < CONTENT and not current.first:
+        if stage < CONTENT and not current.first and None in current.results:
             self.returned.append(current.job)
             return
         # Behind a final dot that has not left this machine nothing was accepted; with an envelope behind it, the
@@ -274,16 +274,15 @@ class Session:
     def _on_rcpt(self, code: int, lines: list[bytes]) -> None:
         transaction = self._current
         assert transaction is not None
-        if not transaction.unfit:
-            if code < 300:
-                transaction.accepted += 1
-            elif code < 400:
-                self.lost(f"unexpected reply to RCPT: {reply_text(lines)}")
-                return
-            else:
-                # RFC 5321 4.5.3.1.10: 552 behind accepted recipients means "too many of them", and is to be read as 452.
-                code = 452 if code == 552 and transaction.accepted else code
-                transaction.results[transaction.order[transaction.at]] = _failed(code, lines)
+        if code < 300:
+            transaction.accepted += 1
+        elif code < 400:
+            self.lost(f"unexpected reply to RCPT: {reply_text(lines)}")
+            return
+        elif not transaction.unfit:
+            # RFC 5321 4.5.3.1.10: 552 behind accepted recipients means "too many of them", and is to be read as 452.
+            code = 452 if code == 552 and transaction.accepted else code
+            transaction.results[transaction.order[transaction.at]] = _failed(code, lines)
         transaction.at += 1
         if transaction.at < len(transaction.order):
             if not self._pipelining:
@@ -303,12 +302,13 @@ class Session:
         assert transaction is not None
         if code >= 400:
             transaction.settle(_failed(code, lines))
-            if transaction.unfit:
+            if transaction.unfit and not transaction.accepted:
                 self._end()
             else:
                 self._end_with_reset()
             return
-        if code < 300:
+        if code < 300 or (transaction.unfit and transaction.accepted):
+            # MAIL refused, but all that follows taken: a dot now might deliver nothing to somebody.
             self.lost(f"unexpected reply to DATA: {reply_text(lines)}")
             return
         job = transaction.job

@@ -117,7 +117,7 @@ def insert(
                 ident, first, queue, None, codes.ROUTE[recipient.route], recipient.address, recipient.name, priority,
                 queued, 0 if lease_until is None else 1,
                 new.received if lease_until is None else next_attempt(new.received), lease_until,
-                None if lease_until is None else ident, 0, 0, None, new.env_from, facts.from_address, facts.from_name,
+                None if lease_until is None else ident, 0, 0, None, "", new.env_from, facts.from_address, facts.from_name,
                 facts.to_header, facts.subject, client.ip, new.size, attachment,
                 search_text(
                     new.env_from, facts.from_address, facts.from_name, recipient.address, recipient.name,
@@ -180,7 +180,7 @@ def wait(cursor: Cursor, infos: Infos, waited: Waited, tally: Tally) -> bool:
         sql.ENTRY_WAIT,
         (
             number, codes.QUEUE[from_queue] if from_queue else None, info_id, waited.attempts, at, waited.label,
-            waited.entry, waited.lease,
+            f" {waited.waived}" if waited.waived else "", waited.entry, waited.lease,
         ),
     )  # fmt: skip
     event(cursor, waited.entry, waited.at, kind, number, info_id, actor)

@@ -1,7 +1,7 @@
 """Large bodies: one file each, durable before its row exists.
 
 Promises: `put` returns only after the file and its directory are synced, so a row never names bytes that a power cut can
-take. A put whose row never came leaves an orphan, collected at start (`orphans`). Fails: EnvironmentFailed naming the
+take. A put whose row never came leaves an orphan, collected at start. Fails: EnvironmentFailed naming the
 file. Names are random, spread over 256 directories made beforehand, so one directory sync is enough.
 """
 
@@ -19,10 +19,11 @@ INLINE_BODY = 128 * 1024  # bytes; larger ones are files (architecture: accept =
 
 
 class Bodies:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, create: bool = True) -> None:
         self.root = root
-        for number in range(256):
-            (root / f"{number:02x}").mkdir(parents=True, exist_ok=True, mode=0o700)
+        if create:
+            for number in range(256):
+                (root / f"{number:02x}").mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def put(self, data: bytes) -> str:
         """Keep the bytes; the name to find them by."""
@@ -61,7 +62,7 @@ class Bodies:
             self.path(name).unlink(missing_ok=True)
 
     def names(self) -> Iterator[str]:
-        for directory in sorted(self.root.iterdir()):
+        for directory in sorted(self.root.iterdir()) if self.root.exists() else ():
             if directory.is_dir():
                 for file in sorted(directory.iterdir()):
                     yield f"{directory.name}/{file.name}"

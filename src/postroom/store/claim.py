@@ -59,7 +59,7 @@ def claim(
     leases: list[Lease] = []
     taken_over = maybe = 0
     rows = fetch(cursor, sql.ENTRY_DUE, (codes.QUEUE[queue], now, limit))
-    for ident, message, recipient, attempts, _next, old_lease, strikes, _label in rows:
+    for ident, message, recipient, attempts, old_lease, strikes, waived in rows:
         label = 0
         if old_lease is not None:
             taken_over += 1
@@ -74,7 +74,9 @@ def claim(
         created = id_time(ident)
         following = rules.as_if_failed(queue, attempts, created, now)
         cursor.execute(sql.ENTRY_CLAIM, (attempts, following, now + rules.lease, lease, strikes, label, ident))
-        leases.append(Lease(ident, lease, message, queue, recipient, attempts, following, created))
+        leases.append(
+            Lease(ident, lease, message, queue, recipient, attempts, following, created, tuple(waived.split()))
+        )
     return Taken(leases, taken_over, maybe)
 
 

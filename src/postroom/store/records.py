@@ -67,6 +67,7 @@ class Waited(msgspec.Struct, frozen=True, gc=False):
     at: Millis
     kind: str  # event word
     verdicts: tuple[Verdict, ...] = ()  # passed so far, kept on the message for the next try
+    waived: str = ""  # the check that holds this entry; it is not asked again after a release
 
 
 class EndedEntry(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +98,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     attempts: int
     next_attempt: Millis
     created: Millis
+    waived: tuple[str, ...] = ()  # checks that a person has lifted for this entry
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ MESSAGE_COLUMNS = (
 )  # fmt: skip
 ENTRY_COLUMNS = (
     "id", "message_id", "queue", "from_queue", "route", "recipient", "recipient_name", "priority", "info_id",
-    "attempts", "next_attempt", "locked_until", "lease", "strikes", "label", "request", "env_from", "from_address",
+    "attempts", "next_attempt", "locked_until", "lease", "strikes", "label", "request", "waived", "env_from", "from_address",
     "from_name", "to_header", "subject", "remote_ip", "size", "attachment", "search",
 )  # fmt: skip
 _COPIED = (
@@ -105,14 +105,14 @@ ENTRY_MOVE = (
 )
 ENTRY_WAIT = (
     "UPDATE entry SET queue = ?, from_queue = ?, info_id = ?, attempts = ?, next_attempt = ?, label = label | ?, "
-    "locked_until = NULL, lease = NULL, strikes = 0, request = NULL WHERE id = ? AND lease = ?"
+    "locked_until = NULL, lease = NULL, strikes = 0, request = NULL, waived = waived || ? WHERE id = ? AND lease = ?"
 )
 ENTRY_REQUEST = "SELECT request, queue FROM entry WHERE id = ? AND lease = ?"
 MESSAGE_VERDICTS = "UPDATE message SET verdicts = ? WHERE id = (SELECT message_id FROM entry WHERE id = ?)"
 
 # Claiming: by queue and by the time an entry is due, which is the end of its lease or else its next attempt.
 ENTRY_DUE = (
-    "SELECT id, message_id, recipient, attempts, next_attempt, lease, strikes, label FROM entry "
+    "SELECT id, message_id, recipient, attempts, lease, strikes, waived FROM entry "
     "WHERE queue = ? AND coalesce(locked_until, next_attempt) <= ? "
     "ORDER BY coalesce(locked_until, next_attempt) LIMIT ?"
 )

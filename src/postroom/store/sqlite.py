@@ -101,6 +101,16 @@ def migrations() -> list[tuple[int, str, str]]:
     return sorted(steps)
 
 
+def check_version(connection: apsw.Connection, path: Path) -> None:
+    """For commands beside a gateway: exactly this program's schema, and nothing is changed."""
+    version, newest = int(connection.pragma("user_version") or 0), migrations()[-1][0]
+    if version != newest:
+        raise StoreUnusable(
+            f"{path} has schema {version}, this command expects {newest}: use the command of the release that serves it, "
+            "or start this release's gateway once to bring the store up to date"
+        )
+
+
 def migrate(connection: apsw.Connection, path: Path) -> int:
     """Bring the schema up to this program's version, each step in a transaction; the version it has now."""
     steps = migrations()

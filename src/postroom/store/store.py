@@ -62,9 +62,12 @@ class Store:
         if not beside:
             self._lock = sqlite.lock_directory(self.path.parent)
         connection = sqlite.writing(self.path)
-        sqlite.migrate(connection, self.path)
-        os.chmod(self.path, 0o600)
-        self.bodies = Bodies(bodies_path(settings))
+        if beside:
+            sqlite.check_version(connection, self.path)  # the serving process's schema is not ours to change
+        else:
+            sqlite.migrate(connection, self.path)
+            os.chmod(self.path, 0o600)
+        self.bodies = Bodies(bodies_path(settings), create=not beside)
         last = int(fetch(connection, sql.LAST_ID)[0][0])
         self._ids = IdGiver(clock, node=1 if beside else 0, last=last)
         self._checkpointer = None if beside else Checkpointer(self.path, log)

@@ -87,7 +87,13 @@ class Mailroom:
         name, address = sender or froms[0]
         to = tos[:recipients]
         data = raw or a_message(
-            name, address, to, SUBJECTS[number * 7 % 20] if subject is None else subject, self.clock.now(), size, attachment
+            name,
+            address,
+            to,
+            SUBJECTS[number * 7 % 20] if subject is None else subject,
+            self.clock.now(),
+            size,
+            attachment,
         )
         found = facts.scan(data)
         client = Client(
@@ -126,9 +132,13 @@ def a_message(
     message["Date"] = format_datetime(datetime.fromtimestamp(at // 1000, UTC))
     message["Message-ID"] = f"<{at:x}.{len(subject)}@{address.partition('@')[2].encode('idna').decode()}>"
     message["X-Mailer"] = "Fabricated for a picture"
-    message.set_content("Hello,\n\nthis text is never shown in the console.\n" + "Lorem ipsum dolor sit amet.\n" * (size // 28))
+    message.set_content(
+        "Hello,\n\nthis text is never shown in the console.\n" + "Lorem ipsum dolor sit amet.\n" * (size // 28)
+    )
     if attachment:
-        message.add_attachment(b"%PDF-1.7" + b"0" * 20_000, maintype="application", subtype="pdf", filename="report.pdf")
+        message.add_attachment(
+            b"%PDF-1.7" + b"0" * 20_000, maintype="application", subtype="pdf", filename="report.pdf"
+        )
     return message.as_bytes().replace(b"\n", b"\r\n")
 
 
@@ -138,14 +148,25 @@ def fill(store: Store, clock: HandClock) -> dict[str, int]:
     named: dict[str, int] = {}
     room.at(2 * DAY)
     for number in range(3):
-        held = room.take(lease_for=60_000, attachment=True, subject=("Wire transfer today", "invoice.pdf.exe", "Re: contract")[number])
+        held = room.take(
+            lease_for=60_000,
+            attachment=True,
+            subject=("Wire transfer today", "invoice.pdf.exe", "Re: contract")[number],
+        )
         room.later(held, "Attachment rule “executables”: a person decides", 1, 0, queue=Queue.HELD)
         named["held"] = held.entries[0]
     room.at(9 * HOUR)
     for number in range(7):
         sent = room.take(route=Route.OUTBOUND, queue=Queue.DELIVERY, lease_for=60_000)
         label = Label.MAYBE_DELIVERED if number == 3 else 0
-        room.later(sent, (GREYLISTED, REFUSED)[number % 2], 4 + number, (number + 2) * 7 * MINUTE, label=label, queue=Queue.DELIVERY)
+        room.later(
+            sent,
+            (GREYLISTED, REFUSED)[number % 2],
+            4 + number,
+            (number + 2) * 7 * MINUTE,
+            label=label,
+            queue=Queue.DELIVERY,
+        )
         named["delivery"] = sent.entries[0]
     room.at(3 * HOUR)
     named["suspect"] = suspect(room)
@@ -159,10 +180,21 @@ def fill(store: Store, clock: HandClock) -> dict[str, int]:
     named["ended"] = done.entries[0]
     for number in range(12):
         room.at(40 * MINUTE - number * 30 * SECOND)
-        room.take(queue=Queue.BULK, route=Route.OUTBOUND, sender=("Newsletter", f"news@{US}"), subject="November newsletter: the new building")
+        room.take(
+            queue=Queue.BULK,
+            route=Route.OUTBOUND,
+            sender=("Newsletter", f"news@{US}"),
+            subject="November newsletter: the new building",
+        )
     room.at(25 * MINUTE)
     named["maybe"] = maybe_delivered(room)
-    room.take(queue=Queue.SYSTEM, route=Route.EXTERNAL, sender=("Mail Delivery", f"postmaster@{US}"), subject="Undelivered mail returned to sender", env_from="")
+    room.take(
+        queue=Queue.SYSTEM,
+        route=Route.EXTERNAL,
+        sender=("Mail Delivery", f"postmaster@{US}"),
+        subject="Undelivered mail returned to sender",
+        env_from="",
+    )
     clock.move(1)
     store.pause_now(Scope.PROCESSING, actor="admin@postroom.local")
     for number in range(58):
@@ -170,9 +202,16 @@ def fill(store: Store, clock: HandClock) -> dict[str, int]:
         route = (Route.INBOUND, Route.INBOUND, Route.OUTBOUND, Route.INBOUND, Route.INTERNAL)[number % 5]
         size = (1200, 5200, 900, 48_000, 3_000_000, 2100, 16_000)[number % 7]
         lease = 60_000 if number % 6 == 1 else None
-        taken = room.take(route=route, attachment=number % 4 == 3, size=min(size, 900_000), lease_for=lease or (1_500_000 if number > 54 else None))
+        taken = room.take(
+            route=route,
+            attachment=number % 4 == 3,
+            size=min(size, 900_000),
+            lease_for=lease or (1_500_000 if number > 54 else None),
+        )
         if lease:
-            room.later(taken, (SCANNER, DNS)[number % 2 if number % 4 else 1], number % 5 + 1, (number % 9 + 1) * 23 * SECOND)
+            room.later(
+                taken, (SCANNER, DNS)[number % 2 if number % 4 else 1], number % 5 + 1, (number % 9 + 1) * 23 * SECOND
+            )
             named["later"] = taken.entries[0]
     room.at(6 * SECOND)
     named["hostile"] = hostile(room)
@@ -185,7 +224,7 @@ def fill(store: Store, clock: HandClock) -> dict[str, int]:
 def hostile(room: Mailroom) -> int:
     """What a message may try: markup, direction overrides, controls, invisible characters."""
     raw = (
-        "From: \"<img src=x onerror=alert(1)>\" <mallory@evil.example>\r\nTo: <alice.hartmann@corp.example>\r\n"
+        'From: "<img src=x onerror=alert(1)>" <mallory@evil.example>\r\nTo: <alice.hartmann@corp.example>\r\n'
         "Subject: <script>document.title='owned'</script> Invoice \u202egpj.exe \u200b{{ 7*7 }}\r\n"
         "X-Evil: </pre><script>document.title='owned'</script>\r\n\r\nbody <script>document.title='owned'</script>\r\n"
     ).encode()
@@ -193,8 +232,21 @@ def hostile(room: Mailroom) -> int:
 
 
 def maybe_delivered(room: Mailroom) -> int:
-    taken = room.take(route=Route.OUTBOUND, queue=Queue.DELIVERY, lease_for=60_000, subject="Signed contract, returned", attachment=True)
-    room.later(taken, "connection lost after the final dot", 3, 4 * MINUTE + 12 * SECOND, label=Label.MAYBE_DELIVERED, queue=Queue.DELIVERY)
+    taken = room.take(
+        route=Route.OUTBOUND,
+        queue=Queue.DELIVERY,
+        lease_for=60_000,
+        subject="Signed contract, returned",
+        attachment=True,
+    )
+    room.later(
+        taken,
+        "connection lost after the final dot",
+        3,
+        4 * MINUTE + 12 * SECOND,
+        label=Label.MAYBE_DELIVERED,
+        queue=Queue.DELIVERY,
+    )
     return taken.entries[0]
 
 
@@ -218,7 +270,9 @@ class Console:
         self.store = open_store(self.settings, clock=self.clock, log=self.log)
         self.password_hash = identity.hash_password(PASSWORD)
         self.store.write_now(
-            lambda c: identity.create_user(c, email=EMAIL, password_hash=self.password_hash, role=identity.ADMINISTRATOR)
+            lambda c: identity.create_user(
+                c, email=EMAIL, password_hash=self.password_hash, role=identity.ADMINISTRATOR
+            )
         )
         self.services = Services(
             self.store, self.settings, self.clock, self.log, Counts(), Sealer(b"k" * 32), lambda: []

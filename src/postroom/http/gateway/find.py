@@ -24,6 +24,7 @@ from postroom.http.gateway.paging import (
     read_asked,
     read_page,
 )  # fmt: skip
+from postroom.http.gateway.totals import Totals
 from postroom.http.gateway.wire import BadItem, QueuedMessage, messages, read_query
 from postroom.http.services import Services
 
@@ -36,12 +37,13 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 class FindProcessingMessages:
-    """The function. Its state is two ciphers."""
+    """The function. Its state is two ciphers and the totals it knows."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._idents = EntryIds(services.sealer)
         self._tokens = PageTokens(services.sealer)
+        self._totals = Totals()
 
     async def __call__(self, call: Call) -> bytes:
         api = self._services.settings.api
@@ -75,7 +77,7 @@ class FindProcessingMessages:
         return pages, failed
 
     async def _page(self, place: Place) -> Page:
-        return await self._services.store.read(lambda reader: read_page(reader, place))
+        return await self._services.store.read(lambda reader: read_page(reader, place, self._totals))
 
     def _listed(self, page: Page) -> _Listed:
         return _Listed(messages(page.entries, self._idents, self._services.clock.now()))

@@ -94,7 +94,7 @@ class GatewayApi:
     async def _run(self, function: Function, app: identity.AppKeys | None, scope: Scope, receive: Receive) -> bytes:
         services = self._services
         request = auth.read_request(scope["headers"], scope.get("raw_path") or b"", scope["query_string"])
-        auth.read_signature(request.authorization)
+        auth.check_realm(request.authorization)
         if app is None:
             raise auth.invalid_app_id(request.app_id)
         if not auth.signed_by(request, app):

@@ -52,6 +52,7 @@ CREATE TABLE entry (
   strikes        INTEGER NOT NULL,         -- leases in a row that ended without a result
   label          INTEGER NOT NULL,
   request        INTEGER,                  -- what a person asked for while it was leased
+  waived         TEXT    NOT NULL,         -- checks whose hold a person has lifted, or would lift by a release
   env_from       TEXT    NOT NULL,
   from_address   TEXT    NOT NULL,
   from_name      TEXT    NOT NULL,

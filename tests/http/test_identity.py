@@ -1,0 +1,244 @@
+"""Keys, people, sessions and the first administrator, on a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+
+from postroom.clock import HandClock
+from postroom.errors import EnvironmentFailed, PeerError
+from postroom.sealing import KEY_NAME, Sealer
+from postroom.settings import Settings
+from postroom.store import identity
+from postroom.store.store import Store, open_store
+
+NOW = 1_800_000_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(Settings(data=str(tmp_path)), clock=HandClock(NOW))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sealer(tmp_path: Path) -> Sealer:
+    return Sealer.at(tmp_path)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# -- sealing
+
+
+def test_what_is_sealed_opens_in_its_context_only(sealer: Sealer) -> None:
+    sealed = sealer.seal(b"secret", b"here")
+    assert b"secret" not in sealed
+    assert sealer.open(sealed, b"here") == b"secret"
+    assert sealer.seal(b"secret", b"here") != sealed
+    for wrong, context in ((sealed, b"there"), (sealed[:-1], b"here"), (b"", b"here"), (b"\x02" + sealed[1:], b"here")):
+        with pytest.raises(EnvironmentFailed, match="do not belong together"):
+            sealer.open(wrong, context)
+    with pytest.raises(EnvironmentFailed):
+        Sealer(bytes(32)).open(sealed, b"here")
+
+
+def test_each_purpose_has_its_own_key(sealer: Sealer) -> None:
+    assert sealer.key("a") == sealer.key("a") != sealer.key("b")
+    assert len(sealer.key("a", 64)) == 64
+
+
+def test_the_key_file_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
+    first = Sealer.at(tmp_path / "new")
+    path = tmp_path / "new" / KEY_NAME
+    assert (mode(path), path.stat().st_size) == (0o600, 32)
+    assert Sealer.from_file(path).key("x") == first.key("x")
+    assert os.listdir(path.parent) == [KEY_NAME]
+    assert path.read_bytes().hex() not in repr(first)
+
+
+def test_a_key_file_that_is_damaged_or_open_to_others_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / KEY_NAME
+    path.write_bytes(b"short")
+    path.chmod(0o600)
+    with pytest.raises(EnvironmentFailed, match="expected 32 bytes, found 5"):
+        Sealer.at(tmp_path)
+    path.write_bytes(bytes(32))
+    path.chmod(0o640)
+    with pytest.raises(EnvironmentFailed, match="chmod 600"):
+        Sealer.at(tmp_path)
+    assert path.read_bytes() == bytes(32)
+
+
+# -- applications
+
+
+def test_an_application_has_keys_like_real_ones_and_they_are_kept_sealed(store: Store, sealer: Sealer) -> None:
+    made = store.write_now(lambda c: identity.create_app(c, sealer, name="SOAR", role="monitor"))
+    connection = store.read_now().connection
+    keys = identity.find_app(connection, sealer, made.app_id)
+    assert keys is not None
+    assert (keys.app_key, keys.access_key, keys.role.name) == (made.app_key, made.access_key, "monitor")
+    assert len(keys.secret_key) == 64
+    assert ":" not in made.access_key
+    kept = b"".join([path.read_bytes() for path in Path(store.path).parent.glob("postroom.db*")])
+    for secret in (made.app_key, made.secret_key, made.client_secret):
+        assert secret.encode() not in kept
+    for shown in (repr(made), repr(keys)):
+        assert made.secret_key not in shown
+        assert made.app_key not in shown
+    with pytest.raises(EnvironmentFailed, match="do not belong together"):
+        identity.find_app(connection, Sealer(bytes(32)), made.app_id)
+
+
+def test_sealed_keys_do_not_open_in_another_row(store: Store, sealer: Sealer) -> None:
+    first, second = [
+        store.write_now(lambda c: identity.create_app(c, sealer, name="x", role="monitor")) for _ in range(2)
+    ]
+
+    def swap(connection: apsw.Connection) -> None:
+        connection.execute(
+            "UPDATE app SET secret_key_sealed = (SELECT secret_key_sealed FROM app WHERE app_id = ?) WHERE app_id = ?",
+            (first.app_id, second.app_id),
+        )
+
+    store.write_now(swap)
+    with pytest.raises(EnvironmentFailed):
+        identity.find_app(store.read_now().connection, sealer, second.app_id)
+
+
+def test_a_revoked_application_stays_listed_and_is_not_found(store: Store, sealer: Sealer) -> None:
+    made = store.write_now(lambda c: identity.create_app(c, sealer, name="SOAR", role="monitor", now=NOW))
+    assert store.write_now(lambda c: identity.revoke_app(c, made.app_id, now=NOW + 1))
+    assert not store.write_now(lambda c: identity.revoke_app(c, made.app_id))
+    assert not store.write_now(lambda c: identity.revoke_app(c, "unknown"))
+    connection = store.read_now().connection
+    assert identity.find_app(connection, sealer, made.app_id) is None
+    (listed,) = identity.list_apps(connection)
+    assert (listed.app_id, listed.name, listed.created, listed.revoked) == (made.app_id, "SOAR", NOW, NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "says"),
+    [("", "monitor", "application name"), ("x\n", "nobody", "expected one of administrator, monitor"), ("x" * 101, "monitor", "1 to 100")],
+)  # fmt: skip
+def test_an_application_that_makes_no_sense_is_refused(
+    store: Store, sealer: Sealer, name: str, role: str, says: str
+) -> None:
+    with pytest.raises(PeerError, match=says):
+        store.write_now(lambda c: identity.create_app(c, sealer, name=name, role=role))
+    assert identity.list_apps(store.read_now().connection) == []
+
+
+def test_builtin_roles_and_new_ones(store: Store) -> None:
+    connection = store.read_now().connection
+    administrator = identity.find_role(connection, "administrator")
+    monitor = identity.find_role(connection, "monitor")
+    assert administrator is not None
+    assert administrator.allows("Anything | Of | Later")
+    assert monitor is not None
+    assert monitor.allows(identity.PROCESSING_READ)
+    assert not monitor.allows(identity.PROCESSING_EDIT)
+    store.write_now(lambda c: identity.create_role(c, "operator", (identity.PROCESSING_READ, identity.PROCESSING_EDIT)))
+    assert [role.name for role in identity.list_roles(connection)] == ["administrator", "monitor", "operator"]
+    with pytest.raises(PeerError, match="exists already"):
+        store.write_now(lambda c: identity.create_role(c, "operator", ()))
+
+
+# -- people and sessions
+
+
+def test_a_person_logs_in_with_the_right_password_only(store: Store) -> None:
+    hashed = identity.hash_password("correct horse")
+    assert hashed.startswith("$argon2id$")
+    store.write_now(
+        lambda c: identity.create_user(c, email=" Alice@Corp.Example ", password_hash=hashed, role="monitor")
+    )
+    user = identity.find_user(store.read_now().connection, "ALICE@corp.example")
+    assert user is not None
+    assert user.email == "alice@corp.example"
+    assert hashed not in repr(user)
+    assert identity.verify_password(user, "correct horse")
+    assert not identity.verify_password(user, "correct horsE")
+    assert not identity.verify_password(user, "")
+    assert not identity.verify_password(None, "correct horse")
+    assert not identity.verify_password(msgspec.structs.replace(user, password_hash="damaged"), "correct horse")
+    with pytest.raises(PeerError, match="exists already"):
+        store.write_now(
+            lambda c: identity.create_user(c, email="alice@corp.example", password_hash=hashed, role="monitor")
+        )
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 1025])
+def test_a_password_has_a_sensible_length(password: str) -> None:
+    with pytest.raises(PeerError, match="8 to 1024"):
+        identity.hash_password(password)
+
+
+@pytest.mark.parametrize("email", ["", "alice", "@corp.example", "alice@", "a b@corp.example", "a\n@corp.example"])
+def test_an_address_that_is_none_is_refused(store: Store, email: str) -> None:
+    with pytest.raises(PeerError, match="e-mail address"):
+        store.write_now(lambda c: identity.create_user(c, email=email, password_hash="x", role="monitor"))
+
+
+def test_a_session_lasts_until_it_is_over_or_dropped(store: Store) -> None:
+    store.write_now(lambda c: identity.create_user(c, email="a@b.example", password_hash="x", role="monitor"))
+    connection = store.read_now().connection
+    token, session = store.write_now(lambda c: identity.create_session(c, "a@b.example", lifetime=1000, now=NOW))
+    assert (session.email, session.role.name, session.expires) == ("a@b.example", "monitor", NOW + 1000)
+    assert identity.find_session(connection, token, now=NOW + 999) == session
+    assert identity.find_session(connection, token, now=NOW + 1000) is None
+    assert identity.find_session(connection, token + "x", now=NOW) is None
+    kept = connection.execute("SELECT hex(token_hash) FROM console_session").fetchall()
+    assert token.encode().hex().upper() not in str(kept)
+    other, _ = store.write_now(lambda c: identity.create_session(c, "a@b.example", lifetime=1000, now=NOW + 2000))
+    assert connection.execute("SELECT count(*) FROM console_session").fetchall() == [(1,)]  # the old one is cleared
+    store.write_now(lambda c: identity.drop_session(c, other))
+    assert identity.find_session(connection, other, now=NOW + 2000) is None
+    with pytest.raises(PeerError, match="no user"):
+        store.write_now(lambda c: identity.create_session(c, "nobody@b.example", lifetime=1, now=NOW))
+
+
+# -- the first administrator
+
+
+def start(store: Store, sealer: Sealer, path: Path) -> bool:
+    return store.write_now(lambda c: identity.bootstrap(c, sealer, "http://127.0.0.1:8080", "127.0.0.1:2525", path))
+
+
+def test_the_first_administrator_is_written_once(store: Store, sealer: Sealer, tmp_path: Path) -> None:
+    path = tmp_path / "admin.json"
+    assert start(store, sealer, path)
+    assert mode(path) == 0o600
+    told = json.loads(path.read_text())
+    assert list(told) == [
+        "baseUrl", "smtp", "appId", "appKey", "accessKey", "secretKey", "clientId", "clientSecret", "email", "password",
+    ]  # fmt: skip
+    connection = store.read_now().connection
+    keys = identity.find_app(connection, sealer, told["appId"])
+    assert keys is not None
+    assert keys.app_key == told["appKey"]
+    assert keys.role.allows("anything")
+    assert identity.verify_password(identity.find_user(connection, told["email"]), told["password"])
+    path.unlink()
+    assert not start(store, sealer, path)
+    assert not path.exists()
+    store.write_now(lambda c: identity.revoke_app(c, told["appId"]))
+    assert not start(store, sealer, path)  # a store that had one gets no second one behind its owner's back
+
+
+def test_an_administrator_nobody_could_be_told_of_is_not_made(store: Store, sealer: Sealer, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailed, match="cannot write the first administrator"):
+        start(store, sealer, tmp_path / "missing" / "admin.json")
+    assert identity.list_apps(store.read_now().connection) == []
+    assert start(store, sealer, tmp_path / "admin.json")

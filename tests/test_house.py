@@ -1,0 +1,297 @@
+"""The house rules, executable: each test is one rule, its message says what to do."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from postroom.http.metrics import Scrape, Stored
+from postroom.settings_file import variable
+from postroom.settings_keys import KEYS
+from postroom.telemetry import Counts
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src"
+
+# Lowest first; a module imports from its own layer and from lower ones. A package counts as one module here.
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "clock", "units", "ids", "model", "retry", "settings", "telemetry", "sealing"}),
+    frozenset({"lifecycle", "trace", "bounce", "facts", "query", "mailshot"}),
+    frozenset({"store"}),
+    frozenset({"smtp_in", "smtp_out", "checks", "http"}),
+    frozenset({"in_hand", "worker"}),
+    frozenset({"app"}),
+    # Reading and explaining settings files is what the command line does; everything else gets the finished tree.
+    frozenset({"toml_lines", "settings_kinds", "settings_places", "settings_keys", "settings_file", "settings_doc"}),
+    frozenset({"cli", "__main__"}),
+)
+STRANGERS = frozenset({"smtp_in", "smtp_out", "checks", "http"})  # never import each other
+PURE = frozenset({"lifecycle", "retry", "bounce", "facts", "query", "trace", "mailshot"})
+IMPURE_IMPORTS = frozenset({"socket", "asyncio", "apsw", "sqlite3", "subprocess", "threading", "time", "os"})
+
+FORBIDDEN_NAMES = frozenset({"manager", "managers", "helper", "helpers", "util", "utils", "common", "base", "misc"})
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
+# path -> why it is longer; path:function likewise
+EXPLAINED_FILES: dict[str, str] = {}
+EXPLAINED_FUNCTIONS: dict[str, str] = {}
+
+CLOCKS = frozenset({"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"})
+MAY_READ_THE_CLOCK = ("postroom/clock.py", "postroom_demo/", "postroom_client/")
+MAY_READ_THE_ENVIRONMENT = ("postroom/settings_file.py", "postroom/cli/", "postroom_demo/")
+
+# Written in pieces, so that this file passes its own rules.
+UNFINISHED = re.compile(
+    "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error", "mark.(skip|x" + "fail)\\b"))
+)
+MACHINE_PATHS = re.compile(r"(?<![\w./-])/(work|farm|root|home)/[A-Za-z.]|/opt/" + "wheels")
+REGISTRIES = re.compile(
+    "|".join(("py" + "pi\\.org", "python" + "hosted", "npm" + "js\\.(org|com)", "deb\\.debian" + "\\.org"))
+)
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """What belongs to the project: in the repository, or about to be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return tuple(path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file())
+
+
+def texts(*endings: str) -> Iterator[tuple[str, str]]:
+    for path in tracked():
+        if path.name.endswith(endings) if endings else True:
+            try:
+                yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue  # an image, or mail of the corpus with bytes of its own
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the product, by its path below src."""
+    return {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_bytes()) for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything imported, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write imports absolutely"
+            yield from ((node.lineno, f"{node.module}.{name.name}") for name in node.names)
+
+
+def unit(path: str) -> str:
+    """postroom/store/sql.py -> store; postroom/clock.py -> clock."""
+    return path.split("/")[1].removesuffix(".py")
+
+
+def layer(name: str) -> int | None:
+    return next((number for number, names in enumerate(LAYERS) if name in names), None)
+
+
+def dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def test_every_module_has_a_layer() -> None:
+    names = {unit(path) for path in modules() if path.startswith("postroom/")} - {"__init__"}
+    assert {name for name in names if layer(name) is None} == set(), "give it a place in LAYERS"
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for path, tree in modules().items():
+        if not path.startswith("postroom/") or unit(path) == "__init__":
+            continue
+        mine = unit(path)
+        for line, name in imports(tree):
+            parts = name.split(".")
+            if parts[0] != "postroom" or len(parts) < 2 or layer(parts[1]) is None:
+                continue
+            theirs = parts[1]
+            upward = (layer(theirs) or 0) > (layer(mine) or 0)
+            if upward or (mine != theirs and {mine, theirs} <= STRANGERS):
+                wrong.append(f"src/{path}:{line}: {mine} must not import {theirs}")
+    assert wrong == []
+
+
+def test_rules_are_pure() -> None:
+    wrong = [
+        f"src/{path}:{line}: {name}"
+        for path, tree in modules().items()
+        if path.startswith("postroom/") and unit(path) in PURE
+        for line, name in imports(tree)
+        if name.split(".")[0] in IMPURE_IMPORTS
+    ]
+    assert wrong == [], "decide in pure functions, then do"
+
+
+def test_the_client_knows_nothing_of_the_gateway() -> None:
+    wrong = [
+        f"src/{path}:{line}: {name}"
+        for path, tree in modules().items()
+        if path.startswith("postroom_client/")
+        for line, name in imports(tree)
+        if name.split(".")[0] in ("postroom", "postroom_demo")
+    ]
+    assert wrong == []
+
+
+def test_only_the_clock_tells_the_time() -> None:
+    wrong = []
+    for path, tree in modules().items():
+        if path.startswith(MAY_READ_THE_CLOCK):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and ".".join(dotted(node).split(".")[-2:]) in CLOCKS:
+                wrong.append(f"src/{path}:{node.lineno}: {dotted(node)}")
+        wrong += [f"src/{path}:{line}: {name}" for line, name in imports(tree) if name in ("time.time", "time.time_ns")]
+    assert wrong == [], "take a postroom.clock.Clock"
+
+
+def test_only_settings_read_the_environment() -> None:
+    wrong = [
+        f"src/{path}:{node.lineno}"
+        for path, tree in modules().items()
+        if not path.startswith(MAY_READ_THE_ENVIRONMENT)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and dotted(node) in ("os.environ", "os.getenv", "os.environb")
+    ]
+    assert wrong == [], "take it from postroom.settings.Settings"
+
+
+def test_files_stay_readable() -> None:
+    lengths = {path: len((SOURCE / path).read_text().splitlines()) for path in modules()}
+    long = {path: length for path, length in lengths.items() if length > LONGEST_FILE and path not in EXPLAINED_FILES}
+    assert long == {}, f"divide what is over {LONGEST_FILE} lines, or explain it in EXPLAINED_FILES"
+
+
+def test_functions_stay_readable() -> None:
+    long = {}
+    for path, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > LONGEST_FUNCTION and f"{path}:{node.name}" not in EXPLAINED_FUNCTIONS:
+                    long[f"{path}:{node.name}"] = length
+    assert long == {}, f"divide what is over {LONGEST_FUNCTION} lines, or explain it in EXPLAINED_FUNCTIONS"
+
+
+def test_explanations_are_still_needed() -> None:
+    functions = {
+        f"{path}:{node.name}"
+        for path, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert set(EXPLAINED_FILES) <= set(modules())
+    assert set(EXPLAINED_FUNCTIONS) <= functions
+
+
+def test_modules_are_named_by_what_they_are() -> None:
+    wrong = [path for path in modules() if FORBIDDEN_NAMES & set(re.split(r"[/_.]", path.removesuffix(".py")))]
+    assert wrong == []
+
+
+def test_every_module_says_what_it_does() -> None:
+    silent = [path for path, tree in modules().items() if tree.body and not ast.get_docstring(tree)]
+    assert silent == []
+
+
+@cache
+def documentation() -> str:
+    return "\n".join(text for path, text in texts(".md") if path.startswith("docs/") or path == "README.md")
+
+
+def test_every_metric_is_documented() -> None:
+    shown = Scrape(Stored({}, {}, {}, {}, 0), Counts()).collect()
+    names = [metric.name + ("_total" if metric.type == "counter" else "") for metric in shown]
+    missing = [name for name in names if not re.search(rf"\b{name}\b", documentation())]
+    assert missing == [], "say in docs/operations.md what it means"
+
+
+def test_every_setting_is_documented() -> None:
+    reference = (ROOT / "docs/settings.md").read_text()
+    assert [key for key in KEYS if f"`{variable(key)}`" not in reference] == [], (
+        "postroom settings reference > docs/settings.md"
+    )
+
+
+def test_nothing_is_left_unfinished() -> None:
+    marks = [
+        f"{path}:{number}: {line.strip()[:80]}"
+        for path, text in texts(".py", ".toml", ".sql", ".html", ".js", ".css", "Makefile", "run")
+        for number, line in enumerate(text.splitlines(), 1)
+        if UNFINISHED.search(line)
+    ]
+    assert marks == []
+
+
+@pytest.mark.parametrize("name", ["run", "dev"])
+def test_requirements_are_pinned_with_hashes_and_name_no_host(name: str) -> None:
+    text = (ROOT / f"requirements/{name}.txt").read_text()
+    assert re.findall(r"^-.*|.*://.*", text, re.MULTILINE) == [], "where from is for the installing machine to decide"
+    wanted = re.split(r"\n(?=[A-Za-z0-9])", "\n" + text)[1:]
+    assert wanted
+    loose = [
+        line.splitlines()[0]
+        for line in wanted
+        if not re.match(r"[\w.\-\[\]]+==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", line)
+    ]
+    assert loose == []
+
+
+def test_the_readme_shows_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert "make demo" in readme
+    assert "make test" in readme
+
+
+def test_no_file_knows_the_machine_it_was_written_on() -> None:
+    wrong = [
+        f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {match[0].strip()}"
+        for path, text in texts()
+        if not path.endswith(".eml") and path != "tests/test_house.py"
+        for pattern in (MACHINE_PATHS, REGISTRIES)
+        for match in pattern.finditer(text)
+    ]
+    assert wrong == []
+
+
+def anchors(text: str) -> set[str]:
+    """What headings can be linked to, as the usual viewers make it of them."""
+    found = set()
+    for heading in re.findall(r"^#+ +(.+?) *#*$", text, re.MULTILINE):
+        plain = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
+    return found
+
+
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    broken = []
+    for path, text in texts(".md"):
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)", prose):
+            if re.match(r"[a-z]+:", target):
+                continue
+            file, _, anchor = target.partition("#")
+            place = (ROOT / path).parent / file if file else ROOT / path
+            if not place.exists() or (anchor and place.suffix == ".md" and anchor not in anchors(place.read_text())):
+                broken.append(f"{path}: {target}")
+    assert broken == []
