@@ -13,6 +13,7 @@ from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
 from postroom.lifecycle import Ends
 from postroom.model import Client, Message, Origin, Queue, Recipient, Route
+from postroom.retry import Schedule, next_attempt
 from postroom.settings import Gateway, Settings
 from postroom.store.bodies import INLINE_BODY
 from postroom.store.records import NewMessage
@@ -108,6 +109,12 @@ class Work:
         self.since = since  # of the lease, renewed
         self.waived = waived  # checks that a person has lifted for these entries
         self.moving = 0  # moves to delivery that are not committed yet
+
+
+def if_failed(delivery: Schedule, item: Item, received: Millis) -> Millis:
+    """When an entry that has just moved to delivery would be tried again."""
+    at = next_attempt(delivery, item.attempts, received, item.moved_at)
+    return item.moved_at + delivery.waits[-1] if at is None else at
 
 
 def notice_of(

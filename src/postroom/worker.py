@@ -22,11 +22,10 @@ from postroom.checks import Runner
 from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed, StoreUnavailable
 from postroom.ids import public_id
-from postroom.in_hand import Item, Room, Work, beginning, notice_of
+from postroom.in_hand import Item, Room, Work, beginning, if_failed, notice_of
 from postroom.lifecycle import Change, Ends, Held, Moves, SendResult, Standing, Waits
 from postroom.mailshot import Mailshots
 from postroom.model import Action, Message, Queue, Scope, Verdict, VerdictKind
-from postroom.retry import next_attempt
 from postroom.settings import Address, Settings
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.pool import Pool
@@ -172,15 +171,10 @@ class Worker:
 
     def _moved(self, work: Work, item: Item) -> Moved:
         item.moved = True
-        following = self._delivery_if_failed(work, item)
+        following = if_failed(self._settings.retry.delivery, item, work.message.received)
         return Moved(
             item.entry, item.lease, item.queue, lifecycle.DELIVERY_INFO, item.attempts, following, item.moved_at
         )  # fmt: skip
-
-    def _delivery_if_failed(self, work: Work, item: Item) -> Millis:
-        schedule = self._settings.retry.delivery
-        at = next_attempt(schedule, item.attempts, work.message.received, item.moved_at)
-        return item.moved_at + schedule.waits[-1] if at is None else at
 
     def _flush_moves(self, older: float) -> None:
         """Write the moves of born-leased entries that are still under way."""

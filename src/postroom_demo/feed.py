@@ -23,6 +23,7 @@ RATE = 3.0  # messages a second
 MAILSHOT_EVERY = 75  # messages
 MAILSHOT_SIZE = 24
 RARE = ("infected", "nested")  # names of what comes seldom: one is rejected by the scanner, one is held
+OPENING = "archive"  # what the scanner cannot scan at once comes first: it stays in the queue while that fills
 RARE_EVERY = 4  # rounds of the corpus
 SEND_TIMEOUT = 20.0  # seconds for one whole transaction
 PATIENCE = 1.0  # seconds before the next try, when the gateway did not take a message
@@ -63,6 +64,8 @@ class Script:
             turn += 1
             deck = list(self._steady)
             self._source.shuffle(deck)
+            if turn == 1:
+                deck.sort(key=lambda template: OPENING not in template.name)
             if turn % RARE_EVERY == 1:
                 deck[len(deck) // 4 : len(deck) // 4] = self._rare
             yield from deck

@@ -58,7 +58,7 @@ class Pace:
     @classmethod
     def of(cls, rate: float) -> Pace:
         # Longer than the longest gap of the feed: the next message is there before the last one is scanned.
-        seconds = max(1.0, 2.6 / rate)
+        seconds = max(1.2, 2.6 / rate)
         scanners = math.ceil(rate * MAILSHOT_SHARE * seconds * 1.25)
         return cls(seconds, scanners, scanners + 4)
 

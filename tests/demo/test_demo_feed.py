@@ -87,6 +87,11 @@ def test_everything_comes_in_every_round_and_the_gaps_are_short() -> None:
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_opens_with_mail_that_stays_a_while(seed: int) -> None:
+    assert "archive" in postings(seed, 1)[0].mail.name
+
+
 def test_a_mailshot_is_more_than_ten_identical_ones() -> None:
     mails = [posting.mail for posting in postings(1, MAILSHOT_EVERY + MAILSHOT_SIZE)]
     shots = [mail for mail in mails if mail.name.startswith("mailshot")]

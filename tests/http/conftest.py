@@ -10,6 +10,7 @@ import io
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,24 @@ class Answer(msgspec.Struct, frozen=True):
         return self.json["meta"]["pagination"]
 
 
-async def talk(address: Address, request: bytes) -> Answer:
-    """One request on one connection."""
+@asynccontextmanager
+async def connected(address: Address) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is closed whatever happens; that the server closed it first, and how, is the test's business."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def talk(address: Address, request: bytes) -> Answer:
+    """One request on one connection."""
+    async with connected(address) as (reader, writer):
         writer.write(request)
         await writer.drain()
         return await read_answer(reader)
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
