@@ -22,6 +22,7 @@ class Counts:
 
     __slots__ = (
         "ack_seconds",
+        "ack_seconds_sum",
         "active_bytes",
         "active_entries",
         "claimed",
@@ -44,6 +45,7 @@ class Counts:
             setattr(self, name, 0)
         self.ended: dict[str, int] = {}
         self.smtp_refused: dict[int, int] = {}
+        self.ack_seconds_sum = 0.0
         self.ack_seconds: list[int] = [0] * (len(ACK_BUCKETS) + 1)
 
     active_bytes: int

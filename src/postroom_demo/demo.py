@@ -25,6 +25,7 @@ from postroom_demo.receiver import Receiver
 from postroom_demo.scanner import Scanner
 
 SCANNER_UP, SCANNER_DOWN = 25.0, 6.0  # seconds
+FIRST_LOOK = 1.5  # seconds; there is nothing to see before
 LIVE_EVERY = 1.0  # seconds, on a terminal
 LINE_EVERY = 5.0  # seconds, elsewhere
 LOG_LINES = 15  # of a part that died
@@ -157,6 +158,7 @@ class Demo:
 
     async def _status(self, watcher: Watcher) -> None:
         line = StatusLine()
+        await asyncio.sleep(FIRST_LOOK)
         while True:
             try:
                 self._last = look = await watcher.look()

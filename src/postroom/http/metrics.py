@@ -80,7 +80,7 @@ class Scrape(Collector):
         for code, number in sorted(self._counts.smtp_refused.items()):
             refused.add_metric([str(code)], number)
         yield refused
-        yield _acknowledgements(self._counts.ack_seconds)
+        yield _acknowledgements(self._counts.ack_seconds, self._counts.ack_seconds_sum)
 
     def _of_store(self) -> Iterator[Metric]:
         stored = self._stored
@@ -105,7 +105,7 @@ class Scrape(Collector):
         )
 
 
-def _acknowledgements(counted: list[int]) -> HistogramMetricFamily:
+def _acknowledgements(counted: list[int], total: float) -> HistogramMetricFamily:
     """Without a sum: the loop counts buckets only, and a made-up sum would be worse than none."""
     buckets: list[tuple[str, float]] = []
     running = 0
@@ -113,7 +113,7 @@ def _acknowledgements(counted: list[int]) -> HistogramMetricFamily:
         running += number
         buckets.append((bound, running))
     return HistogramMetricFamily(
-        "postroom_ack_seconds", "Time from the final dot to 250", buckets=buckets, sum_value=None
+        "postroom_ack_seconds", "Time from the final dot to 250", buckets=buckets, sum_value=total
     )
 
 

@@ -144,7 +144,9 @@ class _Handover:
         answer(b"250 2.0.0 %s queued\r\n" % ident.encode("ascii"))
         counts = receiver._counts
         counts.smtp_accepted += 1
-        counts.ack_seconds[bisect_left(ACK_BUCKETS, perf_counter() - self._started)] += 1
+        seconds = perf_counter() - self._started
+        counts.ack_seconds[bisect_left(ACK_BUCKETS, seconds)] += 1
+        counts.ack_seconds_sum += seconds
         receiver._log.info(
             "accepted",
             id=ident,
