@@ -6,6 +6,7 @@ not Linux's; a process that has ended meanwhile simply counts no more.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -79,6 +80,16 @@ def cpu_of(root: int) -> float:
 def resident_of(root: int) -> int:
     """Bytes of memory of a process tree (shared pages count once per process)."""
     return sum(process.resident for process in tree(root))
+
+
+def private_of(root: int) -> int:
+    """Bytes of it that are the processes' own, not pages of files that the kernel may drop at any time."""
+    total = 0
+    for process in tree(root):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            total += int(status.partition("RssAnon:")[2].split()[0]) * 1024
+    return total
 
 
 def settle(limit: float = 20.0) -> None:

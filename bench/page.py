@@ -69,6 +69,7 @@ def main() -> int:
         times = ask(gateway, chosen.requests)
         machine.settle()
         full = machine.resident_of(gateway.pid) / MIB
+        print(f"  with the queue full: {full:.0f} MiB, {machine.private_of(gateway.pid) / MIB:.0f} MiB of it its own")
         report(chosen.entries, at_rest, full, times)
     return 0
 

@@ -75,7 +75,8 @@ class Demo:
         try:
             await self._run(journal)
         except PartDied as death:
-            self._say(f"\npostroom demo: {death}", *(f"  | {line}" for line in death.log))
+            self._below()
+            self._say(f"postroom demo: {death}", *(f"  | {line}" for line in death.log))
             return 1
         else:
             self._say(words.farewell(self._last, self._options.data))
@@ -112,7 +113,12 @@ class Demo:
             }
             async with _together(parts) as tasks:
                 await self._until_stopped(tasks, gateway, journal)
-            self._say("", "stopping ...")
+            self._below()
+            self._say("stopping ...")
+
+    def _below(self) -> None:
+        """Below the two rows that are written in place."""
+        self._say("\n" if self._live and self._last else "")
 
     def _wanted(self) -> Ports:
         return Ports(self._options.smtp, self._options.http, self._options.receiver)
@@ -162,19 +168,18 @@ class Demo:
         while True:
             try:
                 self._last = look = await watcher.look()
-                text = line.write(look, time.monotonic())
+                waiting, gone = line.write(look, time.monotonic())
             except LookFailed as problem:
-                text = f"(the gateway does not answer: {problem})"
-            if self._live:
-                self._out.write(f"\r{fitted(text)}\x1b[K")
-                self._out.flush()
+                waiting, gone = f"(the gateway does not answer: {problem})", ""
+            if self._live:  # two rows in place, the cursor left on the first
+                self._say(f"\r{fitted(waiting)}\x1b[K\n{fitted(gone)}\x1b[K\r\x1b[A", end="")
             else:
-                self._say(f"{time.strftime('%H:%M:%S')} {text}")
+                self._say(f"{time.strftime('%H:%M:%S')} {waiting} | {gone}")
             await asyncio.sleep(LIVE_EVERY if self._live else LINE_EVERY)
 
-    def _say(self, *lines: str) -> None:
+    def _say(self, *lines: str, end: str = "\n") -> None:
         with contextlib.suppress(BrokenPipeError):  # `| head` has seen enough; the stop is a signal's business
-            print(*lines, sep="\n", file=self._out, flush=True)
+            print(*lines, sep="\n", end=end, file=self._out, flush=True)
 
 
 @contextlib.asynccontextmanager

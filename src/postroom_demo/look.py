@@ -85,12 +85,12 @@ def read_metrics(text: str, lights: Mapping[str, int]) -> Look:
 
 @dataclass(slots=True)
 class StatusLine:
-    """Writes looks as lines; remembers enough of them to say how fast mail comes in."""
+    """Writes looks as text; remembers enough of them to say how fast mail comes in."""
 
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def write(self, look: Look, at: float) -> str:
-        """`at` in seconds, for the rate."""
+    def write(self, look: Look, at: float) -> tuple[str, str]:
+        """(what waits, what has come and gone); `at` in seconds, for the rate."""
         accepted = look.created.get("accepted", 0)
         self._seen.append((at, accepted))
         while len(self._seen) > 2 and self._seen[1][0] <= at - RATE_OVER:
@@ -101,7 +101,7 @@ class StatusLine:
         others = "  ".join(f"{name} {look.queues.get(queue, 0)}" for name, queue in OTHER_QUEUES)
         ended = "  ".join(f"{name} {look.ended.get(name, 0)}" for name in ("delivered", "bounced", "rejected"))
         waiting = look.queues.get("processing", 0)
-        return f"processing {waiting} ({lights})  {others} | accepted {accepted}  {ended} | {rate:.1f}/s"
+        return f"processing {waiting} ({lights})  {others}", f"accepted {accepted}  {ended}  {rate:.1f}/s"
 
 
 def fitted(line: str, width: int | None = None) -> str:

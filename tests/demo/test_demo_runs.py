@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,26 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    running = Run(tmp_path / "demo data")
-    yield running
-    if running.process.poll() is None:
-        running.process.terminate()
-        running.process.wait(PATIENCE)
-    assert running.process.stdout is not None
-    running.process.stdout.close()
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Starts the demo with its data in `tmp_path / name`; what still runs at the end is stopped."""
+    started: list[Run] = []
+
+    def start(*arguments: str, name: str = "demo data") -> Run:
+        started.append(Run(tmp_path / name, *arguments))
+        return started[-1]
+
+    yield start
+    for run in started:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.end()
+        assert run.process.stdout is not None
+        run.process.stdout.close()
+
+
+@pytest.fixture
+def run(start: Callable[..., Run]) -> Run:
+    return start()
 
 
 def sent_as_printed(command: str) -> dict[str, Any]:
@@ -93,7 +105,7 @@ def listing(data: Path, url: str) -> list[str]:
         return [message.subject for message in client.find_processing_messages()]
 
 
-def test_the_demo_shows_mail_and_leaves_nothing_running(run: Run, tmp_path: Path) -> None:
+def test_the_demo_shows_mail_and_leaves_nothing_running(run: Run, start: Callable[..., Run], tmp_path: Path) -> None:
     data = tmp_path / "demo data"
     url = run.until(r"console +(http://\S+)/console/")[1]
     run.until(r"processing [1-9]")
@@ -109,7 +121,7 @@ def test_the_demo_shows_mail_and_leaves_nothing_running(run: Run, tmp_path: Path
     assert run.end() == 0
     assert "stopped: " in run.said
     assert not is_running(pid)
-    again = Run(data, "--seconds", "1")  # what was queued is still there
+    again = start("--seconds", "4")  # what was queued is still there
     again.until(r"processing [1-9]")
     assert again.end() == 0
 
@@ -132,15 +144,15 @@ def test_a_dead_gateway_is_named_with_the_end_of_its_log(run: Run, tmp_path: Pat
     assert re.search(r"^  \| .* accepted ", run.said, re.MULTILINE)
 
 
-def test_a_directory_in_use_is_told(run: Run, tmp_path: Path) -> None:
+def test_a_directory_in_use_is_told(run: Run, start: Callable[..., Run]) -> None:
     run.until(r"processing \d")
-    second = Run(tmp_path / "demo data")
+    second = start()
     assert second.end() == 1
     assert "the gateway died" in second.said
 
 
-def test_a_stop_while_starting_is_a_stop(tmp_path: Path) -> None:
-    running = Run(tmp_path / "data")
+def test_a_stop_while_starting_is_a_stop(start: Callable[..., Run], tmp_path: Path) -> None:
+    running = start(name="data")
     running.until("starting the gateway")
     running.process.terminate()
     assert running.end() == 0
@@ -148,9 +160,9 @@ def test_a_stop_while_starting_is_a_stop(tmp_path: Path) -> None:
     assert not log.exists() or " ready " not in log.read_text() or not is_running(gateway_pid(tmp_path / "data"))
 
 
-def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_made(start: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    running = Run(tmp_path / "file")
+    running = start(name="file")
     assert running.end() == 1
     assert "File exists" in running.said
 

@@ -106,7 +106,6 @@ class Scrape(Collector):
 
 
 def _acknowledgements(counted: list[int], total: float) -> HistogramMetricFamily:
-    """Without a sum: the loop counts buckets only, and a made-up sum would be worse than none."""
     buckets: list[tuple[str, float]] = []
     running = 0
     for bound, number in zip([*map(str, ACK_BUCKETS), "+Inf"], counted, strict=True):
