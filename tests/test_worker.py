@@ -103,11 +103,12 @@ async def running(
     runner = Runner(checks, log)
     pool = Pool(settings.delivery, "gw.corp.example", log, counts, loop, clock)
     worker = Worker(settings, store, runner, pool, clock=clock, log=log, counts=counts)
+    await worker.prepare()
     await worker.start()
     try:
         yield Bench(store, worker, pool, runner, counts)
     finally:
-        worker.close_intake()
+        await worker.close_intake()
         await pool.close(2000)
         await runner.close()
         await worker.stop()
@@ -346,3 +347,158 @@ async def test_a_release_lifts_the_check_for_that_entry_alone(tmp_path: Path) ->
         assert (await bench.ended(bob)).outcome is Outcome.DELIVERED
         await bench.store.act(Action.RETRY, [carol], actor="ann")
         await bench.until(lambda reader: reader.entry(carol).queue is Queue.HELD)
+
+
+# -- what the store says, what the clock does, and when we are stopped in the middle of it
+
+
+class JumpingClock:
+    """The machine's clock, set forward by hand: what a suspended machine or a corrected clock looks like."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
+
+
+@asynccontextmanager
+async def running_by(clock: JumpingClock, path: Path, receiver: Receiver, *checks: object) -> AsyncIterator[Bench]:
+    delivery = Delivery(routes=(DeliveryRoute("*", receiver.address),))
+    settings = Settings(data=str(path), gateway=Gateway("gw.corp.example", ("corp.example",)), delivery=delivery)
+    counts, log = Counts(), Log(open("/dev/null", "w"))  # noqa: SIM115
+    loop = asyncio.get_running_loop()
+    store = open_store(settings, counts=counts, log=log, clock=clock)
+    store.attach(loop)
+    runner = Runner(checks, log)  # type: ignore[arg-type]
+    pool = Pool(settings.delivery, "gw.corp.example", log, counts, loop, clock)
+    worker = Worker(settings, store, runner, pool, clock=clock, log=log, counts=counts)
+    await worker.prepare()
+    await worker.start()
+    try:
+        yield Bench(store, worker, pool, runner, counts)
+    finally:
+        await worker.close_intake()
+        await pool.close(2000)
+        await runner.close()
+        await worker.stop()
+        store.close()
+        log._out.close()
+
+
+async def looks(bench: Bench, rounds: int = 4) -> None:
+    """Let the claim loop look at the store some times: each look begins with a read of the pauses."""
+    for _ in range(rounds):
+        bench.worker.wake()
+        bench.worker.paused = seen = {}
+        async with asyncio.timeout(5):
+            while bench.worker.paused is seen:
+                await bench.store.write(lambda connection: None)
+    await bench.store.write(lambda connection: None)
+
+
+async def test_our_own_claims_never_take_over_what_we_have_in_hand(tmp_path: Path) -> None:
+    gate, seen = asyncio.Event(), []
+
+    class Slow:
+        name = "slow"
+
+        def inspect(self, work: CheckedMessage) -> object:
+            return self._answer(work)
+
+        async def _answer(self, work: CheckedMessage) -> Verdict:
+            seen.append(work.message.id)
+            await gate.wait()
+            return Verdict(VerdictKind.PASS, self.name)
+
+    clock = JumpingClock()
+    async with Receiver() as receiver, running_by(clock, tmp_path, receiver, Slow()) as bench:
+        got = await bench.send()
+        clock.ahead = 61_000  # longer than a lease
+        await looks(bench)
+        gate.set()
+        await bench.ended(got.entries[0])
+        assert len(seen) == 1
+        assert len(receiver.accepted) == 1
+
+
+async def test_one_unreadable_message_does_not_end_the_claiming_of_all_others(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path, receiver, PassingCheck()) as bench:
+        await bench.store.pause(Scope.PROCESSING, actor="ops@corp.example")
+        await bench.until(lambda reader: bench.worker.paused)
+        broken, whole = await bench.send(), await bench.send()
+        await bench.store.write(
+            lambda c: c.execute("UPDATE message SET facts = x'c1' WHERE id = ?", (broken.message.id,)).fetchall()
+        )
+        await bench.store.resume(Scope.PROCESSING, actor="ops@corp.example")
+        await bench.until(lambda reader: reader.entry(whole.entries[0]) is None or bench.worker._claimer.done())
+        assert not bench.worker._claimer.done()
+        assert (await bench.ended(whole.entries[0])).outcome is Outcome.DELIVERED
+
+
+async def test_a_message_whose_bytes_are_gone_is_never_sent_empty(tmp_path: Path) -> None:
+    async with Receiver() as receiver, running(tmp_path, receiver, PassingCheck()) as bench:
+        await bench.store.pause(Scope.PROCESSING, actor="ops@corp.example")
+        await bench.until(lambda reader: bench.worker.paused)
+        got = await bench.send()
+        await bench.store.write(lambda c: c.execute("DELETE FROM body").fetchall())
+        await bench.store.resume(Scope.PROCESSING, actor="ops@corp.example")
+        await looks(bench, 8)
+        assert receiver.accepted == []
+        assert bench.store.read_now().ended(got.entries[0]) is None
+
+
+async def test_a_stop_in_the_middle_of_a_claim_labels_nothing(tmp_path: Path) -> None:
+    async with Receiver() as receiver:
+        async with running(tmp_path, receiver, PassingCheck()) as bench:
+            await bench.store.pause(Scope.DELIVERY, actor="ops@corp.example")
+            await bench.until(lambda reader: bench.worker.paused)
+            for _ in range(50):
+                await bench.send()
+            await bench.until(lambda reader: reader.queue_counts()[Queue.DELIVERY] == 50)
+            await bench.until(lambda reader: not bench.worker.in_hand)
+            await bench.store.resume(Scope.DELIVERY, actor="ops@corp.example")
+            bench.worker.wake()
+            commits = bench.counts.commits
+            async with asyncio.timeout(5):
+                while bench.counts.commits == commits:  # the claim's own commit; its answer is not read yet
+                    await asyncio.sleep(0)
+            settings = bench.worker._settings
+        store = open_store(settings, log=Log())
+        try:
+            assert store.recovered == (0, 0)
+        finally:
+            store.close()
+
+
+async def test_mail_released_after_days_has_the_whole_delivery_schedule_before_it(tmp_path: Path) -> None:
+    clock = JumpingClock()
+    check = ScriptedCheck(Verdict(VerdictKind.HOLD, "scripted", "why"))
+    async with (
+        Receiver(refusing("bob", "451 4.7.1 greylisted")) as receiver,
+        running_by(clock, tmp_path, receiver, check) as bench,
+    ):
+        (entry,) = (await bench.send()).entries
+        await bench.until(lambda reader: reader.entry(entry).queue is Queue.HELD)
+        clock.ahead = 97 * 3_600_000
+        await bench.store.act(Action.RELEASE, [entry], actor="ops@corp.example")
+        await bench.until(lambda reader: reader.ended(entry) or reader.entry(entry).info == "451 4.7.1 greylisted")
+        assert bench.store.read_now().ended(entry) is None
+
+
+async def test_a_waiter_that_is_gone_does_not_keep_the_message_from_being_worked_on(tmp_path: Path) -> None:
+    def gone(_answer: object) -> None:
+        raise RuntimeError("the connection is gone")
+
+    async with Receiver() as receiver, running(tmp_path, receiver, PassingCheck()) as bench:
+        bench.worker.intake(
+            NewMessage(
+                Client("127.0.0.1", helo="client.example"), "alice@corp.example",
+                (Recipient("bob@example.org", Route.OUTBOUND),), facts.scan(BODY), len(BODY), SystemClock().now(), BODY,
+                "", b"hash",
+            ),
+            gone,
+        )  # fmt: skip
+        await bench.store.write(lambda connection: None)
+        await bench.store.write(lambda connection: None)
+        assert bench.worker.in_hand == 0 or bench.worker._work

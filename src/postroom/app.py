@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 import apsw
@@ -24,10 +25,9 @@ from postroom.clock import SystemClock
 from postroom.errors import EnvironmentFailed, PostroomError, SettingsError
 from postroom.http.server import HttpServer
 from postroom.http.services import Services
-from postroom.ids import first_id_at
 from postroom.model import Scope
 from postroom.sealing import Sealer
-from postroom.settings import Settings
+from postroom.settings import Address, Settings
 from postroom.smtp_in.receive import Receiver
 from postroom.smtp_in.server import SmtpServer
 from postroom.smtp_out.pool import Pool
@@ -42,6 +42,7 @@ LOG_FLUSH = 0.2  # seconds
 DISK_LOOK = 1.0  # seconds
 REAP_EVERY = 60.0  # seconds
 REAP_STEPS = 100  # of one round, each a short transaction of its own
+SWITCH = 0.00005  # seconds the writer may have to wait for the interpreter (docs/decisions/0007)
 SETTINGS_ACTOR = "settings"
 
 
@@ -73,7 +74,7 @@ class Gateway:
         )
         self.worker = Worker(settings, self.store, self.runner, self.pool, clock=clock, log=log, counts=counts)
         self.worker.blocked = self.blocked
-        await self.worker.start()
+        await self.worker.prepare()
         receiver = Receiver(
             settings,
             intake=self.worker.intake,
@@ -83,19 +84,24 @@ class Gateway:
             log=log,
             counts=counts,
         )
-        self.smtp = SmtpServer(settings, receiver, log=log, counts=counts, clock=clock, loop=loop)
+        self.smtp = SmtpServer(settings, receiver, log=log, counts=counts, loop=loop)
         await self.smtp.start()
         services = Services(self.store, settings, clock, log, counts, self.sealer, self.not_ready)
         self.http = HttpServer(settings, services, log)
         await self.http.start()
         self._tasks = [asyncio.create_task(self._flushing()), asyncio.create_task(self._housekeeping())]
+        # The doors are open and every port is ours: only now is anything claimed and sent.
+        await self.worker.start()
         await self._announce()
 
     async def _announce(self) -> None:
-        smtp = str(self.smtp.addresses[0])
-        base_url = f"http://{self.http.addresses[0]}"
+        smtp = str(_reachable(self.smtp.addresses[0]))
+        base_url = f"http://{_reachable(self.http.addresses[0])}"
         path = Path(self.settings.data) / "admin.json"
         await self.store.write(lambda connection: identity.bootstrap(connection, self.sealer, base_url, smtp, path))
+        orphans = await self.store.collect_orphans()
+        if orphans:
+            self.log.info("orphans_deleted", bodies=orphans)
         ended, labelled = self.store.recovered
         if ended:
             self.log.warning("recovered", leases=ended, maybe_delivered=labelled)
@@ -110,7 +116,7 @@ class Gateway:
         self._closing = True
         self.log.info("stopping")
         await self.smtp.stop(GRACE / 2)
-        self.worker.close_intake()
+        await self.worker.close_intake()
         await self.pool.close(int(GRACE / 2 * 1000))
         await self.runner.close()
         await self.worker.stop()
@@ -143,6 +149,8 @@ class Gateway:
         """The reply that closes the door, or None."""
         if self._disk_free < self.settings.limits.disk_low:
             return b"452 4.3.1 Insufficient system storage, try again later\r\n"
+        if self.store.failing:
+            return b"452 4.3.0 The queue cannot be written just now, try again later\r\n"
         return None
 
     def _look_at_disk(self) -> None:
@@ -169,12 +177,14 @@ class Gateway:
                 self._look_at_disk()
                 if loop.time() - reaped > REAP_EVERY:
                     reaped = loop.time()
-                    before = first_id_at(self.clock.now() - self.settings.retention.history)
+                    before = self.clock.now() - self.settings.retention.history
                     for _ in range(REAP_STEPS):
-                        if not await self.store.reap(before):
+                        if not await self.store.reap(before) and not await self.store.spare_pages():
                             break
             except (OSError, EnvironmentFailed) as problem:
                 self.log.warning("housekeeping_failed", problem=str(problem))
+            except Exception as bug:  # noqa: BLE001 - the look at the disk must go on
+                self.log.error("housekeeping_failed", trace="".join(traceback.format_exception(bug)), bug="yes")
 
 
 async def serve(gateway: Gateway) -> int:
@@ -190,9 +200,12 @@ async def serve(gateway: Gateway) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
     await gateway.start()
-    # Everything built at start lives as long as the process: the collector need not walk it again and again.
+    # Everything built at start lives as long as the process: the collector need not walk it again and again, and
+    # a message leaves no cycles behind.
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(SWITCH)
+    gc.set_threshold(20_000, 50, 100)
     await asked.wait()
     await gateway.stop()
     return 0
@@ -213,6 +226,12 @@ def run(settings: Settings) -> int:
     finally:
         if gateway is not None:
             gateway.close()
+
+
+def _reachable(address: Address) -> Address:
+    """An address that listens everywhere, as this machine can call it."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return Address(loopback.get(address.host, address.host), address.port)
 
 
 def _with_hostname(settings: Settings) -> Settings:

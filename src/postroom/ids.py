@@ -14,6 +14,7 @@ NODE_BITS = 4
 SEQUENCE_BITS = 16
 _SHIFT = NODE_BITS + SEQUENCE_BITS
 _SEQUENCE_END = 1 << SEQUENCE_BITS
+_LAST_MILLIS = (1 << 63 - _SHIFT) - 1
 
 
 def id_time(ident: int) -> Millis:
@@ -22,8 +23,8 @@ def id_time(ident: int) -> Millis:
 
 
 def first_id_at(at: Millis) -> int:
-    """The smallest id that can be given at this millisecond: a time window is an id range."""
-    return max(at, 0) << _SHIFT
+    """The smallest id that can be given at this millisecond: a time window is an id range. Far times are the last one."""
+    return min(max(at, 0), _LAST_MILLIS) << _SHIFT
 
 
 class IdGiver:

@@ -5,6 +5,7 @@ Promises: a notice is never made for a null sender. Fails: EnvironmentFailed whe
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from postroom import bounce, facts
@@ -12,11 +13,11 @@ from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
 from postroom.lifecycle import Ends
-from postroom.model import Client, Message, Origin, Queue, Recipient, Route
+from postroom.model import Client, Message, Origin, Queue, Recipient, Route, Scope
 from postroom.retry import Schedule, next_attempt
 from postroom.settings import Gateway, Settings
-from postroom.store.bodies import INLINE_BODY
-from postroom.store.records import NewMessage
+from postroom.store.bodies import INLINE_BODY, Bodies
+from postroom.store.records import Claimed, NewMessage
 
 QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
 SLOW_SLOTS = 64  # messages being checked when one must wait for a scanner; the rest is seen waiting in the queue
@@ -62,17 +63,19 @@ class Room:
     def half_empty(self) -> bool:
         return self.entries < self._limits.active_entries // 2
 
-    def for_delivery(self, most: int) -> list[tuple[Queue, int]]:
-        """How many entries of each sending queue may be claimed."""
-        room = self._free(most)
-        return [(Queue.SYSTEM, room), (Queue.DELIVERY, room)] if room else []
+    def wanted(self, paused: Container[Scope], most: int) -> list[tuple[Queue, int]]:
+        """How many entries of each queue may be claimed, those nearest to their end first."""
+        room = self.free(most)
+        slots = min(room, self._slots - self._checking)
+        wanted: list[tuple[Queue, int]] = []
+        if Scope.DELIVERY not in paused:
+            wanted += [(Queue.SYSTEM, room), (Queue.DELIVERY, room)]
+        if Scope.PROCESSING not in paused:
+            wanted += [(Queue.PROCESSING, slots), (Queue.BULK, min(slots, self._bulk_share - self._bulk))]
+        return [(queue, number) for queue, number in wanted if number > 0]
 
-    def for_checks(self, most: int) -> list[tuple[Queue, int]]:
-        slots = min(self._free(most), self._slots - self._checking)
-        bulk = min(slots, self._bulk_share - self._bulk)
-        return [(queue, number) for queue, number in ((Queue.PROCESSING, slots), (Queue.BULK, bulk)) if number > 0]
-
-    def _free(self, most: int) -> int:
+    def free(self, most: int) -> int:
+        """How many entries may be claimed, all queues together."""
         if self.bytes >= self._limits.active_bytes:
             return 0
         return max(0, min(most, self._limits.active_entries - self.entries))
@@ -81,17 +84,17 @@ class Room:
 class Item:
     """An entry in hand."""
 
-    __slots__ = ("attempts", "born", "entry", "lease", "moved", "moved_at", "queue", "recipient")
+    __slots__ = ("attempts", "born", "entry", "lease", "moved_at", "queue", "recipient", "since")
 
-    def __init__(self, entry: int, lease: int, queue: Queue, recipient: str, attempts: int) -> None:
+    def __init__(self, entry: int, lease: int, queue: Queue, recipient: str, attempts: int, since: Millis) -> None:
         self.entry = entry
         self.lease = lease
         self.queue = queue
         self.recipient = recipient
         self.attempts = attempts
         self.born = lease == entry
-        self.moved = False  # the move to delivery is written
-        self.moved_at: Millis = 0
+        self.since = since  # when it came under the schedule it is tried by
+        self.moved_at: Millis = 0  # to delivery
 
 
 class Work:
@@ -111,9 +114,27 @@ class Work:
         self.moving = 0  # moves to delivery that are not committed yet
 
 
-def if_failed(delivery: Schedule, item: Item, received: Millis) -> Millis:
+def content_of(message: Message, bodies: Bodies) -> bytes | Path:
+    """Where a message's bytes are: in memory, or a file."""
+    if message.body_object:
+        return bodies.path(message.body_object)
+    assert message.body is not None, "a message without its bytes is never worked on"
+    return message.body
+
+
+def works_of(claimed: Claimed, bodies: Bodies, now: Millis) -> list[Work]:
+    """A claimed message's entries, grouped by what is to be done with them."""
+    alike: dict[tuple[Queue, tuple[str, ...]], list[Item]] = {}
+    for lease in claimed.leases:
+        item = Item(lease.entry, lease.lease, lease.queue, lease.recipient, lease.attempts, lease.since)
+        alike.setdefault((lease.queue, lease.waived), []).append(item)
+    content = content_of(claimed.message, bodies)
+    return [Work(claimed.message, content, items, now, waived) for (_, waived), items in alike.items()]
+
+
+def if_failed(delivery: Schedule, item: Item) -> Millis:
     """When an entry that has just moved to delivery would be tried again."""
-    at = next_attempt(delivery, item.attempts, received, item.moved_at)
+    at = next_attempt(delivery, item.attempts, item.since, item.moved_at)
     return item.moved_at + delivery.waits[-1] if at is None else at
 
 

@@ -102,8 +102,9 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
     queue: Queue
     attempts: int
-    since: Millis  # when it was accepted
+    since: Millis  # when it came under the schedule it is tried by
     null_sender: bool
+    our_sender: bool = False
 
 
 def move(queue: Queue, event: str, to: Queue) -> Queue:
@@ -124,7 +125,8 @@ def after_check(entry: Standing, verdict: Verdict, schedule: Schedule, now: Mill
             move(queue, "hold", Queue.HELD)
             return Held(verdict.info)
         case VerdictKind.REJECT:
-            return Ends(Outcome.REJECTED, verdict.info, notice=not entry.null_sender)
+            # Senders of refused content are forged as a rule: a notice to a stranger would be backscatter.
+            return Ends(Outcome.REJECTED, verdict.info, notice=entry.our_sender and not entry.null_sender)
         case VerdictKind.DROP:
             return Ends(Outcome.DROPPED, verdict.info)
         case VerdictKind.RETRY:

@@ -38,10 +38,12 @@ class Smtp(msgspec.Struct, frozen=True):
     max_header: int = 256 * KIB  # of one message's header
     max_errors: int = 20  # refused commands before the session is closed
     max_commands: int = 1000  # commands without a message between them before the session is closed
-    max_sessions: int = 1000  # sessions at once
-    max_sessions_per_ip: int = 200  # sessions at once from one address, outside relay_networks
+    max_sessions: int = 1000  # sessions at once; a tenth is kept for relay_networks
+    max_sessions_per_ip: int = 200  # sessions at once from one IPv4 address or one IPv6 /64, outside relay_networks
     idle_timeout: Millis = 5 * MINUTE  # how long a silent session is kept (RFC 5321 4.5.3.2)
-    data_timeout: Millis = 10 * MINUTE  # for one whole DATA without progress
+    data_timeout: Millis = (
+        10 * MINUTE
+    )  # DATA without progress (less than 1 KiB a minute); a whole message has this and max_size at 4 KiB a second
 
 
 class Http(msgspec.Struct, frozen=True):

@@ -7,7 +7,10 @@ one event is one line. Fails: never raises into the caller; a log that cannot be
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TextIO
 
 import msgspec
@@ -38,6 +41,7 @@ class Counts:
         "smtp_sessions",
         "smtp_sessions_total",
         "taken_over",
+        "unreadable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -61,6 +65,7 @@ class Counts:
     smtp_sessions: int
     smtp_sessions_total: int
     taken_over: int
+    unreadable: int
 
 
 ACK_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -94,7 +99,7 @@ class Log:
         self._level = LEVELS[level]
         self._json = format == "json"
         self._clock: Clock = clock or SystemClock()
-        self._lines: list[tuple[int, str, str, dict[str, object]]] = []
+        self._lines: deque[tuple[int, str, str, dict[str, object]]] = deque()
         self.counts = counts or Counts()
 
     def info(self, event: str, **fields: object) -> None:
@@ -114,22 +119,32 @@ class Log:
         self.flush()
 
     def flush(self) -> None:
-        if not self._lines:
-            return
-        lines, self._lines = self._lines, []
+        """Called by any thread: what another one adds meanwhile goes out now or with the next call, never lost."""
         render: Callable[[int, str, str, dict[str, object]], str] = _json_line if self._json else _text_line
+        lines, rendered = self._lines, []
+        while lines:
+            line = lines.popleft()
+            try:
+                rendered.append(render(*line))
+            except (ValueError, TypeError) as problem:  # a value that cannot be written costs its own line only
+                rendered.append(render(line[0], line[1], line[2], {"unwritable": type(problem).__name__}))
+        if not rendered:
+            return
         try:
-            self._out.write("".join([render(*line) for line in lines]))
+            self._out.write("".join(rendered))
             self._out.flush()
         except (OSError, ValueError):  # a closed or full log must not stop mail
-            self.counts.log_dropped += len(lines)
+            self.counts.log_dropped += len(rendered)
+
+
+@lru_cache(maxsize=8)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def stamp(at: int) -> str:
     """Milliseconds -> `2026-11-22T10:00:00.123Z`."""
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1000:03d}Z"
+    return f"{_second(at // 1000)}.{at % 1000:03d}Z"
 
 
 def _text_line(at: int, level: str, event: str, fields: dict[str, object]) -> str:

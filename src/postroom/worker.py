@@ -12,8 +12,9 @@ all when the end comes first. Fails: never raises; what cannot be recorded stays
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -21,11 +22,12 @@ from postroom import facts, lifecycle
 from postroom.checks import Runner
 from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed, StoreUnavailable
+from postroom.heartbeat import keep_leases
 from postroom.ids import public_id
-from postroom.in_hand import Item, Room, Work, beginning, if_failed, notice_of
+from postroom.in_hand import Item, Room, Work, beginning, content_of, if_failed, notice_of, works_of
 from postroom.lifecycle import Change, Ends, Held, Moves, SendResult, Standing, Waits
 from postroom.mailshot import Mailshots
-from postroom.model import Action, Message, Queue, Scope, Verdict, VerdictKind
+from postroom.model import Action, Queue, Scope, Verdict, VerdictKind
 from postroom.settings import Address, Settings
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.pool import Pool
@@ -57,42 +59,51 @@ class Worker:
         self._mailshots = Mailshots(settings.bulk)
         self._hostname = settings.gateway.hostname
         self._work: set[Work] = set()
+        self._in_hand: dict[int, int] = {}  # entry -> lease; the writer's thread looks into it when it claims
         self._lingering: dict[int, tuple[Work, Item]] = {}  # moves not written yet, by entry
-        self._paused: dict[Scope, Millis] = {}
+        self.paused: dict[Scope, Millis] = {}
         self._wake = asyncio.Event()
         self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._flush: asyncio.TimerHandle | None = None
+        self._fresh: set[int] = set()  # moves that the last look left unwritten
         self.blocked: Callable[[], str] = lambda: ""  # why nothing may be worked on (disk low, store failing)
 
     # -- starting and stopping
 
+    async def prepare(self) -> None:
+        """Before the doors open: know what is paused."""
+        self.paused = await self._store.read(lambda reader: reader.pauses())
+
     async def start(self) -> None:
-        self._paused = await self._store.read(lambda reader: reader.pauses())
-        self._tasks = [asyncio.create_task(self._claiming()), asyncio.create_task(self._keeping())]
+        self._claimer = asyncio.create_task(self._claiming())
+        self._keeper = asyncio.create_task(
+            keep_leases(self._work, self._store, self._settings.limits.lease, clock=self._clock, log=self._log)
+        )
+
+    async def close_intake(self) -> None:
+        """From now on arrivals are stored, not begun, and nothing is claimed; a claim under way is waited for."""
+        self._stopping = True
+        self._wake.set()
+        await self._claimer
 
     async def stop(self) -> None:
         """After the pool and the checks have ended: what a check had not answered for waits again, due at once."""
-        self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(10):  # moves under way are answered, and what they send is given back
+            await self._store.write(lambda connection: None)
+            await asyncio.sleep(0)
+            if not any(work.moving for work in self._work):
+                break
         now = self._clock.now()
         for work in list(self._work):
-            for item in work.items:
-                if item.queue in lifecycle.CHECKED:
+            for item in list(work.items):
+                if item.entry in self._in_hand and item.queue in lifecycle.CHECKED:
                     self._put_back(work, item, now)
-
-    def close_intake(self) -> None:
-        """From now on arrivals are stored, not begun."""
-        self._stopping = True
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
 
     @property
     def in_hand(self) -> int:
         return self._room.entries
-
-    @property
-    def paused(self) -> dict[Scope, Millis]:
-        return self._paused
 
     def wake(self) -> None:
         self._wake.set()
@@ -104,37 +115,42 @@ class Worker:
         if self._mailshots.is_bulk(new.env_from, new.recipients, new.body_hash, new.received):
             new = msgspec.structs.replace(new, queue=Queue.BULK)
         count = len(new.recipients)
-        if self._stopping or Scope.PROCESSING in self._paused or not self._room.has(new.queue, count, new.size):
+        if self._stopping or Scope.PROCESSING in self.paused or not self._room.has(new.queue, count, new.size):
             self._store.accept(new, None, done)
             return
         self._room.take(count, new.size)
+        self._room.begin_checks(new.queue)
         until = self._clock.now() + self._settings.limits.lease
 
         def committed(answer: Accepted | StoreUnavailable) -> None:
-            done(answer)
             if isinstance(answer, StoreUnavailable):
                 self._room.give(count, new.size)
-                return
-            message = answer.message
-            items = [
-                Item(entry, entry, new.queue, recipient.address, 1)
-                for entry, recipient in zip(answer.entries, new.recipients, strict=True)
-            ]
-            self._begin(Work(message, self._content(message), items, until - self._settings.limits.lease))
+                self._room.end_checks(new.queue)
+            try:
+                done(answer)
+            finally:  # whatever became of who waited, the message is ours now
+                if isinstance(answer, Accepted):
+                    self._begin_born(new, answer)
 
         self._store.accept(new, until, committed)
 
-    def _content(self, message: Message) -> bytes | Path:
-        return self._store.bodies.path(message.body_object) if message.body_object else message.body or b""
+    def _begin_born(self, new: NewMessage, answer: Accepted) -> None:
+        items = [
+            Item(entry, entry, new.queue, recipient.address, 1, new.received)
+            for entry, recipient in zip(answer.entries, new.recipients, strict=True)
+        ]
+        content = content_of(answer.message, self._store.bodies)
+        self._begin(Work(answer.message, content, items, self._clock.now()))
 
     # -- checks
 
     def _begin(self, work: Work) -> None:
         self._work.add(work)
+        for item in work.items:
+            self._in_hand[item.entry] = item.lease
         if work.items[0].queue in lifecycle.SENDING:
             self._send(work)
             return
-        self._room.begin_checks(work.items[0].queue)
         lifted = [Verdict(VerdictKind.HOLD, check) for check in work.waived]  # for these entries alone
         self._runner.run(
             work.message,
@@ -147,45 +163,52 @@ class Worker:
         now = self._clock.now()
         if self._room.end_checks(work.items[0].queue):
             self._wake.set()
+        kept = tuple([verdict for verdict in passed if verdict.kind is VerdictKind.PASS])
         for item in work.items:
-            change = lifecycle.after_check(_standing(work, item), last, self._settings.retry.processing, now)
-            if isinstance(change, Moves) and change.queue is Queue.DELIVERY:
-                self._to_delivery(work, item, change, now)
-            else:
-                kept = tuple([verdict for verdict in passed if verdict.kind is VerdictKind.PASS])
-                self._record(work, item, change, now, kept, last.check if last.kind is VerdictKind.HOLD else "")
+            try:
+                change = lifecycle.after_check(self._standing(work, item), last, self._settings.retry.processing, now)
+                if isinstance(change, Moves) and change.queue is Queue.DELIVERY:
+                    self._to_delivery(work, item, change, now)
+                else:
+                    self._record(work, item, change, now, kept, last.check if last.kind is VerdictKind.HOLD else "")
+            except Exception as bug:  # noqa: BLE001 - one entry's trouble must not cost the others their turn
+                self._abandon(work, item, bug)
         if work.left and not work.moving:
             self._send(work)
+
+    def _abandon(self, work: Work, item: Item, bug: Exception) -> None:
+        """Our bug: the entry leaves the hand without a result. Its lease ends, and three such ends make it suspect."""
+        self._log.error(
+            "entry_failed", id=public_id(item.entry), trace="".join(traceback.format_exception(bug)), bug="yes"
+        )
+        self._finished(work, item)
 
     def _to_delivery(self, work: Work, item: Item, change: Moves, now: Millis) -> None:
         item.queue = change.queue
         item.attempts = 1
-        item.moved_at = now
+        item.moved_at = item.since = now
         if item.born:
-            if not self._lingering:
-                asyncio.get_running_loop().call_later(LINGER, self._flush_moves, LINGER)
             self._lingering[item.entry] = (work, item)
+            if self._flush is None:
+                self._flush = asyncio.get_running_loop().call_later(LINGER, self._flush_moves)
         else:  # claimed from the store: the move is committed before the final dot can be sent
             work.moving += 1
-            self._store.move(self._moved(work, item), lambda asked: self._moved_claimed(work, item, asked))
+            self._store.move(self._moved(item), lambda asked: self._moved_claimed(work, item, asked))
 
-    def _moved(self, work: Work, item: Item) -> Moved:
-        item.moved = True
-        following = if_failed(self._settings.retry.delivery, item, work.message.received)
+    def _moved(self, item: Item) -> Moved:
+        following = if_failed(self._settings.retry.delivery, item)
         return Moved(
             item.entry, item.lease, item.queue, lifecycle.DELIVERY_INFO, item.attempts, following, item.moved_at
-        )  # fmt: skip
+        )
 
-    def _flush_moves(self, older: float) -> None:
-        """Write the moves of born-leased entries that are still under way."""
-        border = self._clock.now() - int(older * 1000)
-        for entry, (work, item) in list(self._lingering.items()):
-            if item.moved_at > border:
-                break  # in order of time
-            del self._lingering[entry]
-            self._store.move(self._moved(work, item))
-        if self._lingering:
-            asyncio.get_running_loop().call_later(LINGER / 4, self._flush_moves, LINGER)
+    def _flush_moves(self) -> None:
+        """Write the moves of born-leased entries that are still under way since the last look, or longer."""
+        older, self._fresh = self._fresh, set(self._lingering)
+        for entry in older & self._lingering.keys():
+            _work, item = self._lingering.pop(entry)
+            self._store.move(self._moved(item))
+        again = bool(self._lingering)
+        self._flush = asyncio.get_running_loop().call_later(LINGER, self._flush_moves) if again else None
 
     def _moved_claimed(self, work: Work, item: Item, asked: Action | bool | None) -> None:
         """The move of a claimed entry is committed (or its lease was lost, or a person wants it held)."""
@@ -193,7 +216,7 @@ class Worker:
         if asked is False or asked is Action.HOLD:
             work.items.remove(item)
             if asked is False:
-                self._finished(work)
+                self._finished(work, item)
             else:
                 self._record(work, item, Held("Held by a person"), self._clock.now(), ())
         if work.items and not work.moving:
@@ -204,7 +227,7 @@ class Worker:
     def _send(self, work: Work) -> None:
         now = self._clock.now()
         sending = [item for item in work.items if item.queue in lifecycle.SENDING]
-        if Scope.DELIVERY in self._paused or self._stopping or self.blocked():
+        if Scope.DELIVERY in self.paused or self._stopping or self.blocked():
             for item in sending:
                 self._put_back(work, item, now)
             return
@@ -233,18 +256,20 @@ class Worker:
         def done(_job: Job, results: tuple[SendResult, ...]) -> None:
             now = self._clock.now()
             for item, result in zip(items, results, strict=True):
-                self._sent(work, item, result, now)
+                try:
+                    self._sent(work, item, result, now)
+                except Exception as bug:  # noqa: BLE001 - as for the checks
+                    self._abandon(work, item, bug)
 
         return Job(message.id, message.env_from, recipients, prefix, work.content, message.size, None, done)
 
     def _put_back(self, work: Work, item: Item, now: Millis) -> None:
-        """Not tried after all (paused, stopping): it waits in its queue, due at once, the attempt not counted."""
-        self._lingering.pop(item.entry, None)
+        """Not tried after all: it waits in its queue, due at once, the attempt not counted."""
         info = lifecycle.DELIVERY_INFO if item.queue in lifecycle.SENDING else lifecycle.QUEUED_INFO
         self._store.wait(
             Waited(item.entry, item.lease, item.queue, None, info, item.attempts - 1, now, 0, now, "moved")
         )
-        self._finished(work)
+        self._finished(work, item)
 
     def _sent(self, work: Work, item: Item, result: SendResult, now: Millis) -> None:
         if self._stopping and isinstance(result, lifecycle.Deferred) and not result.maybe:
@@ -252,7 +277,7 @@ class Worker:
             return
         hold = self._settings.delivery.maybe_delivered == "hold"
         change = lifecycle.after_send(
-            _standing(work, item), result, self._settings.retry.delivery, now, hold_maybe=hold
+            self._standing(work, item), result, self._settings.retry.delivery, now, hold_maybe=hold
         )
         self._record(work, item, change, now)
 
@@ -267,7 +292,6 @@ class Worker:
         verdicts: tuple[Verdict, ...] = (),
         waived: str = "",
     ) -> None:
-        self._lingering.pop(item.entry, None)
         message = work.message
         match change:
             case Ends(outcome, reply, notice, label):
@@ -298,7 +322,7 @@ class Worker:
                 from_queue, item.queue = item.queue, queue
                 assert from_queue is not queue
                 self._wait(work, item, None, info, now, 0, now, "bulked", verdicts)
-        self._finished(work)
+        self._finished(work, item)
 
     def _wait(
         self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis, kind: str,
@@ -323,7 +347,14 @@ class Worker:
             header = b""
         return notice_of(work.message, item, ends, header, self._settings.gateway, now)
 
-    def _finished(self, work: Work) -> None:
+    def _standing(self, work: Work, item: Item) -> Standing:
+        sender = work.message.env_from
+        ours = sender.rpartition("@")[2].lower() in self._settings.gateway.internal_domains
+        return Standing(item.queue, item.attempts, item.since, not sender, ours)
+
+    def _finished(self, work: Work, item: Item) -> None:
+        self._lingering.pop(item.entry, None)
+        self._in_hand.pop(item.entry, None)
         work.left -= 1
         self._room.give(1, 0 if work.left else work.message.size)
         if not work.left:
@@ -335,61 +366,34 @@ class Worker:
         while not self._stopping:
             found = 0
             try:
-                self._paused = await self._store.read(lambda reader: reader.pauses())
+                self.paused = await self._store.read(lambda reader: reader.pauses())
                 if not self.blocked():
                     found = await self._claim()
-            except (EnvironmentFailed, OSError) as problem:
+            except EnvironmentFailed as problem:
                 self._log.warning("claim_failed", problem=str(problem))
+            except Exception as bug:  # noqa: BLE001 - what waits must go on being looked at
+                self._log.error("claim_failed", trace="".join(traceback.format_exception(bug)), bug="yes")
             self._counts.active_entries, self._counts.active_bytes = self._room.entries, self._room.bytes
             if found and self._room.half_empty:
                 continue
             self._wake.clear()
-            try:
-                async with asyncio.timeout(TICK):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), TICK)
 
     async def _claim(self) -> int:
-        wanted: list[tuple[Queue, int]] = []
-        if Scope.DELIVERY not in self._paused:
-            wanted += self._room.for_delivery(CLAIM_BATCH)
-        if Scope.PROCESSING not in self._paused:
-            wanted += self._room.for_checks(CLAIM_BATCH)
+        wanted = self._room.wanted(self.paused, CLAIM_BATCH)
         if not wanted:
             return 0
         found = 0
-        for claimed in await self._store.claim(wanted):
+        for claimed in await self._store.claim(wanted, self._room.free(CLAIM_BATCH), self._in_hand):
             found += len(claimed.leases)
             self._take(claimed)
         return found
 
     def _take(self, claimed: Claimed) -> None:
         """Work on a claimed message. Its entries may stand in different queues, or be freed of different checks."""
-        alike: dict[tuple[Queue, tuple[str, ...]], list[Item]] = {}
-        for lease in claimed.leases:
-            item = Item(lease.entry, lease.lease, lease.queue, lease.recipient, lease.attempts)
-            alike.setdefault((lease.queue, lease.waived), []).append(item)
-        for (_, waived), items in alike.items():
-            self._room.take(len(items), claimed.message.size)
-            self._begin(Work(claimed.message, self._content(claimed.message), items, self._clock.now(), waived))
-
-    async def _keeping(self) -> None:
-        """Heartbeat: renew the leases of what is in hand; write down nothing that a result will write anyway."""
-        lease = self._settings.limits.lease
-        while True:
-            await asyncio.sleep(lease / 4000)
-            now = self._clock.now()
-            old = [work for work in self._work if now - work.since > lease // 3]
-            try:
-                for at in range(0, len(old), CLAIM_BATCH):
-                    part = old[at : at + CLAIM_BATCH]
-                    await self._store.renew([(item.entry, item.lease) for work in part for item in work.items])
-                    for work in part:
-                        work.since = now
-            except EnvironmentFailed as problem:
-                self._log.warning("heartbeat_failed", problem=str(problem))
-
-
-def _standing(work: Work, item: Item) -> Standing:
-    return Standing(item.queue, item.attempts, work.message.received, not work.message.env_from)
+        for work in works_of(claimed, self._store.bodies, self._clock.now()):
+            self._room.take(len(work.items), work.message.size)
+            if work.items[0].queue in lifecycle.CHECKED:
+                self._room.begin_checks(work.items[0].queue)
+            self._begin(work)

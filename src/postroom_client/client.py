@@ -32,8 +32,7 @@ class _Session:
 
     def __init__(self, base_url: str, credentials: Credentials, retries: Retries | None) -> None:
         url = base_url.rstrip("/")
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise ValueError("base_url: expected something like https://gateway.example:8080")
+        _check_base_url(url)
         self.base_url = url
         self.credentials = credentials
         self.retries = retries or Retries()
@@ -196,6 +195,20 @@ class AsyncClient(_Session):
                         reply = _answer(await self._http.post(self.base_url + step.path, **_content(step)))
                     except httpx.RequestError as failure:
                         reply = _unreachable(failure)
+
+
+def _check_base_url(url: str) -> None:
+    """It is shown in a `repr` and in logs: what could be a password or a token has no place in it, nor in this error."""
+    expected = "base_url: expected something like https://gateway.example:8080"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its text repeats what was given
+        raise ValueError(expected) from None
+    if "@" in parts.netloc:
+        raise ValueError(f"{expected}, without a user name or password")
+    if not usable or "?" in url or "#" in url:
+        raise ValueError(expected)
 
 
 def _content(request: Request) -> dict[str, Any]:

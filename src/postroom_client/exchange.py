@@ -33,6 +33,7 @@ from postroom_client.signing import signed_headers
 
 FIND_PROCESSING_MESSAGES = "/api/gateway/find-processing-messages"
 AWAY = (502, 503, 504)  # a proxy's words for "the gateway is not there just now"
+MOST_DIGITS = 12  # of a wait in milliseconds: thirty years; and int() refuses very long numbers
 SHORTEST_WAIT = 0.05  # a reset of 0 ms means "now"; never spin
 
 
@@ -190,8 +191,8 @@ def _failures(fail: object) -> tuple[Failure, ...]:
                 name, retryable = error.get("field"), error.get("retryable")
                 found.append(
                     Failure(
-                        str(error.get("code") or "unknown"),
-                        str(error.get("message") or ""),
+                        _word(error.get("code")) or "unknown",
+                        _word(error.get("message")),
                         name if isinstance(name, str) else None,
                         retryable if isinstance(retryable, bool) else None,
                     )
@@ -203,16 +204,26 @@ def _failures(fail: object) -> tuple[Failure, ...]:
 
 def _wait_asked_for(headers: Mapping[str, str]) -> float | None:
     """Seconds. `X-RateLimit-Reset` counts milliseconds (contract section 5); `Retry-After` seconds or a date (RFC 9110 10.2.3)."""
-    reset = headers.get("x-ratelimit-reset", "").strip()
-    if reset.isascii() and reset.isdigit():
-        return int(reset) / 1000
-    after = headers.get("retry-after", "").strip()
-    if after.isascii() and after.isdigit():
-        return float(after)
+    reset = _whole_number(headers.get("x-ratelimit-reset", ""))
+    if reset is not None:
+        return reset / 1000
+    after = headers.get("retry-after", "").strip()[:100]
+    seconds = _whole_number(after)
+    if seconds is not None:
+        return float(seconds)
     try:
         return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, IndexError):  # email.utils is not made for what is no date at all
         return None
+
+
+def _word(value: object) -> str:
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
+def _whole_number(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if len(text) <= MOST_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def _excerpt(body: bytes) -> str:

@@ -139,6 +139,6 @@ def _instant(item: Mapping[str, object], name: str) -> datetime | None:
         return None
     try:
         value = datetime.fromisoformat(text)
-    except ValueError:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: year 1 or 9999, and its offset leads out of the calendar
         raise ValueError(f"{name} is not a date: {text[:40]!r}") from None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import MINUTE, SECOND
+from postroom.http import auth
+from postroom.http.gateway import front
 from postroom.settings import Api
 from postroom.store import identity
 from tests.http.conftest import FIND, Answer, HandClock, Serve, Served, golden
+from tests.http.test_signature import KEYS
 
 RATE = {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
 FRESH = {"cache-control": "no-store", "pragma": "no-cache", "x-robots-tag": "noindex, nofollow"}
@@ -160,7 +163,7 @@ async def test_the_rate_is_limited_in_a_fixed_window(serve: Serve) -> None:
     first = await served.find()
     assert [first.headers[name] for name in sorted(RATE)] == ["2", "1", "5000"]
     served.clock.move(1_400)
-    second = await served.post(FIND, served.signed(secret_key="c2VjcmV0"), b"{}")  # a refused call counts too
+    second = await served.find({"type": "no such"})  # a refused call counts too
     assert [second.headers[name] for name in sorted(RATE)] == ["2", "0", "3600"]
     third = await served.find()
     assert third.headers["retry-after"] == "4"
@@ -168,6 +171,78 @@ async def test_the_rate_is_limited_in_a_fixed_window(serve: Serve) -> None:
     is_golden(third, 429, "rate_limited")
     served.clock.move(3_600)
     assert (await served.find()).status == 200
+
+
+@pytest.mark.parametrize("wrong", [{"secret_key": "c2VjcmV0"}, {"date": "Fri, 01 Jan 2027 00:00:00 UTC"}])
+async def test_who_knows_an_application_id_cannot_use_up_its_calls(serve: Serve, wrong: dict[str, str]) -> None:
+    served = await serve(api=Api(rate_limit=2))
+    assert (await served.find()).headers["x-ratelimit-remaining"] == "1"
+    for left in ("4999", "4998", "4997"):
+        answer = await served.post(FIND, served.signed(**wrong), b"{}")
+        assert answer.status == 401
+        assert [answer.headers[name] for name in sorted(RATE)] == ["5000", left, "5000"]
+    last = await served.find()
+    assert (last.status, last.headers["x-ratelimit-remaining"]) == (200, "0")
+
+
+async def test_calls_of_an_address_that_nobody_signed_have_a_window_of_their_own(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "_STRANGERS", (3, 5 * SECOND))
+    served = await serve()
+    for headers in (served.signed(app_id="made-up"), {}, served.signed(secret_key="c2VjcmV0")):
+        answer = await served.post(FIND, headers, b"{}")
+        assert answer.headers["x-ratelimit-limit"] == "3"
+        assert answer.status != 429
+    for headers in (served.signed(app_id="another"), {}, served.signed(secret_key="c2VjcmV0")):
+        answer = await served.post(FIND, headers, b"{}")
+        assert answer.headers["retry-after"] == "5"
+        is_golden(answer, 429, "rate_limited_stranger")
+
+
+async def test_strangers_over_their_limit_cost_no_query_and_stop_no_application(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a proxy all callers have one address."""
+    monkeypatch.setattr(front, "_STRANGERS", (3, 5 * SECOND))
+    served = await serve()
+    assert isinstance(served.clock, HandClock)
+    assert (await served.find()).status == 200
+    served.clock.move(SECOND)  # what is remembered of the application is too old to be used
+    for number in range(3):
+        await served.post(FIND, served.signed(app_id=f"made-up {number}"), b"{}")
+    await served.store.write(lambda connection: connection.execute("ALTER TABLE app RENAME TO app_elsewhere"))
+    assert (await served.post(FIND, served.signed(app_id="made-up 3"), b"{}")).status == 429
+    await served.store.write(lambda connection: connection.execute("ALTER TABLE app_elsewhere RENAME TO app"))
+    assert (await served.find()).status == 200
+
+
+async def test_made_up_ids_are_remembered_apart_and_bounded() -> None:
+    clock = HandClock()
+    asked: list[str] = []
+
+    async def find(app_id: str) -> identity.AppKeys | None:
+        asked.append(app_id)
+        return KEYS if app_id == KEYS.app_id else None
+
+    applications = auth.Applications(clock, find)
+    real = KEYS.app_id.encode()
+    assert not applications.met(real)
+    assert await applications.find(real) is KEYS
+    for number in range(auth.MAX_KNOWN * 2):
+        assert await applications.find(b"made-up %d" % number) is None
+    assert len(applications._unknown) == auth.MAX_KNOWN
+    assert len(asked) == auth.MAX_KNOWN * 2 + 1
+    assert await applications.find(real) is KEYS  # nothing pushed it out
+    assert await applications.find(b"made-up %d" % number) is None
+    assert len(asked) == auth.MAX_KNOWN * 2 + 1
+    clock.move(auth.KNOWN_FOR)
+    assert await applications.find(b"made-up %d" % number) is None
+    assert len(asked) == auth.MAX_KNOWN * 2 + 2
+    for nonsense in (b"\xff", b"x" * 101, b" "):
+        assert await applications.find(nonsense) is None
+        assert not applications.met(nonsense)
+    assert len(asked) == auth.MAX_KNOWN * 2 + 2
 
 
 async def test_one_application_does_not_use_up_what_another_may(serve: Serve) -> None:

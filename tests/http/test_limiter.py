@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from postroom.clock import HandClock
-from postroom.http.limiter import MAX_WINDOWS, Limiter
+from postroom.http.limiter import MAX_WINDOWS, Limiter, network
 
 
 def test_a_window_starts_with_its_first_call_and_stands() -> None:
@@ -29,6 +29,24 @@ def test_a_clock_set_back_does_not_lock_anyone_out() -> None:
     limiter.take("a", "f")
     clock.move(-60_000)
     assert limiter.take("a", "f").allowed
+
+
+def test_looking_whether_all_is_spent_counts_nothing() -> None:
+    clock = HandClock()
+    limiter = Limiter(clock, 1, 5_000)
+    assert not limiter.spent("a", "f")
+    assert limiter.take("a", "f").allowed
+    assert limiter.spent("a", "f")
+    assert not limiter.spent("b", "f")
+    clock.move(5_000)
+    assert not limiter.spent("a", "f")
+    assert limiter.take("a", "f").allowed
+
+
+def test_a_network_is_one_caller() -> None:
+    assert network("192.0.2.7") == "192.0.2.7"
+    assert network("2001:db8:1:2::7") == network("2001:db8:1:2:ffff::1%eth0") != network("2001:db8:1:3::7")
+    assert network("") == ""
 
 
 def test_made_up_callers_do_not_fill_the_memory() -> None:

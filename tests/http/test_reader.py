@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from postroom.http.gateway.reader import MAX_BODY, MAX_DEPTH, UnreadableBody, read_body
 
+FORM = b'--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n%b\r\n--b--\r\n'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
@@ -78,9 +79,16 @@ def test_nothing_is_nothing(data: bytes) -> None:
         (b"{'a': 'line\nbreak'}", {"a": "line\nbreak"}),
         (b"{'a': 1, 'a': 2}", {"a": 2}),
         (b"[]", []),
+        (b"{u'data': [{u'subject': u'caf\\xe9', u'x': [u\"it's\"], u'n': None}]}",  # Python 2
+         {"data": [{"subject": "café", "x": ["it's"], "n": None}]}),
+        (b"{u: 1, 'u': 2, ux: 3}", {"u": 2, "ux": 3}),
         (b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--b\r\n'
          b'Content-Disposition: form-data; name="data"\r\nContent-Type: text/plain\r\n\r\n{"type": "processing"}\r\n--b--\r\n',
          {"data": {"type": "processing"}}),
+        (FORM % b'{"data": [{"type": "processing"}], "meta": {}}', {"data": [{"type": "processing"}], "meta": {}}),
+        (FORM % b"{'data': [{'type': 'processing'}]}", {"data": [{"type": "processing"}]}),
+        (FORM % b'{"meta": {"pagination": {"pageSize": 1}}}', {"meta": {"pagination": {"pageSize": 1}}}),
+        (FORM % b'[{"type": "processing"}]', {"data": [{"type": "processing"}]}),
     ],
 )  # fmt: skip
 def test_what_clients_send_in_place_of_json(data: bytes, value: Any) -> None:
@@ -101,6 +109,8 @@ def test_what_clients_send_in_place_of_json(data: bytes, value: Any) -> None:
         (b"{} {}", "character 3: expected the end of the body"),
         (b"{'a': 1e999}", "a finite number"),
         (b"[" + b"1" * 65 + b",]", "a number of sensible length"),
+        (b"{'a': u}", "character 6: expected a value"),
+        (b"{'a': uu'x'}", "character 6: expected a value"),
         (b"__import__('os')", "character 0: expected a value"),
         (b"{'a': (1)}", "character 6: expected a value"),
         (b"data=%7B%7D", "character 0: expected a value"),

@@ -13,10 +13,31 @@ import pytest
 
 from postroom.errors import EnvironmentFailed
 from postroom.http import server
-from postroom.http.server import MAX_HEAD, HttpServer, application
+from postroom.http.console import answers
+from postroom.http.server import MAX_HEAD, BoundedHttp, HttpServer, application
 from postroom.model import Outcome, Queue
 from postroom.settings import Address, Http
-from tests.http.conftest import FIND, GOLDEN, Serve, Served, connected, golden, read_answer, request_bytes, talk
+from postroom.telemetry import Log
+from tests.http.conftest import (
+    FIND,
+    GOLDEN,
+    Quiet,
+    Serve,
+    Served,
+    connected,
+    golden,
+    read_answer,
+    request_bytes,
+    talk,
+)
+
+
+def a_scope(method: str, path: str, *headers: tuple[bytes, bytes], client: str = "192.0.2.1") -> dict[str, Any]:
+    return {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": list(headers), "client": (client, 50_000), "http_version": "1.1", "scheme": "http",
+        "server": ("127.0.0.1", 80), "root_path": "",
+    }  # fmt: skip
 
 
 async def test_live_and_ready(served: Served) -> None:
@@ -52,8 +73,10 @@ async def test_metrics_tell_queues_ledger_and_counts(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("192.0.2.1", 403), ("2001:db8::1", 403), ("127.0.0.5", 200), ("::1", 200)]
-)
+    ("host", "status"),
+    [("192.0.2.1", 403), ("2001:db8::1", 403), ("127.0.0.5", 200), ("::1", 200), ("::ffff:127.0.0.1", 200),
+     ("::1234", 403), ("::1:2", 403), ("127.evil.example", 403), ("", 403)],
+)  # fmt: skip
 async def test_metrics_are_for_this_machine(served: Served, host: str, status: int) -> None:
     sent: list[dict[str, Any]] = []
 
@@ -63,12 +86,15 @@ async def test_metrics_are_for_this_machine(served: Served, host: str, status: i
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http", "method": "GET", "path": "/metrics", "raw_path": b"/metrics", "query_string": b"", "headers": [],
-        "client": (host, 50_000), "http_version": "1.1", "scheme": "http", "server": ("127.0.0.1", 80), "root_path": "",
-    }  # fmt: skip
+    scope = a_scope("GET", "/metrics", client=host)
     await application(served.services)(scope, receive, send)
     assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "x-real-ip"])
+async def test_metrics_are_not_shown_through_a_proxy_on_this_machine(served: Served, name: str) -> None:
+    assert (await served.get("/metrics", {name: "for=192.0.2.1"})).status == 403
+    assert (await served.get("/metrics", {name: ""})).status == 403
 
 
 async def test_an_unknown_address_is_a_404_envelope(served: Served) -> None:
@@ -111,13 +137,24 @@ async def test_a_chunked_body_is_read(served: Served) -> None:
 
 
 async def test_a_failure_of_ours_is_a_500_envelope_without_details(served: Served) -> None:
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE info RENAME TO info_elsewhere"))
+    await served.put()
+    await served.store.write(lambda connection: connection.execute("UPDATE entry SET route = 99"))
     answer = await served.post(FIND, served.signed() | {"x-request-id": "my-id"}, b"{}")
     assert (answer.status, answer.body) == (500, golden("internal_error"))
     (line,) = [line for line in served.told.lines if "http_failed" in line]
     assert "my-id" in line
+    assert "Traceback" in line
+    assert (await served.get("/health/live")).status == 200
+
+
+async def test_a_store_that_cannot_be_read_is_a_500_envelope_that_says_try_again(served: Served) -> None:
+    await served.store.write(lambda connection: connection.execute("ALTER TABLE info RENAME TO info_elsewhere"))
+    answer = await served.post(FIND, served.signed() | {"x-request-id": "my-id"}, b"{}")
+    assert (answer.status, answer.body) == (500, golden("store_unavailable"))
+    assert "x-ratelimit-remaining" in answer.headers
+    (line,) = [line for line in served.told.lines if "http_failed" in line]
+    assert "my-id" in line
     assert "no such table" in line
-    answer = await served.get("/metrics")
     assert (await served.get("/health/live")).status == 200
 
 
@@ -179,6 +216,70 @@ async def test_a_request_that_does_not_arrive_is_not_waited_for(
     async with connected(served.address) as (reader, writer):
         writer.write({"nothing": b"", "half a head": whole[:99], "half a body": whole[:-4]}[sent])
         assert await reader.read() == b""
+
+
+MANY = 800  # style sheets are more than two sockets hold
+
+
+def style_sheet() -> bytes:
+    """A request whose answer is large and costs nothing."""
+    return request_bytes("GET", answers._static_paths["console.css"], {})
+
+
+@pytest.mark.parametrize("buffer", [64 * 1024, 1024**3])
+async def test_a_client_that_never_reads_is_cut(served: Served, monkeypatch: pytest.MonkeyPatch, buffer: int) -> None:
+    """Also one that leaves less unread than makes the server pause: closing would wait for it for ever."""
+    cut = asyncio.Event()
+    made, lost = BoundedHttp.connection_made, BoundedHttp.connection_lost
+
+    def connection_made(self: BoundedHttp, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        transport.set_write_buffer_limits(buffer)
+
+    def connection_lost(self: BoundedHttp, problem: Exception | None) -> None:
+        lost(self, problem)
+        cut.set()
+
+    monkeypatch.setattr(BoundedHttp, "connection_made", connection_made)
+    monkeypatch.setattr(BoundedHttp, "connection_lost", connection_lost)
+    monkeypatch.setattr(server, "UNREAD_TIMEOUT", 0.1)
+    async with connected(served.address) as (_, writer), asyncio.timeout(30):
+        writer.write(style_sheet() * MANY)
+        await cut.wait()
+    assert not served.server._server.server_state.connections  # type: ignore[union-attr]
+
+
+async def test_a_client_that_reads_late_gets_everything(served: Served) -> None:
+    async with connected(served.address) as (reader, writer):
+        writer.write(style_sheet() * MANY)
+        await writer.drain()
+        sizes = {len((await read_answer(reader)).body) for _ in range(MANY)}
+        assert len(sizes) == 1
+        (connection,) = served.server._server.server_state.connections  # type: ignore[union-attr]
+        assert connection._unread is None  # type: ignore[union-attr]
+
+
+async def test_a_client_that_leaves_is_no_failure_of_ours(served: Served) -> None:
+    told = Quiet()
+    log = Log(told, level="debug", clock=served.clock)
+    services = msgspec.structs.replace(served.services, log=log)
+    for event, left in (("http_client_left", True), ("http_failed", False)):
+
+        async def receive(left: bool = left) -> dict[str, Any]:
+            if left:
+                return {"type": "http.disconnect"}
+            raise RuntimeError("of ours")
+
+        async def send(message: Any) -> None:
+            pass
+
+        scope = a_scope("POST", "/console/login", (b"content-type", b"application/x-www-form-urlencoded"))
+        await application(services)(scope, receive, send)
+        log.flush()
+        (line,) = told.lines
+        told.lines.clear()
+        assert f" {event} " in line
+        assert (" debug " in line, "Traceback" in line) == (left, not left)
 
 
 async def test_what_is_not_http_is_refused(served: Served) -> None:

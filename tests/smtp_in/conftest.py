@@ -145,7 +145,6 @@ async def serving(tmp_path: Path) -> AsyncIterator[Starter]:
             desk.receiver,
             log=desk.log,
             counts=desk.counts,
-            clock=desk.clock,
             loop=asyncio.get_running_loop(),
         )
         await server.start()

@@ -102,8 +102,8 @@ def test_harmless_dots_are_harmless() -> None:
 
 def test_what_never_passes_is_named_first() -> None:
     talk = greeted(config(max_size=10, max_header=5))
-    assert deliver(talk, b"x\n.\n" + b"y" * 100 + b"\r\n.\r\n").codes == ["554 5.6.0"]
-    assert deliver(talk, b"y" * 100 + b"\r\n.\r\n").lines == ["552 5.3.4 Message too big: the limit is 10 bytes"]
+    assert deliver(talk, b"x\n.\n" + b"y" * 10 + b"\r\n.\r\n").codes == ["554 5.6.0"]
+    assert deliver(talk, b"y" * 18 + b"\r\n.\r\n").lines == ["552 5.3.4 Message too big: the limit is 10 bytes"]
     assert deliver(talk, b"y" * 6 + b"\r\n.\r\n").lines == ["552 5.3.4 Message header too big: the limit is 5 bytes"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from postroom.errors import SettingsError
 from postroom.model import Route
 from postroom.smtp_in import routing
-from postroom.smtp_in.routing import Routing
+from postroom.smtp_in.routing import Routing, place_of
 
 
 def rules(*domains: str, networks: tuple[str, ...] = ("192.0.2.0/24", "2001:db8::/32", "::1", "10.0.0.1")) -> Routing:
@@ -64,6 +64,23 @@ def test_routes(sender_domain: str, trusted: bool, to_others: Route, to_ours: Ro
 def test_where_mail_to_the_bare_postmaster_goes() -> None:
     assert rules("First.example", "second.example").postmaster_domain == "first.example"
     assert rules().postmaster_domain == "gw.example"
+
+
+@pytest.mark.parametrize(
+    ("ip", "place"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::"),
+        ("::1", "::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("", ""),
+        ("no:address", "no:address"),
+    ],
+)
+def test_a_site_with_many_addresses_is_one_place(ip: str, place: str) -> None:
+    assert place_of(ip) == place
 
 
 def test_a_network_that_cannot_be_read_is_named() -> None:

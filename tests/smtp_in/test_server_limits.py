@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 
+from postroom.smtp_in.server import SmtpServer
 from tests.smtp_in.conftest import Starter
 from tests.smtp_in.peer import READ_TIMEOUT, Peer
 
@@ -33,6 +34,93 @@ async def test_sessions_of_one_address_are_limited_outside_relay_networks(servin
     await (await Peer.connect(server, source="127.0.0.3")).greeted()
     for _ in range(3):
         await (await Peer.connect(server, source="127.0.0.2")).greeted()
+
+
+async def test_some_sessions_are_kept_for_relay_networks(serving: Starter) -> None:
+    server, _desk = await serving(max_sessions=20)
+    for _ in range(18):
+        await (await Peer.connect(server)).greeted()
+    assert (await (await Peer.connect(server)).until_end()).startswith(b"421 4.7.0")
+    for _ in range(2):
+        await (await Peer.connect(server, source="127.0.0.2")).greeted()
+    assert (await (await Peer.connect(server, source="127.0.0.2")).until_end()).startswith(b"421 4.7.0")
+
+
+async def test_a_command_line_that_never_ends_is_silence(serving: Starter) -> None:
+    server, _desk = await serving(idle_timeout=3_000)
+    peer = await (await Peer.connect(server)).greeted()
+    (connection,) = server._connections
+    session = connection._session
+    assert session is not None
+    for letter in (b"N", b"O", b"O"):
+        before = len(session._line)
+        await peer.say(letter)
+        while len(session._line) == before:  # a turn of the loop each
+            await asyncio.sleep(0)
+        server.sweep()
+    server.sweep()
+    assert (await peer.until_end()).startswith(b"421 4.4.2")
+
+
+async def trickled(server: SmtpServer, peer: Peer, looks: int, piece: bytes) -> int:
+    """A piece of a message before each look; how many looks the session lived."""
+    (connection,) = server._connections
+    for look in range(looks):
+        session = connection._session
+        assert session is not None
+        if (body := session.receiving) is None:
+            return look
+        before = body.size
+        await peer.say(piece)
+        while body.size == before:
+            await asyncio.sleep(0)
+        server.sweep()
+    return looks
+
+
+async def test_a_message_that_trickles_ends(serving: Starter) -> None:
+    server, desk = await serving(data_timeout=60_000, max_size=1024 * 1024)
+    slow = await (await (await Peer.connect(server)).greeted()).in_data()
+    assert await trickled(server, slow, 200, b"x") == 62
+    assert (await slow.until_end()).startswith(b"421 4.4.2")
+    slow.close()
+    await asyncio.wait_for(server._empty.wait(), READ_TIMEOUT)
+    assert desk.receiver.memory.used == 0
+
+
+async def test_a_message_that_was_fast_may_not_trickle_afterwards(serving: Starter) -> None:
+    server, _desk = await serving(data_timeout=60_000, max_size=1024 * 1024)
+    peer = await (await (await Peer.connect(server)).greeted()).in_data()
+    assert await trickled(server, peer, 1, b"x" * 50_000) == 1
+    assert await trickled(server, peer, 300, b"x") == 122  # two stretches: the first has its bytes
+    assert (await peer.until_end()).startswith(b"421 4.4.2")
+
+
+async def test_a_slow_line_is_waited_for_but_not_for_ever(serving: Starter) -> None:
+    server, _desk = await serving(data_timeout=60_000, max_size=1024 * 1024)
+    peer = await (await (await Peer.connect(server)).greeted()).in_data()
+    assert await trickled(server, peer, 500, b"x" * 20) == 60 + 256 + 2  # 1 MiB at 4 KiB a second, and a time-out
+    assert (await peer.until_end()).startswith(b"421 4.4.2")
+
+
+async def test_each_message_has_its_own_time(serving: Starter) -> None:
+    server, _desk = await serving(data_timeout=60_000)
+    peer = await (await Peer.connect(server)).greeted()
+    for _ in range(3):
+        await peer.in_data()
+        assert await trickled(server, peer, 50, b"x") == 50
+        assert (await peer.ask(b"\r\n.\r\n")).startswith("250 2.0.0")
+
+
+async def test_a_stream_without_end_is_refused_and_closed(serving: Starter) -> None:
+    server, desk = await serving(max_size=100_000)
+    peer = await (await (await Peer.connect(server)).greeted()).in_data()
+    peer.writer.write(b"x" * 1_000_000)
+    assert (await peer.until_end()).startswith(b"552 5.3.4 Message too big")
+    peer.close()
+    await asyncio.wait_for(server._empty.wait(), READ_TIMEOUT)
+    assert desk.receiver.memory.used == 0
+    assert desk.counts.smtp_rejected_messages == 1
 
 
 async def test_silence_ends_a_session_and_silence_in_data_later(serving: Starter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.model import Route
+from postroom.settings import Gateway
 from postroom.smtp_in import replies
 from tests.smtp_in.dialogue import (
     ENVELOPE,
@@ -138,6 +139,12 @@ def test_mail(line: bytes, reply: str) -> None:
         (b'RCPT TO:<"b c"@corp.example>', "250 2.1.5"),
         (b"RCPT TO:<postmaster>", "250 2.1.5"),
         (b"RCPT TO:<PostMaster>", "250 2.1.5"),
+        (b'RCPT TO:<"postmaster">', "250 2.1.5"),
+        (b'RCPT TO:<"b">', "501 5.1.3"),
+        (b'RCPT TO:<"">', "501 5.1.3"),
+        (b"RCPT TO:<postmaster@gw.corp.example>", "250 2.1.5"),
+        (b"RCPT TO:<b@gw.corp.example>", "550 5.7.1"),
+        (b"RCPT TO:<xpostmaster@gw.corp.example>", "550 5.7.1"),
         (b"RCPT TO:<Postmaster@Corp.Example>", "250 2.1.5"),
         (b"RCPT", "501 5.5.4"),
         (b"RCPT FROM:<b@corp.example>", "501 5.5.4"),
@@ -290,6 +297,44 @@ def test_the_bare_postmaster_is_the_one_of_our_first_domain() -> None:
     assert message.to == ["Postmaster@corp.example"]
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        (b"postmaster@gw.corp.example", "postmaster@corp.example"),
+        (b"PostMaster@GW.corp.Example", "PostMaster@corp.example"),
+        (b'"postmaster"@gw.corp.example', "postmaster@corp.example"),
+        (b'"post\\master"@gw.corp.example', "postmaster@corp.example"),
+        (b'"Postmaster"', "Postmaster@corp.example"),
+    ],
+)
+def test_the_postmaster_of_our_own_name_is_the_one_of_our_first_domain(asked: bytes, kept: str, trusted: bool) -> None:
+    talk = greeted(trusted=trusted)
+    (message,) = say(talk, MAIL, b"RCPT TO:<%s>\r\nDATA\r\n" % asked, b".\r\n").messages
+    assert message.to == [kept]
+    assert message.routes == [Route.INBOUND]
+
+
+def test_the_postmaster_named_in_several_ways_is_one_recipient() -> None:
+    lines = b"RCPT TO:<postmaster>\r\nRCPT TO:<postmaster@gw.corp.example>\r\nRCPT TO:<postmaster@corp.example>\r\n"
+    (message,) = say(greeted(), MAIL + lines + b"DATA\r\n", b".\r\n").messages
+    assert message.to == ["postmaster@corp.example"]
+
+
+def test_the_postmaster_of_our_own_name_stays_there_when_the_name_is_a_domain_of_ours() -> None:
+    ours = Gateway(hostname="gw.corp.example", internal_domains=("corp.example", "gw.corp.example"))
+    talk = greeted(config(gateway=ours))
+    (message,) = say(talk, MAIL, b"RCPT TO:<postmaster@gw.corp.example>\r\nDATA\r\n", b".\r\n").messages
+    assert message.to == ["postmaster@gw.corp.example"]
+
+
+def test_without_domains_of_ours_the_postmaster_of_our_own_name_is_taken_from_anybody() -> None:
+    talk = greeted(config(gateway=OPEN_RELAY))
+    (message,) = say(talk, MAIL, b"RCPT TO:<postmaster@gw.corp.example>\r\nDATA\r\n", b".\r\n").messages
+    assert message.to == ["postmaster@gw.corp.example"]
+    assert message.routes == [Route.INBOUND]
+
+
 def test_without_domains_of_ours_only_relay_networks_may_send() -> None:
     assert say(greeted(config(gateway=OPEN_RELAY)), MAIL, RCPT).codes[-1] == "550 5.7.1"
     talk = greeted(config(gateway=OPEN_RELAY), trusted=True)
@@ -317,7 +362,7 @@ def test_what_is_pipelined_behind_a_message_waits_for_its_answer() -> None:
     talk.answer(QUEUED)
     assert talk.outgoing().split(b"\r\n")[0] == QUEUED.strip()
     assert talk.backlog == 0
-    assert talk.in_data
+    assert talk.receiving is not None
     assert say(talk, b"two\r\n.\r\n").messages[0].body == b"RSET\r\ntwo\r\n"
 
 

@@ -50,8 +50,8 @@ def test_a_message_forgives_errors() -> None:
 
 def test_refused_messages_are_errors() -> None:
     talk = greeted(config(max_errors=2, max_size=10))
-    assert deliver(talk, b"x" * 20 + b"\r\n.\r\n").codes == ["552 5.3.4"]
-    assert deliver(talk, b"x" * 20 + b"\r\n.\r\nNOOP\r\n").codes == ["552 5.3.4", "421 4.7.0"]
+    assert deliver(talk, b"x" * 18 + b"\r\n.\r\n").codes == ["552 5.3.4"]
+    assert deliver(talk, b"x" * 18 + b"\r\n.\r\nNOOP\r\n").codes == ["552 5.3.4", "421 4.7.0"]
 
 
 def test_later_answers_are_no_errors() -> None:
@@ -97,7 +97,7 @@ def test_the_declared_size_is_believed() -> None:
     assert say(talk, b"MAIL FROM:<a@example.org> SIZE=1000\r\n").codes == ["250 2.1.0"]
 
 
-@pytest.mark.parametrize(("length", "code"), [(998, "250 2.0.0"), (999, "552 5.3.4"), (200_000, "552 5.3.4")])
+@pytest.mark.parametrize(("length", "code"), [(998, "250 2.0.0"), (999, "552 5.3.4"), (1998, "552 5.3.4")])
 def test_the_real_size_counts(length: int, code: str) -> None:
     of = config(max_size=1000)
     talk = greeted(of)
@@ -117,10 +117,35 @@ def test_nothing_of_a_message_that_is_too_big_is_kept_while_it_is_read() -> None
     of = config(max_size=1000)
     talk = greeted(of)
     say(talk, ENVELOPE)
-    for _ in range(100):
-        talk.receive(b"x" * 998 + b"\r\n")
+    for _ in range(20):
+        talk.receive(b"x" * 98 + b"\r\n")
         assert of.memory.used <= 1000
     assert say(talk, b".\r\n").codes == ["552 5.3.4"]
+    assert not talk.closing
+
+
+@pytest.mark.parametrize("step", [1, 7, 500, 5000])
+@pytest.mark.parametrize(
+    ("wire", "limits"),
+    [
+        (b"x" * 3000, {}),
+        (b"x" * 1999 + b"\r\n.\r\nNOOP\r\n", {}),
+        (b"a\n.\n" + b"x" * 3000, {}),
+        (b"x" * 1990 + b"\n.\n" + b"x" * 3000 + b"\r\n.\r\nNOOP\r\n", {}),
+        (b"x" * 3000, {"max_header": 50}),
+        (b"x" * 3000, {"memory": 100}),
+    ],
+)
+def test_a_message_twice_as_big_as_may_be_ends_the_session(wire: bytes, limits: dict[str, int], step: int) -> None:
+    of = config(max_size=1000, **limits)
+    talk = greeted(of)
+    assert deliver(talk, b"").said == b""
+    heard = say(talk, *[wire[at : at + step] for at in range(0, len(wire), step)])
+    assert heard.lines == ["552 5.3.4 Message too big: the limit is 1000 bytes"]
+    assert talk.closing
+    assert talk.cut_short
+    assert talk.refusals == [(heard.said, b"message")]
+    assert of.memory.used == 0
 
 
 @pytest.mark.parametrize(

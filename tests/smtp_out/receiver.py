@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from postroom.settings import Address
@@ -34,6 +35,16 @@ class Taken:
 
 
 Answer = Callable[[Step], str | None]
+
+
+@asynccontextmanager
+async def served(server: asyncio.Server) -> AsyncIterator[Address]:
+    """The address of a server that is closed at the end, also of a test that fails."""
+    try:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        await server.wait_closed()
 
 
 @dataclass

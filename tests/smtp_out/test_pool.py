@@ -18,7 +18,7 @@ from postroom.settings import Address, Delivery
 from postroom.smtp_out import Job, Pool, body
 from postroom.telemetry import Counts, Log
 from tests.smtp_out.conftest import Run
-from tests.smtp_out.receiver import HANG_UP, SILENCE, Answer, Receiver, Step
+from tests.smtp_out.receiver import HANG_UP, SILENCE, Answer, Receiver, Step, served
 
 KEPT = Delivered("250 2.0.0 kept")
 
@@ -113,14 +113,11 @@ def test_an_independent_receiver_gets_every_byte(run: Run) -> None:
         keeper = Keeper()
         make = lambda: SMTP(keeper, hostname="r.example", enable_SMTPUTF8=True)  # noqa: E731
         server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
-        async with Sender(connections=3) as sender:
-            to = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        async with served(server) as to, Sender(connections=3) as sender:
             for content in BODIES * 5:
                 sender.send(to, "b@y.example", "ü@y.example", content=content)
             for results in await sender.all_done():
                 assert results == (KEPT, KEPT)
-        server.close()
-        await server.wait_closed()
         for key, content in enumerate(BODIES * 5):
             end = b"" if content.endswith(b"\r\n") or not content else b"\r\n"
             expected = b"X-Key: %d\r\n" % key + content + end
@@ -166,12 +163,10 @@ def test_the_next_envelope_does_not_wait_for_the_reply_to_the_content(run: Run) 
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with Sender(connections=1) as sender:
+        async with served(server) as to, Sender(connections=1) as sender:
             for _ in range(3):
-                sender.send(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
+                sender.send(to)
             assert await sender.all_done() == [(KEPT,)] * 3
-        server.close()
-        await server.wait_closed()
 
     run(story())
 
@@ -618,14 +613,12 @@ def test_a_receiver_that_does_not_read_holds_no_memory_of_ours(
             writer.transport.abort()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 12)
-        async with Sender() as sender:
-            sender.send(Address("127.0.0.1", server.sockets[0].getsockname()[1]), content=tmp_path / "body")
+        async with served(server) as to, Sender() as sender:
+            sender.send(to, content=tmp_path / "body")
             ((result,),) = await sender.all_done()
             assert isinstance(result, Deferred)
             assert not result.maybe
             assert read < size / 2
-        server.close()
-        await server.wait_closed()
 
     run(story())
 
@@ -671,13 +664,11 @@ def test_content_that_got_stuck_on_the_way_was_not_delivered(run: Run, tmp_path:
             (tmp_path / "body").write_bytes(content)
             content = tmp_path / "body"
         server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 12)
-        async with Sender(data_timeout=3 * SECOND) as sender:
-            sender.send(Address("127.0.0.1", server.sockets[0].getsockname()[1]), content=content)
+        async with served(server) as to, Sender(data_timeout=3 * SECOND) as sender:
+            sender.send(to, content=content)
             ((result,),) = await sender.all_done()
             assert isinstance(result, Deferred)
             assert not result.maybe
-        server.close()
-        await server.wait_closed()
 
     run(story())
 

@@ -29,7 +29,7 @@ from tests.store.conftest import Opener, a_message, accepted, hand
 
 
 def claimed(store: Store, queue: Queue = Queue.PROCESSING, limit: int = 10):
-    return store.write_now(lambda connection: store._claim(connection, [(queue, limit)]))[0].leases
+    return store.write_now(lambda connection: store._claim(connection, [(queue, limit)], limit, frozenset()))[0].leases
 
 
 def test_an_accepted_message_is_there_for_each_recipient_after_its_commit(store: Store) -> None:

@@ -63,10 +63,23 @@ class Envelop:
                 headers.append((b"x-request-id", ident.encode()))
             await send(message)
 
+        left = False
+
+        async def receive_watched() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left or message["type"] == "http.disconnect"
+            return message
+
         try:
-            await self._app(scope, receive, send_dressed)
+            await self._app(scope, receive_watched, send_dressed)
         except Exception as problem:  # noqa: BLE001 - it has been answered where it was caught first; here it is told
-            log_failure(self._log, scope, problem)
+            if left:  # the client went away while its request was read: its right, and no failure of ours
+                self._log.debug(
+                    "http_client_left", request=ident, path=scope["path"][:200], error=type(problem).__name__
+                )
+            else:
+                log_failure(self._log, scope, problem)
 
 
 def log_failure(log: Log, scope: Scope, problem: Exception) -> None:

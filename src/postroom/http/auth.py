@@ -11,6 +11,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -19,11 +20,13 @@ from postroom.http.gateway.dates import parse_header_date
 from postroom.http.gateway.envelope import Failure
 from postroom.store.identity import AppKeys
 
-KNOWN_FOR: Millis = SECOND  # how long an application is remembered: a hot client costs no query
-MAX_KNOWN = 1000  # applications remembered, made-up ones included
+KNOWN_FOR: Millis = SECOND  # how long an application is remembered, or that there is none: a hot client costs no query
+MAX_KNOWN = 1000  # applications remembered, and apart from them as many ids that were made up
 MAX_ECHO = 100  # characters of a sent value that an answer repeats
 _DUMMY_SECRET = bytes(64)
 _DUMMY_KEY = "00000000-0000-0000-0000-000000000000"
+
+T = TypeVar("T")
 
 _SIGNED = (b"authorization", b"x-mc-app-id", b"x-mc-date", b"x-mc-req-id")
 
@@ -152,28 +155,53 @@ def _span(millis: Millis) -> str:
 
 
 class Applications:
-    """Applications by id, remembered for a second, so that a hot client costs no query and a revocation works at once."""
+    """Applications by id, remembered for a second, so that a hot client costs no query and a revocation works at once.
 
-    __slots__ = ("_clock", "_find", "_known")
+    Ids that nobody has are remembered apart: however many are made up, they push no real application out.
+    """
+
+    __slots__ = ("_clock", "_find", "_known", "_unknown")
 
     def __init__(self, clock: Clock, find: Callable[[str], Awaitable[AppKeys | None]]) -> None:
         self._clock = clock
         self._find = find
-        self._known: dict[str, tuple[Millis, AppKeys | None]] = {}
+        self._known: dict[str, tuple[Millis, AppKeys]] = {}
+        self._unknown: dict[str, Millis] = {}
+
+    def met(self, app_id: bytes) -> bool:
+        """Whether this application was there when it was last looked up, however long ago."""
+        return _app_id(app_id) in self._known
 
     async def find(self, app_id: bytes) -> AppKeys | None:
-        try:
-            text = app_id.decode("ascii").strip()
-        except UnicodeDecodeError:
-            return None
-        if len(text) > MAX_ECHO:
+        text = _app_id(app_id)
+        if not text:
             return None
         now = self._clock.now()
         known = self._known.get(text)
         if known is not None and 0 <= now - known[0] < KNOWN_FOR:
             return known[1]
+        missed = self._unknown.get(text)
+        if missed is not None and 0 <= now - missed < KNOWN_FOR:
+            return None
         app = await self._find(text)
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        self._known[text] = (now, app)
+        if app is None:
+            self._known.pop(text, None)
+            _remember(self._unknown, text, now)
+        else:
+            self._unknown.pop(text, None)
+            _remember(self._known, text, (now, app))
         return app
+
+
+def _app_id(sent: bytes) -> str:
+    """Empty: it cannot be one of ours."""
+    text = sent.decode("ascii", "replace").strip()
+    return text if text.isascii() and len(text) <= MAX_ECHO else ""
+
+
+def _remember(kept: dict[str, T], key: str, value: T) -> None:
+    """The oldest goes when there is no room."""
+    kept.pop(key, None)
+    if len(kept) >= MAX_KNOWN:
+        del kept[next(iter(kept))]
+    kept[key] = value

@@ -6,6 +6,8 @@ whatever callers make up. Fails: never; a caller over its limit is told so, whic
 
 from __future__ import annotations
 
+import ipaddress
+
 import msgspec
 
 from postroom.clock import SECOND, Clock, Millis
@@ -30,33 +32,51 @@ class Allowance(msgspec.Struct, frozen=True, gc=False):
 
 
 class Limiter:
-    __slots__ = ("_clock", "_limit", "_window", "_windows")
+    __slots__ = ("_clock", "_limit", "_windows", "window")
 
     def __init__(self, clock: Clock, limit: int, window: Millis) -> None:
         self._clock = clock
         self._limit = limit
-        self._window = window
+        self.window = window
         self._windows: dict[tuple[str, str], list[int]] = {}  # caller, function -> [start, calls]
 
     def untouched(self) -> Allowance:
         """What an answer says when we could not even tell who called."""
-        return Allowance(self._limit, self._limit, self._window, True)
+        return Allowance(self._limit, self._limit, self.window, True)
+
+    def spent(self, caller: str, function: str) -> bool:
+        """Whether the next call would be refused; nothing is counted."""
+        window = self._windows.get((caller, function))
+        if window is None or not 0 <= self._clock.now() - window[0] < self.window:
+            return False
+        return window[1] >= self._limit
 
     def take(self, caller: str, function: str) -> Allowance:
         """Count one call."""
         now = self._clock.now()
         key = (caller, function)
         window = self._windows.get(key)
-        if window is None or not 0 <= now - window[0] < self._window:  # a clock set back starts anew
+        if window is None or not 0 <= now - window[0] < self.window:  # a clock set back starts anew
             if window is None and len(self._windows) >= MAX_WINDOWS:
                 self._forget(now)
             window = self._windows[key] = [now, 0]
         window[1] += 1
         left = self._limit - window[1]
-        return Allowance(self._limit, max(left, 0), self._window - (now - window[0]), left >= 0)
+        return Allowance(self._limit, max(left, 0), self.window - (now - window[0]), left >= 0)
 
     def _forget(self, now: Millis) -> None:
         """Drop the windows that are over; when few are, all of them: bounded memory and time before exact counts."""
-        self._windows = {key: w for key, w in self._windows.items() if 0 <= now - w[0] < self._window}
+        self._windows = {key: w for key, w in self._windows.items() if 0 <= now - w[0] < self.window}
         if len(self._windows) > MAX_WINDOWS // 2:
             self._windows = {}
+
+
+def network(ip: str) -> str:
+    """Whose address it is: an IPv6 customer has at least a /64 to choose from."""
+    try:
+        address = ipaddress.ip_address(ip.partition("%")[0])
+    except ValueError:
+        return ip
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))

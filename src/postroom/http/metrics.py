@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus, to callers on this machine.
+"""`/metrics` for Prometheus, to callers on this machine, and not through a proxy on it.
 
 Promises: queues and ledger are read from the store at each scrape, in a reader thread, so that a number never comes from memory
 that could be wrong; everything else is what the event loop has counted. Fails: a store that cannot be read gives 503.
@@ -6,6 +6,7 @@ that could be wrong; everything else is what the event loop has counted. Fails: 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 
 import msgspec
@@ -24,7 +25,7 @@ from postroom.store.reader import Reader
 from postroom.telemetry import ACK_BUCKETS, Counts
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
+_PROXIED = ("x-forwarded-for", "forwarded", "x-real-ip")  # a proxy's callers have its address
 
 # attribute of Counts -> (metric, help); gauges may fall, counters only rise
 _GAUGES = {
@@ -116,10 +117,20 @@ def _acknowledgements(counted: list[int], total: float) -> HistogramMetricFamily
     )
 
 
+def _is_local(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
 def routes(services: Services) -> list[Route]:
     async def metrics(request: Request) -> Response:
-        host = request.client.host if request.client else ""
-        if not host.startswith(_LOOPBACK):
+        if not _is_local(request.client.host if request.client else "") or any(
+            name in request.headers for name in _PROXIED
+        ):
             return PlainTextResponse("metrics are shown to callers on this machine only\n", 403)
         now = services.clock.now()
         stored = await services.store.read(lambda reader: read_stored(reader, now))

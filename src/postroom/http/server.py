@@ -36,15 +36,21 @@ ARRIVAL_TIMEOUT = 60.0  # seconds for a whole request to arrive, the first count
 KEEP_ALIVE = 60  # seconds that an idle connection is kept: API clients poll by the minute
 MAX_CONNECTIONS = 1000
 BACKLOG = 512
+UNREAD_TIMEOUT = 60.0  # seconds in which a client must read something of an answer that waits for it
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """The parser has no bounds of its own: a head that never ends would be kept in memory, and waited for, for ever."""
+    """The parser has no bounds of its own: a head that never ends would be kept in memory, and waited for, for ever.
+
+    So would an answer that nobody reads: a mere `close` waits until all of it is sent, hence `abort` in this class.
+    """
 
     _in_head = True
     _head = 0  # bytes of it so far
+    _counted = True  # whether all of this read belongs to it
     _arriving = True
     _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -52,10 +58,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
+        self._read()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         self._in_head = self._arriving = True
+        self._counted = False  # it may begin anywhere in this read, behind a large body or many requests
         self._head = 0
         super().on_message_begin()
 
@@ -68,12 +76,13 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        counted = self._in_head  # else the head may begin anywhere in this read, behind a large body
+        self._counted = True
         super().data_received(data)
         if self.transport.is_closing():
+            self._wait_for_reader()
             return
         if self._in_head:
-            self._head += len(data) if counted else 0
+            self._head += len(data) if self._counted else 0
             if self._head > MAX_HEAD:
                 self.send_400_response("Request head is too large.")
                 return
@@ -82,13 +91,49 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _expect(self) -> None:
         if self._late is None:
-            self._late = self.loop.call_later(ARRIVAL_TIMEOUT, self.transport.close)
+            self._late = self.loop.call_later(ARRIVAL_TIMEOUT, self.transport.abort)
 
     def _arrived(self) -> None:
         self._arriving = False
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        self._read()
+        super().resume_writing()
+        self._wait_for_reader()  # for the rest
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_for_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        """From now on, unless nothing waits to be read or the time runs already."""
+        if self._unread is None:
+            waiting = self.transport.get_write_buffer_size()
+            if waiting:
+                self._unread = self.loop.call_later(UNREAD_TIMEOUT, self._check_reader, waiting)
+
+    def _check_reader(self, before: int) -> None:
+        self._unread = None
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:  # slow, but it reads
+            self._wait_for_reader()
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 class _Uvicorn(uvicorn.Server):

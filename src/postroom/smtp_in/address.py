@@ -24,9 +24,11 @@ _DOMAIN = rb"%s(?:\.%s)*" % (_LABEL, _LABEL)
 _ATOMS = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
 _QUOTED = rb'"(?:[ !#-\[\]-~]|\\[ -~])*"'
 _MAILBOX = re.compile(rb"<(%s|%s)@(?:(%s)|\[([^\]>]*)\])>" % (_ATOMS, _QUOTED, _DOMAIN)).match
-_NO_DOMAIN = re.compile(rb"<(%s)>" % _ATOMS).match
+_NO_DOMAIN = re.compile(rb"<(%s|%s)>" % (_ATOMS, _QUOTED)).match
+_QUOTED_PAIR = re.compile(r"\\(.)")
 # The form nearly every address has: no quotes, no % and !, no literal. One match does the command and the address.
 _PLAIN = rb" ?<([A-Za-z0-9#$&'*+/=?^_`{|}~.-]{1,64}@(%s)(?<![0-9]))>" % _DOMAIN
+helo_name = re.compile(rb"[!#-'*-;=?-\[\]-~]{1,255}").fullmatch  # printable, nothing that ends a comment or a quote
 plain_sender = re.compile(rb"[Mm][Aa][Ii][Ll] [Ff][Rr][Oo][Mm]:" + _PLAIN).match
 plain_recipient = re.compile(rb"[Rr][Cc][Pp][Tt] [Tt][Oo]:" + _PLAIN).fullmatch
 
@@ -123,6 +125,13 @@ def _checked_literal(literal: bytes) -> bytes:
 def routes_inside(local: str) -> bool:
     """Whether a local part asks its server to send the mail on: a%b, a!b, "a@b"."""
     return "%" in local or "!" in local or "@" in local
+
+
+def postmaster_in(local: str) -> str:
+    """The local part without its quotes when it is the postmaster's, in any case (RFC 5321 4.5.1); else nothing."""
+    if local.startswith('"'):  # quotes change nothing in what they hold (RFC 5321 4.1.2)
+        local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
+    return local if local.lower() == "postmaster" else ""
 
 
 def mail_parameters(rest: bytes) -> int | bytes:

@@ -1,7 +1,7 @@
 """The bytes of one message on the wire: finds the end of data, removes dot stuffing, keeps what may be kept.
 
 Promises: only CRLF "." CRLF ends a message (RFC 5321 4.1.1.4); bare LF and bare CR are content and stay as they are; the
-result is the same however the network cut the bytes; nothing beyond the limits is stored, though all of it is read.
+result is the same however the network cut the bytes; nothing beyond the limits is stored, though it is read on for a while.
 Fails: never raises; `refusal` says why the message cannot be taken.
 """
 
@@ -41,8 +41,8 @@ class BodyReader:
     """Takes the chunks of one message in order; `feed` tells where it ended."""
 
     __slots__ = (
-        "_bare_tail", "_dropping", "_gathered", "_header_checked", "_max_header", "_max_size", "_memory", "_parts",
-        "_tail", "held", "no_memory", "size", "too_much_header", "unsafe",
+        "_bare_tails", "_dropping", "_gathered", "_header_checked", "_max_header", "_max_size", "_memory", "_parts",
+        "_tail", "endless", "held", "no_memory", "size", "too_much_header", "unsafe",
     )  # fmt: skip
 
     def __init__(self, max_size: int, max_header: int, memory: Memory) -> None:
@@ -52,13 +52,15 @@ class BodyReader:
         # Two bytes already dealt with, then at most four that may be the beginning of the end. A message starts as if
         # after a line end, so a dot is special in its very first line too.
         self._tail = b"\r\n"
-        self._bare_tail: bytes | None = None  # the same without NUL, kept once a NUL was seen
+        # Once a NUL was seen: the last two bytes without NUL, of what came and of what will be sent on
+        self._bare_tails: tuple[bytes, bytes] | None = None
         self._parts: list[bytes] = []
         self._gathered: bytearray | None = None
         self._dropping = False
         self._header_checked = False
         self.size = 0  # without dot stuffing and end of data: the size of RFC 1870
         self.held = 0  # bytes counted in `memory` for this message
+        self.endless = False  # so far beyond the size limit that its end need not be waited for
         self.unsafe = False
         self.too_much_header = False
         self.no_memory = False
@@ -79,7 +81,7 @@ class BodyReader:
                 piece = region.replace(b"\r\n.", b"\r\n")[2:]
             else:
                 piece = wire[2:stop]
-            if self._bare_tail is not None or b"\0" in piece:
+            if self._bare_tails is not None or b"\0" in piece:
                 self._look_behind_nul(wire[:stop])
             self._keep(piece)
         if end >= 0:
@@ -88,17 +90,24 @@ class BodyReader:
         return -1
 
     def _look_behind_nul(self, region: bytes) -> None:
-        """Some servers drop NUL: what they would see must hold no lone dot either."""
-        before, new = (region[:2], region[2:]) if self._bare_tail is None else (self._bare_tail, region[2:])
-        bare = before + new.replace(b"\0", b"")
-        if _LONE_DOT(bare) is not None:
+        """Some servers drop NUL: what they would see must hold no lone dot either.
+
+        Neither in what came nor in what will be sent on, which is another text: the dot of CRLF "." NUL goes here, and
+        none is put there again, because NUL starts that line then.
+        """
+        came_before, sent_before = self._bare_tails or (region[:2], region[:2])
+        came = came_before + region[2:].replace(b"\0", b"")
+        sent = region.replace(b"\r\n.", b"\r\n").replace(b"\r\n.", b"\r\n..")  # RFC 5321 4.5.2, there and back
+        sent = sent_before + sent[2:].replace(b"\0", b"")
+        if _LONE_DOT(came) is not None or _LONE_DOT(sent) is not None:
             self.unsafe = True
-        self._bare_tail = bare[-2:]
+        self._bare_tails = came[-2:], sent[-2:]
 
     def _keep(self, piece: bytes) -> None:
         length = len(piece)
         self.size += length
         if self._dropping:
+            self._note_endless()
             return
         memory = self._memory
         if memory.used + length > memory.bound:
@@ -144,6 +153,11 @@ class BodyReader:
         self._parts = []
         self._gathered = None
         self.release()
+        self._note_endless()
+
+    def _note_endless(self) -> None:
+        """As much again as the largest message may have: nobody who can still be told goes on that long."""
+        self.endless = self.size > 2 * self._max_size
 
     def release(self) -> None:
         """Its bytes no longer count."""

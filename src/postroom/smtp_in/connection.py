@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from postroom.smtp_in import replies
+from postroom.smtp_in.pace import Pace, Patience
 from postroom.smtp_in.session import Session
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class Connection(asyncio.Protocol):
     """STARTTLS would replace the transport here (`loop.start_tls`) and the session's client facts."""
 
     __slots__ = (
-        "_ends", "_eof", "_handing_over", "_in_hand", "_not_reading", "_seen", "_server", "_session", "_transport",
-        "_write_full", "ip",
+        "_ends", "_eof", "_handing_over", "_in_hand", "_not_reading", "_pace", "_seen", "_server", "_session",
+        "_transport", "_write_full", "ip", "place",
     )  # fmt: skip
 
     def __init__(self, server: SmtpServer) -> None:
@@ -37,9 +38,11 @@ class Connection(asyncio.Protocol):
         self._not_reading = False
         self._write_full = False
         self._eof = False  # the peer will say no more
-        self._seen = server.tick
+        self._seen = server.tick  # when the peer last got on: a byte of a command line is nothing yet, its end is
+        self._pace: Pace | None = None  # of the message that was being received at the last look
         self._ends = 0  # the tick after which a closing connection is cut
         self.ip = ""
+        self.place = ""  # what the server counts it under
 
     def __repr__(self) -> str:
         return f"Connection({self.ip}, {self._session!r})"
@@ -62,7 +65,8 @@ class Connection(asyncio.Protocol):
         session = self._session
         if session is None:
             return
-        self._seen = self._server.tick
+        if b"\n" in data or session.receiving is not None:
+            self._seen = self._server.tick
         session.receive(data)
         self._go_on(session)
 
@@ -128,17 +132,27 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def look(self, tick: int, idle_ticks: int, data_ticks: int) -> None:
-        """Once a second: whether this connection was silent for too long."""
+    def look(self, tick: int, patience: Patience) -> None:
+        """Once a second: whether this connection was silent, or slow, for too long."""
         session = self._session
         assert session is not None
         if self._ends:
             if tick > self._ends:
                 self.abort()
-        elif not self._in_hand and tick - self._seen > (data_ticks if session.in_data else idle_ticks):
+        elif not self._in_hand and self._is_too_slow(session, tick, patience):
             session.close_now(replies.TIMEOUT)
             session.refusals.append((replies.TIMEOUT, b"timeout"))
             self._go_on(session)
+
+    def _is_too_slow(self, session: Session, tick: int, patience: Patience) -> bool:
+        body = session.receiving
+        if body is None:
+            self._pace = None
+            return tick - self._seen > patience.idle
+        pace = self._pace
+        if pace is None or pace.body is not body:
+            pace = self._pace = Pace(body, tick)
+        return tick - self._seen > patience.data or pace.is_too_slow(tick, patience)
 
     def _close(self, transport: asyncio.Transport, *, linger: bool) -> None:
         """Say no more. `linger`: read on and forget, until the peer closes too or LINGER is over; closing over bytes

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import traceback
 from bisect import bisect_left
-from collections.abc import Callable
-from hashlib import blake2b
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from time import perf_counter
 
 from postroom import facts
@@ -179,7 +179,7 @@ def _look_at(transaction: Transaction) -> Looked:
     """What the header says, the recipients with the names it gives them, and the hash of everything below it."""
     body = transaction.body
     found = facts.scan(body)
-    digest = blake2b(memoryview(body)[found.body_at :], digest_size=16).digest()
+    digest = sha256(memoryview(body)[found.body_at :]).digest()
     names = facts.recipient_names(body, found)
     recipients = transaction.recipients
     if names:
@@ -187,6 +187,6 @@ def _look_at(transaction: Transaction) -> Looked:
     return found, recipients, digest
 
 
-def _named(recipient: Recipient, names: dict[str, str]) -> Recipient:
+def _named(recipient: Recipient, names: Mapping[str, str]) -> Recipient:
     name = names.get(recipient.address.lower(), "")
     return Recipient(recipient.address, recipient.route, name) if name else recipient

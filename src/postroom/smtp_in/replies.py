@@ -53,6 +53,14 @@ UNSAFE_LINE = (
 UNKNOWN_PARAMETER = b"555 5.5.4 Parameter not recognized or not implemented\r\n"
 
 
+# RFC 5321 4.2.4: 502 for what is a command elsewhere, 500 for what is none
+_KNOWN = frozenset((b"EXPN", b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML", b"BDAT", b"AUTH", b"STARTTLS"))
+
+
+def unknown(line: bytes) -> bytes:
+    return NOT_IMPLEMENTED if line.partition(b" ")[0].upper() in _KNOWN else UNKNOWN_COMMAND
+
+
 def too_big(limit: int) -> bytes:
     return b"552 5.3.4 Message too big: the limit is %d bytes\r\n" % limit
 

@@ -18,11 +18,12 @@ _REMEMBERED = 4096  # addresses; then forget all, which costs less than keeping 
 class Routing:
     """The rules of `[gateway]`, ready to be asked."""
 
-    __slots__ = ("_networks", "_trusted", "domains", "postmaster_domain")
+    __slots__ = ("_networks", "_trusted", "domains", "hostname", "postmaster_domain")
 
     def __init__(self, internal_domains: Iterable[str], relay_networks: Iterable[str], hostname: str) -> None:
         ours = [domain.lower() for domain in internal_domains]
         self.domains = frozenset(ours)
+        self.hostname = hostname.lower()
         self.postmaster_domain = ours[0] if ours else hostname  # where RCPT TO:<postmaster> goes (RFC 5321 4.5.1)
         self._networks = [_network(text) for text in relay_networks]
         self._trusted: dict[str, bool] = {}
@@ -56,6 +57,16 @@ class Routing:
         if self.is_ours(domain) if domain else trusted:
             return Route.OUTBOUND, Route.INTERNAL
         return Route.EXTERNAL, Route.INBOUND
+
+
+def place_of(ip: str) -> str:
+    """What sessions are counted by: an IPv4 address, or the 64 bits of IPv6 that one site has to itself (RFC 4291)."""
+    if ":" not in ip:
+        return ip
+    try:
+        return str(IPv6Address((int(IPv6Address(ip.partition("%")[0])) >> 64) << 64))
+    except ValueError:
+        return ip
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

@@ -11,18 +11,20 @@ import asyncio
 import contextlib
 import socket
 
-from postroom.clock import SECOND, Clock, Millis
 from postroom.errors import EnvironmentFailed
 from postroom.settings import Address, Settings
 from postroom.smtp_in import replies
 from postroom.smtp_in.connection import Connection
+from postroom.smtp_in.pace import Patience
 from postroom.smtp_in.receive import Receiver
+from postroom.smtp_in.routing import place_of
 from postroom.smtp_in.session import MESSAGE, Session
 from postroom.smtp_in.shared import SessionConfig
 from postroom.telemetry import Counts, Log
 
 SWEEP = 1.0  # seconds between looks; time-outs are counted in looks, so that a clock that jumps ends no session
 BACKLOG = 1024
+RESERVED = 10  # one session in so many is kept for relay networks: strangers cannot lock our own mail out
 
 
 class _Listener:
@@ -67,7 +69,6 @@ class SmtpServer:
         *,
         log: Log,
         counts: Counts,
-        clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.receiver = receiver
@@ -76,13 +77,12 @@ class SmtpServer:
         self._config = SessionConfig(settings.gateway, settings.smtp, receiver.memory, receiver.admission)
         self._log = log
         self._counts = counts
-        self._clock = clock
         self._loop = loop
-        self._idle_ticks = _ticks(settings.smtp.idle_timeout)
-        self._data_ticks = _ticks(settings.smtp.data_timeout)
+        self._patience = Patience(settings.smtp)
+        self._for_strangers = settings.smtp.max_sessions - settings.smtp.max_sessions // RESERVED
         self._listeners: list[_Listener] = []
         self._connections: set[Connection] = set()
-        self._per_ip: dict[str, int] = {}
+        self._per_place: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Task[None] | None = None
         self.stopping = False
@@ -161,12 +161,13 @@ class SmtpServer:
         trusted = self._config.routing.trusts(ip)
         if self.stopping:
             return replies.SHUTTING_DOWN
-        if len(self._connections) >= self._settings.max_sessions:
+        if len(self._connections) >= (self._settings.max_sessions if trusted else self._for_strangers):
             return self._sent_away(ip, replies.TOO_MANY_SESSIONS)
-        of_this_ip = self._per_ip.get(ip, 0)
-        if of_this_ip >= self._settings.max_sessions_per_ip and not trusted:
+        place = connection.place = place_of(ip)
+        of_this_place = self._per_place.get(place, 0)
+        if of_this_place >= self._settings.max_sessions_per_ip and not trusted:
             return self._sent_away(ip, replies.TOO_MANY_SESSIONS_OF_YOU)
-        self._per_ip[ip] = of_this_ip + 1
+        self._per_place[place] = of_this_place + 1
         self._connections.add(connection)
         self._counts.smtp_sessions += 1
         self._empty.clear()
@@ -182,11 +183,11 @@ class SmtpServer:
             return
         self._connections.discard(connection)
         self._counts.smtp_sessions -= 1
-        left = self._per_ip[connection.ip] - 1
+        left = self._per_place[connection.place] - 1
         if left:
-            self._per_ip[connection.ip] = left
+            self._per_place[connection.place] = left
         else:
-            del self._per_ip[connection.ip]
+            del self._per_place[connection.place]
         if not self._connections:
             self._empty.set()
 
@@ -213,10 +214,10 @@ class SmtpServer:
         self.sweep()
 
     def sweep(self) -> None:
-        """One look over everything: who was silent for too long, whether we still listen."""
+        """One look over everything: who was silent or slow for too long, whether we still listen."""
         self.tick += 1
         for connection in list(self._connections):
-            connection.look(self.tick, self._idle_ticks, self._data_ticks)
+            connection.look(self.tick, self._patience)
         if self._reviving is None and any(listener.is_lost for listener in self._listeners):
             self._reviving = self._loop.create_task(self._revive())
 
@@ -231,10 +232,6 @@ class SmtpServer:
                 else:
                     self._log.warning("listener_opened_again", address=listener.address)
         self._reviving = None
-
-
-def _ticks(timeout: Millis) -> int:
-    return max(1, -(-timeout // SECOND))
 
 
 def _shown(line: bytes) -> str:

@@ -9,7 +9,6 @@ STARTTLS and AUTH would be two more rows in VERBS: the former hands the socket t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from postroom.model import Client, Recipient, Route
@@ -19,9 +18,11 @@ from postroom.smtp_in.address import (
     RECIPIENT_FAULTS,
     SENDER_FAULTS,
     BadPath,
+    helo_name,
     mail_parameters,
     plain_recipient,
     plain_sender,
+    postmaster_in,
     read_path,
     routes_inside,
 )  # fmt: skip
@@ -32,7 +33,6 @@ from postroom.smtp_in.transaction import Transaction
 COMMAND_LINE = 2048  # with CRLF; 512 of RFC 5321 4.5.3.1.4 and room for parameters
 MESSAGE = b"message"  # what a refusal at the end of data names as its command
 
-_HELO_NAME = re.compile(rb"[!#-'*-;=?-\[\]-~]{1,255}").fullmatch  # printable, nothing that ends a comment or a quote
 _FIVE = 0x35
 _TWO = 0x32
 
@@ -42,8 +42,8 @@ class Session:
 
     __slots__ = (
         "_body", "_broken", "_client", "_config", "_errors", "_kept", "_last_words", "_line", "_out", "_quiet",
-        "_recipients", "_refused_recipients", "_routes", "_sender", "_skipping", "closing", "cut_short", "refusals", "transaction",
-        "trusted",
+        "_recipients", "_refused_recipients", "_routes", "_sender", "_skipping", "closing", "cut_short", "refusals",
+        "transaction", "trusted",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig, client_ip: str, client_name: str, trusted: bool) -> None:
@@ -69,10 +69,8 @@ class Session:
         self.cut_short = False  # closing because of what the peer does: it may be sending still
 
     def __repr__(self) -> str:
-        state = (
-            "closing" if self.closing else "message in hand" if self.transaction else "DATA" if self._body else "idle"
-        )
-        return f"Session({self._client.ip}, {state})"
+        state = "message in hand" if self.transaction else "DATA" if self._body else "idle"
+        return f"Session({self._client.ip}, {'closing' if self.closing else state})"
 
     # -- what the server asks and tells ------------------------------------------------------------------------------
 
@@ -80,9 +78,9 @@ class Session:
         return self._config.greeting
 
     @property
-    def in_data(self) -> bool:
-        """Whether the bytes of a message are being read."""
-        return self._body is not None and self.transaction is None
+    def receiving(self) -> BodyReader | None:
+        """The message whose bytes are being read."""
+        return self._body if self.transaction is None else None
 
     @property
     def backlog(self) -> int:
@@ -142,10 +140,12 @@ class Session:
     def _read_body(self, body: BodyReader, data: bytes) -> bytes:
         """Read on; what stands behind a message that was refused at once is given back, behind a good one it waits."""
         behind = body.feed(data)
+        if body.endless:
+            self._refuse_and_close(replies.too_big(self._config.limits.max_size), MESSAGE)
+            return b""
         if behind < 0:
             return b""
-        refusal = body.refusal()
-        if refusal is not None:
+        if (refusal := body.refusal()) is not None:
             self._end_message(refusal)
             return data[behind:]
         assert self._sender is not None
@@ -189,7 +189,7 @@ class Session:
             else:
                 line = line[:cr]
                 obey = VERBS.get(line[:4].upper())
-                reply = obey(self, line) if obey is not None and line[4:5] in b" " else _unknown(line)
+                reply = obey(self, line) if obey is not None and line[4:5] in b" " else replies.unknown(line)
             out.append(reply)
             if reply is replies.RECIPIENT_OK:  # counted by max_recipients alone: a long list is no abuse
                 continue
@@ -254,7 +254,7 @@ class Session:
 
     def _ehlo(self, line: bytes) -> bytes:
         name = line[5:].strip(b" ")
-        if _HELO_NAME(name) is None:
+        if helo_name(name) is None:
             return replies.HELO_SYNTAX
         esmtp = line[0] in b"Ee"
         self._client = Client(self._client.ip, self._client.name, name.decode("ascii"), esmtp)
@@ -266,11 +266,8 @@ class Session:
             return replies.NO_HELO
         if self._sender is not None:
             return replies.NESTED_MAIL
-        found = plain_sender(line)
-        if found is not None and len(found[2]) <= MAX_DOMAIN:
-            sender = found[1].decode("ascii")
-            domain = found[2].decode("ascii")
-            rest = line[found.end() :]
+        if (found := plain_sender(line)) is not None and len(found[2]) <= MAX_DOMAIN:
+            sender, domain, rest = found[1].decode("ascii"), found[2].decode("ascii"), line[found.end() :]
         else:
             if line[:10].upper() != b"MAIL FROM:":
                 return replies.MAIL_SYNTAX
@@ -294,8 +291,7 @@ class Session:
         config = self._config
         if declared > config.limits.max_size:
             return replies.too_big(config.limits.max_size)  # RFC 1870 6.1: known before it is sent
-        closed = config.admission()
-        if closed is not None:
+        if (closed := config.admission()) is not None:
             return closed
         if config.memory.used + declared >= config.memory.bound:
             return replies.NO_MEMORY
@@ -306,8 +302,7 @@ class Session:
     def _rcpt(self, line: bytes) -> bytes:
         if self._sender is None:
             return replies.NO_MAIL
-        found = plain_recipient(line)
-        if found is not None and len(found[2]) <= MAX_DOMAIN:
+        if (found := plain_recipient(line)) is not None and len(found[2]) <= MAX_DOMAIN:
             return self._add(found[1].decode("ascii"), found[2].decode("ascii"))
         if line[:8].upper() != b"RCPT TO:":
             return replies.RCPT_SYNTAX
@@ -319,19 +314,22 @@ class Session:
             return self._bad_recipient(replies.UNKNOWN_PARAMETER if path.rest[:1] == b" " else replies.RCPT_SYNTAX)
         routing = self._config.routing
         if not path.domain:
-            if path.local.lower() != "postmaster":
-                return self._bad_recipient(replies.BAD_RECIPIENT)
-            return self._add(f"{path.local}@{routing.postmaster_domain}", routing.postmaster_domain, ours=True)
+            named = postmaster_in(path.local)
+            return self._add_postmaster(named) if named else self._bad_recipient(replies.BAD_RECIPIENT)
         if routes_inside(path.local) and routing.is_ours(path.domain):  # we would be the relay that is asked for
             return self._bad_recipient(replies.ROUTED_RECIPIENT)
         return self._add(path.address, path.domain)
 
     def _add(self, address: str, domain: str, ours: bool = False) -> bytes:
         """One more recipient, when the client may send there."""
+        routing = self._config.routing
         lower = domain.lower()
-        ours = ours or lower in self._config.routing.domains
-        if not ours and not self.trusted:
-            return self._bad_recipient(replies.RELAYING_DENIED)
+        ours = ours or lower in routing.domains
+        if not ours:
+            if lower == routing.hostname and (named := postmaster_in(address[: -len(domain) - 1])):
+                return self._add_postmaster(named)
+            if not self.trusted:
+                return self._bad_recipient(replies.RELAYING_DENIED)
         recipients = self._recipients
         key = address if lower == domain else address[: -len(domain)] + lower
         if key in recipients:  # one entry for one recipient, however often it is named
@@ -340,6 +338,11 @@ class Session:
             return replies.TOO_MANY_RECIPIENTS
         recipients[key] = Recipient(address, self._routes[ours])
         return replies.RECIPIENT_OK
+
+    def _add_postmaster(self, local: str) -> bytes:
+        """RFC 5321 4.5.1: there is one under our own name too, even when that is no domain of ours."""
+        domain = self._config.routing.postmaster_domain
+        return self._add(f"{local}@{domain}", domain, ours=True)
 
     def _bad_recipient(self, reply: bytes) -> bytes:
         self._refused_recipients = True
@@ -352,8 +355,8 @@ class Session:
             return replies.NO_MAIL
         if not self._recipients:
             return replies.NO_VALID_RECIPIENTS if self._refused_recipients else replies.NO_RCPT
-        config = self._config
-        self._body = BodyReader(config.limits.max_size, config.limits.max_header, config.memory)
+        limits = self._config.limits
+        self._body = BodyReader(limits.max_size, limits.max_header, self._config.memory)
         return replies.GO_AHEAD
 
     def _rset(self, line: bytes) -> bytes:
@@ -380,12 +383,7 @@ class Session:
         self._refused_recipients = False
 
 
-def _unknown(line: bytes) -> bytes:
-    return replies.NOT_IMPLEMENTED if line.partition(b" ")[0].upper() in _KNOWN else replies.UNKNOWN_COMMAND
-
-
 _LONGEST = COMMAND_LINE - 2
-_KNOWN = frozenset((b"EXPN", b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML", b"BDAT", b"AUTH", b"STARTTLS"))
 VERBS: dict[bytes, Callable[[Session, bytes], bytes]] = {
     b"EHLO": Session._ehlo,
     b"HELO": Session._ehlo,

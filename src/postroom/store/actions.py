@@ -80,7 +80,7 @@ def _apply(
             event(cursor, ident, now, "held", held, text, actor)
         case Action.RELEASE:
             assert from_number is not None
-            cursor.execute(sql.ENTRY_RELEASE, (now, infos.id(cursor, QUEUED_INFO), ident))
+            cursor.execute(sql.ENTRY_RELEASE, (now, now, infos.id(cursor, QUEUED_INFO), ident))
             event(cursor, ident, now, "released", from_number, text, actor)
 
 

@@ -23,7 +23,7 @@ from postroom.store.search import fold, search_text
 from postroom.store.sqlite import fetch
 
 _pack = msgspec.msgpack.Encoder().encode
-_CHUNKS = (32, 16, 8, 4, 2, 1)
+CHUNK = 32  # rows
 INFO_LENGTH = 512
 
 Cursor = apsw.Cursor
@@ -75,15 +75,11 @@ class Infos:
 def in_chunks(
     cursor: Cursor, statement: Callable[[int], str], columns: int, values: Sequence[Any]
 ) -> Iterator[list[Any]]:
-    """Run a multi-row statement over a flat list of values, in few sizes so that prepared statements are found again."""
-    at = 0
-    rows = len(values) // columns
-    for size in _CHUNKS:
-        while rows >= size:
-            end = at + size * columns
-            yield fetch(cursor, statement(size), values[at:end])
-            at = end
-            rows -= size
+    """Run a multi-row statement over a flat list of values: one step for up to CHUNK rows, each size prepared once."""
+    step = CHUNK * columns
+    for at in range(0, len(values), step):
+        part = values[at : at + step] if len(values) > step else values
+        yield fetch(cursor, statement(len(part) // columns), part)
 
 
 def run_chunks(cursor: Cursor, statement: Callable[[int], str], columns: int, values: Sequence[Any]) -> None:
@@ -115,7 +111,7 @@ def insert(
             given.append(ident)
             entries += (
                 ident, first, queue, None, codes.ROUTE[recipient.route], recipient.address, recipient.name, priority,
-                queued, 0 if lease_until is None else 1,
+                queued, 0 if lease_until is None else 1, new.received,
                 new.received if lease_until is None else next_attempt(new.received), lease_until,
                 None if lease_until is None else ident, 0, 0, None, "", new.env_from, facts.from_address, facts.from_name,
                 facts.to_header, facts.subject, client.ip, new.size, attachment,
@@ -152,7 +148,7 @@ def move(cursor: Cursor, infos: Infos, moved: Moved) -> Action | bool | None:
     rows = fetch(cursor,
         sql.ENTRY_MOVE,
         (
-            codes.QUEUE[moved.queue], infos.id(cursor, moved.info), moved.attempts, moved.next_attempt, moved.entry,
+            codes.QUEUE[moved.queue], infos.id(cursor, moved.info), moved.attempts, moved.at, moved.next_attempt, moved.entry,
             moved.lease,
         ),
     )  # fmt: skip

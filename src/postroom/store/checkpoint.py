@@ -15,8 +15,8 @@ import apsw
 from postroom.store import sqlite
 from postroom.telemetry import Log
 
-CHECKPOINT_PAGES = 2_000  # 8 MiB of log
-RESTART_PAGES = 12_000  # 48 MiB of log
+CHECKPOINT_PAGES = 6_000  # 24 MiB of log: fewer rounds copy the same pages less often
+RESTART_PAGES = 16_000  # 64 MiB of log
 REMAINDER = 1_500  # frames the writer may have to copy by itself; more = another round here first
 
 

@@ -8,15 +8,15 @@ whatever its queue on disk says (an entry born leased always could).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import apsw
 
 from postroom.clock import DAY, Millis
-from postroom.ids import IdGiver, id_time
-from postroom.lifecycle import CHECKED, SENDING
-from postroom.model import Label, Queue
+from postroom.ids import IdGiver
+from postroom.lifecycle import CHECKED, SENDING, WORKED_ON
+from postroom.model import Action, Label, Queue
 from postroom.retry import Schedule, next_attempt
 from postroom.store import codes, sql
 from postroom.store.apply import Infos, event
@@ -24,6 +24,7 @@ from postroom.store.records import Lease
 from postroom.store.sqlite import fetch
 
 STRIKES = 3
+ASKED_INFO = "Held by a person"
 MAYBE_HELD_INFO = "May have been delivered: the attempt ended without a result; held for a person"
 
 
@@ -44,6 +45,18 @@ class Rules(NamedTuple):
         return now + DAY if at is None else at
 
 
+class Left(NamedTuple):
+    """An entry whose lease ended without a result."""
+
+    queue: Queue
+    entry: int
+    attempts: int
+    since: Millis
+    strikes: int
+    label: int
+    request: int | None
+
+
 class Taken(NamedTuple):
     """What a claim did beside handing out leases."""
 
@@ -53,30 +66,33 @@ class Taken(NamedTuple):
 
 
 def claim(
-    cursor: apsw.Cursor, ids: IdGiver, infos: Infos, rules: Rules, queue: Queue, limit: int, now: Millis
-) -> Taken:
-    """Lease up to `limit` due entries of one queue."""
+    cursor: apsw.Cursor, ids: IdGiver, infos: Infos, rules: Rules, queue: Queue, limit: int, now: Millis,
+    in_hand: Container[int],
+) -> Taken:  # fmt: skip
+    """Lease up to `limit` due entries of one queue. What this process has in hand is renewed, not taken over: its lease can
+    end under it when the clock jumps or the disk stands still for a while."""
     leases: list[Lease] = []
     taken_over = maybe = 0
-    rows = fetch(cursor, sql.ENTRY_DUE, (codes.QUEUE[queue], now, limit))
-    for ident, message, recipient, attempts, old_lease, strikes, waived in rows:
+    for found in fetch(cursor, sql.ENTRY_DUE, (codes.QUEUE[queue], now, limit)):
+        ident, message, recipient, attempts, since, old_lease, strikes, waived, request = found
         label = 0
         if old_lease is not None:
+            if ident in in_hand:
+                cursor.execute(sql.LEASE_RENEW, (now + rules.lease, ident, old_lease))
+                continue
             taken_over += 1
             strikes += 1
             label = could_have_reached(queue, ident, old_lease)
             maybe += 1 if label else 0
             event(cursor, ident, now, "taken_over", codes.QUEUE[queue], None)
-            if _set_aside(cursor, infos, rules, queue, ident, attempts, strikes, label, now):
+            left = Left(queue, ident, attempts, since, strikes, label, request)
+            if _set_aside(cursor, infos, rules, left, now):
                 continue
         attempts += 1
         lease = ids.next()
-        created = id_time(ident)
-        following = rules.as_if_failed(queue, attempts, created, now)
+        following = rules.as_if_failed(queue, attempts, since, now)
         cursor.execute(sql.ENTRY_CLAIM, (attempts, following, now + rules.lease, lease, strikes, label, ident))
-        leases.append(
-            Lease(ident, lease, message, queue, recipient, attempts, following, created, tuple(waived.split()))
-        )
+        leases.append(Lease(ident, lease, message, queue, recipient, attempts, following, since, tuple(waived.split())))
     return Taken(leases, taken_over, maybe)
 
 
@@ -85,41 +101,45 @@ def could_have_reached(queue: Queue, ident: int, lease: int) -> int:
     return int(Label.MAYBE_DELIVERED) if queue in SENDING or lease == ident else 0
 
 
-def _set_aside(
-    cursor: apsw.Cursor, infos: Infos, rules: Rules, queue: Queue, ident: int, attempts: int, strikes: int, label: int,
-    now: Millis,
-) -> bool:  # fmt: skip
-    """Entries not to be tried at once: held for a person by policy, or suspect and scheduled."""
-    if label and rules.hold_maybe:
-        info = infos.id(cursor, MAYBE_HELD_INFO)
+def _set_aside(cursor: apsw.Cursor, infos: Infos, rules: Rules, left: Left, now: Millis) -> bool:
+    """Entries not to be tried at once: held because a person asked for it or by policy, or suspect and scheduled."""
+    number = codes.QUEUE[left.queue]
+    asked = left.request is not None and codes.ACTIONS[left.request] is Action.HOLD
+    if asked or (left.label and rules.hold_maybe):
+        info = infos.id(cursor, ASKED_INFO if asked else MAYBE_HELD_INFO)
         held = codes.QUEUE[Queue.HELD]
-        cursor.execute(sql.ENTRY_UNLEASE, (now, 0, label, held, codes.QUEUE[queue], info, ident))
-        event(cursor, ident, now, "held", held, info)
+        cursor.execute(sql.ENTRY_UNLEASE, (now, 0, left.label, held, number, info, left.entry))
+        event(cursor, left.entry, now, "held", held, info, "request" if asked else "")
         return True
-    if strikes < STRIKES:
+    if left.strikes < STRIKES:
         return False
-    info = infos.id(cursor, f"Suspect: {strikes} attempts in a row ended without a result")
-    at = rules.as_if_failed(queue, max(attempts, 1), id_time(ident), now)
-    number = codes.QUEUE[queue]
-    cursor.execute(sql.ENTRY_UNLEASE, (at, 0, label | Label.SUSPECT, number, None, info, ident))
-    event(cursor, ident, now, "deferred", number, info)
+    info = infos.id(cursor, f"Suspect: {left.strikes} attempts in a row ended without a result")
+    at = rules.as_if_failed(left.queue, max(left.attempts, 1), left.since, now)
+    cursor.execute(sql.ENTRY_UNLEASE, (at, 0, left.label | Label.SUSPECT, number, None, info, left.entry))
+    event(cursor, left.entry, now, "deferred", number, info)
     return True
 
 
 def recover(connection: apsw.Connection, infos: Infos, rules: Rules, now: Millis) -> tuple[int, int]:
-    """End a predecessor's leases at once (this process holds the directory's lock). (ended, labelled)"""
+    """End a predecessor's leases at once (this process holds the directory's lock). (ended, labelled)
+
+    Only those that still run, within the time a lease can last: the others are due anyway, and a start must not read a
+    million rows to find a few."""
     cursor = connection.cursor()
     ended = maybe = 0
-    for ident, number, lease, strikes, attempts, _label in fetch(cursor, sql.LEASED):
-        queue = codes.QUEUES[number]
-        label = could_have_reached(queue, ident, lease)
-        ended += 1
-        maybe += 1 if label else 0
-        event(cursor, ident, now, "taken_over", number, None)
-        strikes += 1
-        if not _set_aside(cursor, infos, rules, queue, ident, attempts, strikes, label, now):
-            info = infos.id(cursor, "Interrupted: the gateway stopped while this was being worked on")
-            cursor.execute(sql.ENTRY_UNLEASE, (now, strikes, label, number, None, info, ident))
+    for queue in WORKED_ON:
+        number = codes.QUEUE[queue]
+        for ident, lease, strikes, attempts, since, request in fetch(
+            cursor, sql.LEASED, (number, now, now + 2 * rules.lease)
+        ):
+            label = could_have_reached(queue, ident, lease)
+            ended += 1
+            maybe += 1 if label else 0
+            event(cursor, ident, now, "taken_over", number, None)
+            left = Left(queue, ident, attempts, since, strikes + 1, label, request)
+            if not _set_aside(cursor, infos, rules, left, now):
+                info = infos.id(cursor, "Interrupted: the gateway stopped while this was being worked on")
+                cursor.execute(sql.ENTRY_UNLEASE, (now, left.strikes, label, number, None, info, ident))
     return ended, maybe
 
 

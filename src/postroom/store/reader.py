@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from postroom.clock import Millis
+from postroom.clock import HOUR, Millis
 from postroom.ids import first_id_at, id_time
 from postroom.model import (
     Client,
@@ -115,7 +115,7 @@ class Reader:
     def locked_counts(self, now: Millis) -> dict[Queue, int]:
         """Entries that are being worked on, by queue."""
         return {
-            queue: fetch(self.connection, sql.LOCKED_COUNTS, (number, now))[0][1]
+            queue: fetch(self.connection, sql.LOCKED_COUNTS, (number, now + 1, now + HOUR))[0][0]
             for queue, number in codes.QUEUE.items()
         }
 

@@ -97,7 +97,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     recipient: str
     attempts: int
     next_attempt: Millis
-    created: Millis
+    since: Millis  # when it came under the schedule it is tried by
     waived: tuple[str, ...] = ()  # checks that a person has lifted for this entry
 
 

@@ -15,7 +15,7 @@ MESSAGE_COLUMNS = (
 )  # fmt: skip
 ENTRY_COLUMNS = (
     "id", "message_id", "queue", "from_queue", "route", "recipient", "recipient_name", "priority", "info_id",
-    "attempts", "next_attempt", "locked_until", "lease", "strikes", "label", "request", "waived", "env_from", "from_address",
+    "attempts", "since", "next_attempt", "locked_until", "lease", "strikes", "label", "request", "waived", "env_from", "from_address",
     "from_name", "to_header", "subject", "remote_ip", "size", "attachment", "search",
 )  # fmt: skip
 _COPIED = (
@@ -100,7 +100,7 @@ INFO_ADD = (
 )
 
 ENTRY_MOVE = (
-    "UPDATE entry SET queue = ?, info_id = ?, attempts = ?, next_attempt = ? WHERE id = ? AND lease = ? "
+    "UPDATE entry SET queue = ?, info_id = ?, attempts = ?, since = ?, next_attempt = ? WHERE id = ? AND lease = ? "
     "RETURNING request"
 )
 ENTRY_WAIT = (
@@ -112,7 +112,7 @@ MESSAGE_VERDICTS = "UPDATE message SET verdicts = ? WHERE id = (SELECT message_i
 
 # Claiming: by queue and by the time an entry is due, which is the end of its lease or else its next attempt.
 ENTRY_DUE = (
-    "SELECT id, message_id, recipient, attempts, lease, strikes, waived FROM entry "
+    "SELECT id, message_id, recipient, attempts, since, lease, strikes, waived, request FROM entry "
     "WHERE queue = ? AND coalesce(locked_until, next_attempt) <= ? "
     "ORDER BY coalesce(locked_until, next_attempt) LIMIT ?"
 )
@@ -123,15 +123,21 @@ ENTRY_CLAIM = (
 )
 ENTRY_UNLEASE = (
     "UPDATE entry SET next_attempt = ?, locked_until = NULL, lease = NULL, strikes = ?, label = label | ?, "
-    "queue = ?, from_queue = ?, info_id = ? WHERE id = ?"
+    "queue = ?, from_queue = ?, info_id = ?, request = NULL WHERE id = ?"
 )
 LEASE_RENEW = "UPDATE entry SET locked_until = ? WHERE id = ? AND lease = ?"
-LEASED = "SELECT id, queue, lease, strikes, attempts, label FROM entry WHERE lease IS NOT NULL"
+# Leases that still run at a start, found by when they would end; those that have ended are found by the claim.
+LEASED = (
+    "SELECT id, lease, strikes, attempts, since, request FROM entry WHERE queue = ? "
+    "AND coalesce(locked_until, next_attempt) BETWEEN ? AND ? AND lease IS NOT NULL"
+)
 
 ENTRY_STATE = "SELECT queue, from_queue, lease, locked_until, info_id FROM entry WHERE id = ?"
 ENTRY_RETRY_NOW = "UPDATE entry SET next_attempt = ? WHERE id = ?"
 ENTRY_HOLD = "UPDATE entry SET queue = ?, from_queue = queue, info_id = ? WHERE id = ?"
-ENTRY_RELEASE = "UPDATE entry SET queue = from_queue, from_queue = NULL, next_attempt = ?, info_id = ? WHERE id = ?"
+ENTRY_RELEASE = (
+    "UPDATE entry SET queue = from_queue, from_queue = NULL, since = ?, next_attempt = ?, info_id = ? WHERE id = ?"
+)
 ENTRY_ASK = "UPDATE entry SET request = ? WHERE id = ?"
 
 PAUSE_ADD = "INSERT INTO pause (scope, since, actor) VALUES (?, ?, ?) ON CONFLICT (scope) DO NOTHING RETURNING scope"
@@ -154,14 +160,22 @@ EVENT_READ = (
     "LEFT JOIN info AS i ON i.id = v.info_id WHERE v.entry_id = ? ORDER BY v.id"
 )
 QUEUE_COUNTS = "SELECT queue, count(*) FROM entry GROUP BY queue"
-LOCKED_COUNTS = "SELECT queue, count(*) FROM entry WHERE queue = ? AND locked_until > ?"
+LOCKED_COUNTS = (
+    "SELECT count(*) FROM entry WHERE queue = ? AND coalesce(locked_until, next_attempt) BETWEEN ? AND ? "
+    "AND locked_until IS NOT NULL"
+)
 LEDGER_READ = "SELECT kind, sum(number) FROM ledger GROUP BY kind"
 ENTRIES_ALL = "SELECT count(*) FROM entry"
 LAST_ID = "SELECT max(coalesce((SELECT max(id) FROM entry), 0), coalesce((SELECT max(id) FROM history), 0))"
-OBJECT_USED = "SELECT 1 FROM message WHERE body_object = ? LIMIT 1"
-HISTORY_REAP = "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE id < ? ORDER BY id LIMIT ?)"
-EVENT_REAP = (
-    "DELETE FROM event WHERE id IN (SELECT v.id FROM event AS v WHERE v.id < ? "
-    "AND NOT EXISTS (SELECT 1 FROM entry AS e WHERE e.id = v.entry_id) "
-    "AND NOT EXISTS (SELECT 1 FROM history AS h WHERE h.id = v.entry_id) LIMIT ?)"
-)
+OBJECTS_USED = "SELECT body_object FROM message WHERE body_object <> ''"
+HISTORY_OLD = "SELECT id FROM history WHERE id < ? AND ended < ? ORDER BY id LIMIT ?"
+
+
+@cache
+def forget_history(rows: int) -> str:
+    return f"DELETE FROM history WHERE id IN ({','.join('?' * rows)})"
+
+
+@cache
+def forget_events(rows: int) -> str:
+    return f"DELETE FROM event WHERE entry_id IN ({','.join('?' * rows)})"

@@ -18,11 +18,12 @@ from typing import Any
 import apsw
 
 from postroom.errors import StoreUnusable
+from postroom.settings import Settings
 
 BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
 _ENVIRONMENT = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.NoMemError,
-    apsw.CantOpenError, apsw.PermissionsError,
+    apsw.CantOpenError, apsw.PermissionsError, apsw.ProtocolError, MemoryError,
 )  # fmt: skip
 
 
@@ -36,23 +37,44 @@ def is_environment(problem: BaseException) -> bool:
     return isinstance(problem, _ENVIRONMENT)
 
 
+def database_path(settings: Settings) -> Path:
+    """Where the embedded store lives; StoreUnusable for an engine that this release does not have."""
+    url = settings.store.url
+    if not url.startswith("sqlite:///"):
+        raise StoreUnusable(f"[store] url {url!r}: expected sqlite:///FILE (relative to --data)")
+    return Path(settings.data, url.removeprefix("sqlite:///")).absolute()
+
+
+def bodies_path(settings: Settings) -> Path:
+    url = settings.store.bodies
+    if not url.startswith("file:///"):
+        raise StoreUnusable(f"[store] bodies {url!r}: expected file:///DIRECTORY (relative to --data)")
+    return Path(settings.data, url.removeprefix("file:///")).absolute()
+
+
 def writing(path: Path) -> apsw.Connection:
     """A connection that may write. The file is created when absent."""
     try:
-        connection = apsw.Connection(str(path), statementcachesize=300)
+        if not path.exists():  # made private here, and the log beside it takes over the mode
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # From here on nobody in this process may open the file but SQLite: closing any other descriptor of it would drop
+        # the locks of every connection (POSIX), and a command beside us could take away the log under our feet.
+        connection = apsw.Connection(str(path), statementcachesize=512)
         connection.set_busy_timeout(BUSY_TIMEOUT)
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before the first table, or never
+        connection.execute(
+            "PRAGMA page_size=4096; PRAGMA page_size=8192; PRAGMA page_size=4096; PRAGMA page_size=8192; PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL"
+        )  # before the first table, or never
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("PRAGMA cache_size=-32768")
         connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA journal_size_limit=67108864")
+        connection.execute("PRAGMA journal_size_limit=134217728")
     except apsw.NotADBError as problem:
         raise StoreUnusable(
             f"{path} is not a Postroom store (not an SQLite file); restore it from a backup"
         ) from problem
-    except apsw.Error as problem:
+    except (apsw.Error, OSError) as problem:
         raise StoreUnusable(
             f"cannot open the store {path}: {problem}; check its directory, rights and disk"
         ) from problem
@@ -66,7 +88,6 @@ def reading(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_TIMEOUT)
         connection.execute("PRAGMA query_only=1")
         connection.execute("PRAGMA cache_size=-8192")
-        connection.execute("PRAGMA mmap_size=268435456")
     except apsw.Error as problem:
         raise StoreUnusable(f"cannot read the store {path}: {problem}") from problem
     return connection

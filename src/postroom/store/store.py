@@ -14,19 +14,19 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+import msgspec
 
 from postroom.clock import Clock, Millis, SystemClock
-from postroom.errors import StoreUnusable
-from postroom.ids import IdGiver
+from postroom.errors import StoreUnavailable, StoreUnusable
+from postroom.ids import IdGiver, first_id_at
 from postroom.model import Action, ActionReport, Queue, Scope
 from postroom.settings import Settings
-from postroom.store import actions, sql, sqlite
+from postroom.store import actions, apply, sql, sqlite
 from postroom.store import claim as claiming
 from postroom.store.bodies import Bodies
 from postroom.store.checkpoint import Checkpointer
@@ -38,18 +38,19 @@ from postroom.telemetry import Counts, Log
 
 T = TypeVar("T")
 READERS = 3  # threads
-REAP_SLICE = 500  # rows of one step: a few milliseconds of the writer
+REAP_SLICE = 500  # entries of one step: a few milliseconds of the writer
+SPARE_PAGES = 256  # given back to the file system in one step
+UNREADABLE = "The stored message cannot be read; see the log, and restore it from a backup"
 
 
 class Store:
     """Use `open_store`. `beside`: another process serves this store; nothing is recovered, nothing is reaped."""
 
     def __init__(self, settings: Settings, *, clock: Clock, log: Log, counts: Counts, beside: bool) -> None:
-        self.path = database_path(settings)
+        self.path = sqlite.database_path(settings)
         self.counts = counts
         self.recovered = (0, 0)  # leases of a predecessor that were ended, entries labelled because of it
         self._clock = clock
-        self._lock: int | None = None
         self._rules = claiming.Rules(
             settings.retry.processing,
             settings.retry.delivery,
@@ -59,17 +60,27 @@ class Store:
         if beside and not self.path.exists():
             raise StoreUnusable(f"no store at {self.path}: start the gateway there once, or give its --data")
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not beside:
-            self._lock = sqlite.lock_directory(self.path.parent)
-        connection = sqlite.writing(self.path)
-        if beside:
-            sqlite.check_version(connection, self.path)  # the serving process's schema is not ours to change
-        else:
-            sqlite.migrate(connection, self.path)
-            os.chmod(self.path, 0o600)
-        self.bodies = Bodies(bodies_path(settings), create=not beside)
+        self._locks: list[int] = []
+        self.bodies = Bodies(sqlite.bodies_path(settings), create=not beside)
+        try:
+            if not beside:  # the bodies, too: another store's would look like orphans
+                self._locks = [sqlite.lock_directory(path) for path in {self.path.parent, self.bodies.root}]
+            connection = sqlite.writing(self.path)
+            if beside:
+                sqlite.check_version(connection, self.path)  # the serving process's schema is not ours to change
+            else:
+                sqlite.migrate(connection, self.path)
+        except apsw.Error as problem:
+            self._unlock()
+            raise StoreUnusable(
+                f"cannot use the store {self.path}: {problem}; check the disk, or restore it"
+            ) from problem
+        except StoreUnusable:
+            self._unlock()
+            raise
         last = int(fetch(connection, sql.LAST_ID)[0][0])
         self._ids = IdGiver(clock, node=1 if beside else 0, last=last)
+        self._suspects = [] if beside else self.bodies.names()  # bodies whose row may never have come
         self._checkpointer = None if beside else Checkpointer(self.path, log)
         self._outbox = Batch()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,8 +118,15 @@ class Store:
         return reader
 
     async def read(self, function: Callable[[Reader], T]) -> T:
-        """Run a read in the reader threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(self.read_now()))
+        """Run a read in the reader threads. StoreUnavailable when the database cannot be read."""
+
+        def reading() -> T:
+            try:
+                return function(self.read_now())
+            except apsw.Error as problem:
+                raise StoreUnavailable(f"the store could not be read: {problem}") from problem
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, reading)
 
     # -- the hot path: called on the event loop, one batch to the writer per loop turn
 
@@ -153,6 +171,8 @@ class Store:
         def finished(result: Any, problem: BaseException | None) -> None:
             loop.call_soon_threadsafe(_settle, future, result, problem)
 
+        if self._outbox:
+            self._hand()  # what was said before comes first
         batch = Batch()
         batch.calls.append((function, finished))
         self._writer.hand(batch)
@@ -173,31 +193,43 @@ class Store:
         self._writer.hand(batch)
         return future.result()
 
-    async def claim(self, queues: Sequence[tuple[Queue, int]]) -> list[Claimed]:
-        """Lease due entries, at most as many of each queue as said, and read their messages."""
-        taken = await self.write(lambda connection: self._claim(connection, queues))
+    async def claim(
+        self, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int] = frozenset()
+    ) -> list[Claimed]:
+        """Lease due entries, at most as many of each queue as said and `most` together, and read their messages.
+
+        Entries `in_hand` are renewed instead. A message that cannot be read goes to `held`, marked, and is shown there.
+        """
+        taken = await self.write(lambda connection: self._claim(connection, queues, most, in_hand))
         leases = [lease for part in taken for lease in part.leases]
         self.counts.claimed += len(leases)
         self.counts.taken_over += sum(part.taken_over for part in taken)
         self.counts.maybe_delivered += sum(part.maybe for part in taken)
         if not leases:
             return []
-        return await self.read(lambda reader: _with_messages(reader, leases))
+        claimed, unreadable = await self.read(lambda reader: _with_messages(reader, leases))
+        now = self._clock.now()
+        for lease in unreadable:
+            self.counts.unreadable += 1
+            self.wait(
+                Waited(
+                    lease.entry, lease.lease, Queue.HELD, lease.queue, UNREADABLE, lease.attempts, now, 0, now, "held"
+                )
+            )  # fmt: skip
+        return claimed
 
-    def _claim(self, connection: apsw.Connection, queues: Sequence[tuple[Queue, int]]) -> list[claiming.Taken]:
+    def _claim(
+        self, connection: apsw.Connection, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int]
+    ) -> list[claiming.Taken]:
         cursor = connection.cursor()
         now = self._clock.now()
-        infos = self._writer.infos
-        return [
-            claiming.claim(cursor, self._ids, infos, self._rules, queue, limit, now) for queue, limit in queues if limit
-        ]
-
-    def next_due(self, reader: Reader, queues: Sequence[Queue]) -> Millis | None:
-        """When the first of these queues' entries is due."""
-        from postroom.store.codes import QUEUE
-
-        found = [fetch(reader.connection, sql.ENTRY_NEXT_DUE, (QUEUE[q],))[0][0] for q in queues]
-        return min((at for at in found if at is not None), default=None)
+        infos, taken = self._writer.infos, []
+        for queue, limit in queues:
+            if most and limit:
+                part = claiming.claim(cursor, self._ids, infos, self._rules, queue, min(limit, most), now, in_hand)
+                most -= len(part.leases)
+                taken.append(part)
+        return taken
 
     async def renew(self, leases: Sequence[tuple[int, int]]) -> list[int]:
         """Heartbeat; the entries whose lease was lost."""
@@ -241,16 +273,32 @@ class Store:
     def resume_now(self, scope: Scope, *, actor: str) -> bool:
         return self.write_now(lambda connection: actions.resume(connection, scope))
 
-    async def reap(self, before: int) -> int:
-        """One small step of forgetting history and events with ids below `before`; rows gone."""
+    async def reap(self, before: Millis) -> int:
+        """One small step of forgetting what ended before; how many entries were forgotten. Gives back freed space, too."""
 
         def step(connection: apsw.Connection) -> int:
-            changes = connection.total_changes()
-            connection.execute(sql.HISTORY_REAP, (before, REAP_SLICE))
-            connection.execute("PRAGMA incremental_vacuum(256)")
-            return connection.total_changes() - changes
+            cursor = connection.cursor()
+            old = [ident for (ident,) in fetch(cursor, sql.HISTORY_OLD, (first_id_at(before), before, REAP_SLICE))]
+            apply.run_chunks(cursor, sql.forget_events, 1, old)
+            apply.run_chunks(cursor, sql.forget_history, 1, old)
+            fetch(cursor, f"PRAGMA incremental_vacuum({SPARE_PAGES})")  # it frees a page for each row that is fetched
+            return len(old)
 
         return await self.write(step)
+
+    async def spare_pages(self) -> int:
+        """Pages that are free inside the file and not yet given back."""
+        return int(await self.read(lambda reader: reader.connection.pragma("freelist_count")) or 0)
+
+    async def collect_orphans(self) -> int:
+        """Delete the bodies that were there at the start and whose row never came."""
+        if not self._suspects:
+            return 0
+        used = await self.read(lambda reader: {name for (name,) in fetch(reader.connection, sql.OBJECTS_USED)})
+        orphans = [name for name in self._suspects if name not in used]
+        self._suspects = []
+        await asyncio.get_running_loop().run_in_executor(self._pool, lambda: [*map(self.bodies.delete, orphans)])
+        return len(orphans)
 
     # -- state
 
@@ -273,9 +321,7 @@ class Store:
             reader.connection.close()
         self._readers = []
         self._writer.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._unlock()
 
     def _committed(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self.counts.commits += 1
@@ -292,24 +338,11 @@ class Store:
         connection.execute("COMMIT")
         self._writer.infos.forget()
         self.counts.taken_over, self.counts.maybe_delivered = self.recovered
-        for name in list(self.bodies.names()):  # bodies whose row never came
-            if not fetch(connection, sql.OBJECT_USED, (name,)):
-                self.bodies.delete(name)
 
-
-def database_path(settings: Settings) -> Path:
-    """Where the embedded store lives; StoreUnusable for an engine that this release does not have."""
-    url = settings.store.url
-    if not url.startswith("sqlite:///"):
-        raise StoreUnusable(f"[store] url {url!r}: expected sqlite:///FILE (relative to --data)")
-    return Path(settings.data, url.removeprefix("sqlite:///")).absolute()
-
-
-def bodies_path(settings: Settings) -> Path:
-    url = settings.store.bodies
-    if not url.startswith("file:///"):
-        raise StoreUnusable(f"[store] bodies {url!r}: expected file:///DIRECTORY (relative to --data)")
-    return Path(settings.data, url.removeprefix("file:///")).absolute()
+    def _unlock(self) -> None:
+        for lock in self._locks:
+            os.close(lock)
+        self._locks = []
 
 
 def open_store(
@@ -328,17 +361,23 @@ def _settle(future: asyncio.Future[Any], result: Any, problem: BaseException | N
             future.set_exception(problem)
 
 
-def _with_messages(reader: Reader, leases: Sequence[Lease]) -> list[Claimed]:
-    """Leases grouped by message; an entry whose message is gone keeps its lease and is found by `verify`."""
+def _with_messages(reader: Reader, leases: Sequence[Lease]) -> tuple[list[Claimed], list[Lease]]:
+    """Leases grouped by message, and those whose message cannot be read."""
     by_message: dict[int, list[Lease]] = {}
     for lease in leases:
         by_message.setdefault(lease.message_id, []).append(lease)
-    claimed = []
+    claimed: list[Claimed] = []
+    unreadable: list[Lease] = []
     for ident, group in by_message.items():
-        message = reader.message(ident)
-        if message is not None:
+        try:
+            message = reader.message(ident)
+        except (apsw.Error, msgspec.DecodeError):
+            message = None
+        if message is None or (message.body is None and not message.body_object):
+            unreadable += group
+        else:
             claimed.append(Claimed(message, tuple(group)))
-    return claimed
+    return claimed, unreadable
 
 
 def _slices(ids: Sequence[int]) -> list[Sequence[int]]:

@@ -22,7 +22,7 @@ import apsw
 from postroom.clock import Clock, Millis
 from postroom.errors import StoreUnavailable
 from postroom.ids import IdGiver
-from postroom.model import Action
+from postroom.model import Action, Origin
 from postroom.store import apply
 from postroom.store.records import AcceptDone, EndedEntry, Moved, NewMessage, Waited
 from postroom.store.sqlite import is_environment
@@ -32,6 +32,9 @@ MoveDone = Callable[[Action | bool | None], None]
 Answer = Callable[[], None]
 CallDone = Callable[[Any, BaseException | None], None]
 RETRY_PAUSE = 0.2  # seconds between tries while the disk refuses
+ENDS_BATCH = 64  # ends that are not held back any longer ...
+ENDS_LINGER = 0.02  # ... or after so many seconds
+PROBE_EVERY = 1.0  # seconds, when there is nothing to try
 
 
 class Batch:
@@ -87,11 +90,15 @@ class Writer(threading.Thread):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.infos = apply.Infos()
         self.tally = apply.Tally(life)
+        self._ends: list[EndedEntry] = []  # held back
+        self._ends_since = 0.0  # monotonic seconds, of the oldest
         self.failing = ""  # why the last commit failed; empty = it did not
 
     # -- on the caller's side
 
     def hand(self, batch: Batch) -> None:
+        if not self.is_alive():
+            raise StoreUnavailable("the store is closed")
         self._inbox.put(batch)
 
     def stop(self) -> None:
@@ -111,7 +118,7 @@ class Writer(threading.Thread):
         while not stopping or carried is not None:
             batch = carried or Batch()
             if carried is None:
-                first = self._inbox.get()
+                first = self._next()
                 stopping = first is None
                 if first is not None:
                     batch.take(first)
@@ -121,6 +128,7 @@ class Writer(threading.Thread):
                     stopping = stopping or more is None
                     if more is not None:
                         batch.take(more)
+            self._hold_ends_back(batch, stopping=stopping)
             had_failed = carried is not None
             carried = self._commit(batch) if batch else None
             if carried is not None and stopping and had_failed:
@@ -129,26 +137,64 @@ class Writer(threading.Thread):
                 time.sleep(RETRY_PAUSE)
             self._between(self._connection)
 
+    def _hold_ends_back(self, batch: Batch, *, stopping: bool) -> None:
+        """While somebody waits for "250", ends wait for more of their kind: nobody waits for them, and a larger
+        statement costs less (docs/decisions/0007). Never behind a call: a claim must see what has ended."""
+        if self._ends:
+            batch.ends = self._ends + batch.ends
+            self._ends = []
+        if not batch.ends:
+            return
+        now = time.monotonic()
+        if not self._ends_since:
+            self._ends_since = now
+        waited_for = batch.arrivals and not batch.calls and not stopping
+        if waited_for and len(batch.ends) < ENDS_BATCH and now - self._ends_since < ENDS_LINGER:
+            self._ends, batch.ends = batch.ends, []
+        else:
+            self._ends_since = 0.0
+
+    def _next(self) -> Batch | None:
+        """What is handed over next. While the disk refuses, a small write of our own asks again once a second."""
+        if self._ends:  # as soon as nobody waits for anything else
+            with contextlib.suppress(queue.Empty):
+                return self._inbox.get_nowait()
+            return Batch()
+        while self.failing:
+            try:
+                return self._inbox.get(timeout=PROBE_EVERY)
+            except queue.Empty:
+                self.tally.add(Origin.ACCEPTED, 0)
+                self._commit(Batch())
+        return self._inbox.get()
+
     def _commit(self, batch: Batch) -> Batch | None:
         """One transaction; what must be tried again, or None."""
+        changes = self._connection.total_changes()
         try:
-            answers, objects = self._transaction(batch)
+            answers, settled, objects = self._transaction(batch)
         except Exception as problem:  # noqa: BLE001 - every failure of a commit is sorted here, none may end the thread
             self._roll_back()
-            if is_environment(problem):
-                return self._refuse(batch, problem)
+            # A transaction that cannot even be rolled back is the disk's fault, whatever it is called.
+            if is_environment(problem) or self._connection.in_transaction:
+                return self._refuse(batch, problem, environment=True)
             if _size(batch) > 1:
                 return self._one_by_one(batch)
             self._log.error("write_failed", problem=f"{type(problem).__name__}: {problem}", bug="yes")
-            self._refuse(batch, problem)
+            self._refuse(batch, problem, environment=False)
             return None
-        self.failing = ""
+        if self.failing and self._connection.total_changes() != changes:  # a commit that wrote nothing proves nothing
+            self._log.warning("store_available")
+            self.failing = ""
         for name in objects:
             self._delete_object(name)
         self._answer(answers)
+        for settle in settled:  # they find their own way to whoever waits
+            settle()
         return None
 
-    def _transaction(self, batch: Batch) -> tuple[list[Answer], list[str]]:
+    def _transaction(self, batch: Batch) -> tuple[list[Answer], list[Answer], list[str]]:
+        """(answers for the loop, answers of calls, bodies to delete). Calls come last: they see all that was said before."""
         cursor = self._cursor
         answers: list[Answer] = []
         objects: list[str] = []
@@ -157,8 +203,6 @@ class Writer(threading.Thread):
             news = [(new, until) for new, until, _ in batch.arrivals]
             accepted = apply.insert(cursor, self._ids, self.infos, self.tally, news, self._next_attempt)
             answers += [_given(done, got) for (_, _, done), got in zip(batch.arrivals, accepted, strict=True)]
-        for function, finished in batch.calls:
-            answers.append(self._call(function, finished))
         for moved, moved_done in batch.moves:
             result = apply.move(cursor, self.infos, moved)
             if result is False:
@@ -173,9 +217,10 @@ class Writer(threading.Thread):
                 cursor, self._ids, self.infos, self.tally, self._clock, batch.ends, self._next_attempt
             )
             answers += [_given(self._on_lost, ended.entry) for ended in lost]
+        settled = [self._call(function, finished) for function, finished in batch.calls]
         self.tally.write(cursor)
         cursor.execute("COMMIT")
-        return answers, objects
+        return answers, settled, objects
 
     def _call(self, function: Callable[[apsw.Connection], Any], finished: CallDone) -> Answer:
         """A call's failure rolls back only what it did."""
@@ -202,18 +247,22 @@ class Writer(threading.Thread):
             if self._connection.in_transaction:
                 self._cursor.execute("ROLLBACK")
 
-    def _refuse(self, batch: Batch, problem: BaseException) -> Batch | None:
-        """Tell those who wait; keep what has already happened."""
+    def _refuse(self, batch: Batch, problem: BaseException, *, environment: bool) -> Batch | None:
+        """Tell those who wait; keep what has already happened, unless it breaks a rule: then it never can be written."""
         text = f"{type(problem).__name__.removesuffix('Error')}: {problem}"
-        if not self.failing:
-            self._log.error("store_unavailable", problem=text)
-        self.failing = text
+        if environment:
+            if not self.failing:
+                self._log.error("store_unavailable", problem=text)
+            self.failing = text
         failure = StoreUnavailable(f"the store could not commit: {text}")
         answers: list[Answer] = [_given(done, failure) for _, _, done in batch.arrivals]
-        answers += [_failed(finished, failure) for _, finished in batch.calls]
+        if not environment:
+            answers += [_given(done, False) for _, done in batch.moves if done is not None]
         self._answer(answers)
+        for _, finished in batch.calls:
+            finished(None, failure)
         kept = Batch()
-        if is_environment(problem):
+        if environment:
             kept.moves, kept.waits, kept.ends = batch.moves, batch.waits, batch.ends
         return kept if kept else None
 
@@ -248,10 +297,6 @@ class Writer(threading.Thread):
 
 def _given(done: Callable[[Any], None], value: Any) -> Answer:
     return lambda: done(value)
-
-
-def _failed(finished: CallDone, failure: BaseException) -> Answer:
-    return lambda: finished(None, failure)
 
 
 def _size(batch: Batch) -> int:

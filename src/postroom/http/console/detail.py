@@ -7,7 +7,6 @@ with what the store still knows of it and says so. Fails: never by what a messag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -82,6 +81,7 @@ class Detail(msgspec.Struct, frozen=True):
     next_attempt: Millis | None  # None: no try is planned
     next_attempt_at: str
     next_attempt_in: str
+    counts_down: bool
     locked_until: Millis | None
     locked_until_at: str
     received: str
@@ -125,7 +125,7 @@ def _header(message: Message | None, bodies: Bodies) -> tuple[bytes, bool, str]:
         return b"", False, ""
     if message.body_object:
         try:
-            with open(_path(bodies, message.body_object), "rb") as file:
+            with open(bodies.path(message.body_object), "rb") as file:
                 data = file.read(MAX_HEADER + 1)
         except OSError as problem:
             return b"", False, f"its bytes cannot be read just now: {problem.strerror}"
@@ -135,10 +135,6 @@ def _header(message: Message | None, bodies: Bodies) -> tuple[bytes, bool, str]:
         data = message.body[: MAX_HEADER + 1]
     block = facts.header_block(data[:MAX_HEADER])
     return block, len(data) > MAX_HEADER and len(block) >= MAX_HEADER, ""
-
-
-def _path(bodies: Bodies, name: str) -> Path:
-    return bodies.path(name)
 
 
 def detail(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> Detail:
@@ -170,6 +166,7 @@ def detail(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> Detail:
         next_attempt=planned,
         next_attempt_at=wording.moment(planned) if planned is not None else "",
         next_attempt_in=_when(planned, now),
+        counts_down=tone == rows.Light.NORMAL,
         locked_until=locked,
         locked_until_at=wording.moment(locked) if locked is not None else "",
         received=wording.moment(known.created),

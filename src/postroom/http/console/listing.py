@@ -31,9 +31,9 @@ WINDOWS: dict[str, tuple[str, Millis, bool]] = {  # word -> (name, span, True: n
     "1h": ("Last hour", HOUR, True),
     "24h": ("Last 24 hours", DAY, True),
     "7d": ("Last 7 days", 7 * DAY, True),
-    "over-10m": ("Longer than 10 minutes ago", 10 * MINUTE, False),
-    "over-1h": ("Longer than 1 hour ago", HOUR, False),
-    "over-1d": ("Longer than 1 day ago", DAY, False),
+    "over-10m": ("Over 10 minutes ago", 10 * MINUTE, False),
+    "over-1h": ("Over an hour ago", HOUR, False),
+    "over-1d": ("Over a day ago", DAY, False),
 }
 CUSTOM = "custom"
 ATTACHMENT = {"yes": True, "no": False}

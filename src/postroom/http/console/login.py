@@ -2,10 +2,12 @@
 
 Promises: the same answer, as slow, for an unknown user and a wrong password; a new session token with every login; a logout ends the
 session in the store, not only in the browser; tries are slowed per address and account; the log names who and from where, never a
-password. Fails: visits.Refused for forms that are not ours.
+password, even one that was typed into the wrong field. Fails: visits.Refused for forms that are not ours.
 """
 
 from __future__ import annotations
+
+import re
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +18,8 @@ from postroom.http.console.listing import PREFIX
 from postroom.store import identity
 
 WRONG = "This e-mail address and password do not belong together."
+MAX_TOLD = 100  # characters of an unknown address that the log repeats
+_ADDRESS = re.compile(r"[\w.+'=/&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}")
 SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
     "logged-out": "You are logged out.",
     "session-over": "Your session is over. Log in again to go on.",
@@ -32,18 +36,21 @@ async def login_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
 async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     fields = await visits.form(desk, request, seen)
     goes_to = visits.local_address(fields.get("next", ""))
-    email = identity.fold_email(fields.get("email", ""))[: identity.MAX_EMAIL]
+    email = identity.fold_email(fields.get("email", ""))
     log, clock = desk.services.log, desk.services.clock
+    if len(email) > identity.MAX_EMAIL:  # refused whole: a part of it could be somebody
+        log.warning("console_login_refused", user=told(email), ip=seen.ip)
+        return _page(desk, seen, goes_to=goes_to, wrong=WRONG, status=403)
     wait = desk.throttle.wait(seen.ip, email)
     if wait:
-        log.warning("console_login_slowed", user=email, ip=seen.ip, wait=wait)
+        log.warning("console_login_slowed", user=told(email), ip=seen.ip, wait=wait)
         text = f"Too many tries. Wait {wait} seconds, then try again."
         return _page(
             desk, seen, goes_to=goes_to, wrong=text, typed=email, status=429, headers={"retry-after": str(wait)}
         )
     user = await desk.read(lambda reader: identity.find_user(reader.connection, email))
     if not await desk.password_is(user, fields.get("password", "")) or user is None:
-        log.warning("console_login_refused", user=email, ip=seen.ip)
+        log.warning("console_login_refused", user=told(email) if user is None else user.email, ip=seen.ip)
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, typed=email, status=403)
     desk.throttle.succeeded(seen.ip, email)
     lifetime, now = desk.services.settings.console.session_lifetime, clock.now()
@@ -57,6 +64,11 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     answer = answers.see_other(goes_to)
     visits.set_session(answer, seen, token, lifetime)
     return answer
+
+
+def told(typed: str) -> str:
+    """For the log: people type passwords into the wrong field."""
+    return typed if len(typed) <= MAX_TOLD and _ADDRESS.fullmatch(typed) else "not an address"
 
 
 async def logout(desk: Desk, request: Request, seen: visits.Visit) -> Response:

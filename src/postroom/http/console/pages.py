@@ -29,7 +29,7 @@ from postroom.store.reader import Reader
 HELD_READ = "Monitoring | Held | Read"
 PERMISSIONS = {queue: HELD_READ if queue is Queue.HELD else PROCESSING_READ for queue in Queue}
 FIELD_NAMES = {
-    Field.ALL: "Everything",
+    Field.ALL: "All",
     Field.FROM: "From",
     Field.TO: "To",
     Field.SUBJECT: "Subject",

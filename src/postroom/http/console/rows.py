@@ -48,7 +48,7 @@ class Row(msgspec.Struct, frozen=True):
     route_meaning: str
     subject: str
     info: str
-    next_try: str  # "next try in 4 min", or empty
+    next_try: str  # "in 4 min", or empty
     attempts: int
     size: str
     age: str
@@ -90,7 +90,7 @@ def row(entry: Entry, listing: Listing, now: Millis) -> Row:
         route_meaning=ROUTE_MEANINGS[entry.route],
         subject=entry.subject[:MAX_CELL],
         info=entry.info[:MAX_CELL],
-        next_try=f"next try in {span_text(entry.next_attempt - now)}" if shown is Light.NORMAL else "",
+        next_try=f"in {span_text(entry.next_attempt - now)}" if shown is Light.NORMAL else "",
         attempts=entry.attempts,
         size=size_text(entry.size),
         age=span_text(now - entry.created),

@@ -8,9 +8,9 @@ names and addresses are made up. Fails: never; `wait` is a value.
 
 from __future__ import annotations
 
-import ipaddress
-
 from postroom.clock import SECOND, Clock, Millis
+from postroom.http.limiter import network
+from postroom.store.identity import fold_email
 
 MAX_KEYS = 10_000
 _Key = tuple[str, str]
@@ -50,10 +50,10 @@ class Throttle:
                 self._full_at.pop(key, None)
         if len(self._known) >= MAX_KEYS:
             self._known.pop(next(iter(self._known)))
-        self._known[network(ip), account] = None
+        self._known[network(ip), fold_email(account)] = None
 
     def _keys(self, ip: str, account: str) -> list[_Key]:
-        place = network(ip)
+        place, account = network(ip), fold_email(account)  # one account is one key, as the look-up reads what was typed
         keys = [("address", place)]
         if (place, account) not in self._known:
             keys.append(("account", account))
@@ -63,14 +63,3 @@ class Throttle:
         """Drop what has all its tries; when that is not enough, the half that is nearest to it."""
         left = sorted(((at, key) for key, at in self._full_at.items() if at > now), reverse=True)
         self._full_at = {key: at for at, key in left[: MAX_KEYS // 2]}
-
-
-def network(ip: str) -> str:
-    """Whose address it is: an IPv6 customer has at least a /64 to choose from."""
-    try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
-    except ValueError:
-        return ip
-    if address.version == 4:
-        return str(address)
-    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -22,6 +22,7 @@ from postroom.store import identity
 
 SESSION_COOKIE = "postroom_session"
 FORM_COOKIE = "postroom_form"
+HOST_ONLY = "__Host-"  # browsers let no other host of the domain set a cookie so named (RFC 6265bis 4.1.3.2)
 THEME_COOKIE = "postroom_theme"
 THEMES = ("auto", "light", "dark")
 THEME_KEPT = 400 * 24 * 3600  # seconds; browsers keep no cookie longer
@@ -65,10 +66,13 @@ async def visit(desk: Desk, request: Request) -> Visit:
     token = _cookie(request, SESSION_COOKIE)
     if token:
         now = desk.services.clock.now()
-        session = await desk.read(lambda reader: identity.find_session(reader.connection, token, now=now))
+        # Not in the console's reader slot: it takes microseconds, and a long search there would keep everybody waiting.
+        session = await desk.services.store.read(
+            lambda reader: identity.find_session(reader.connection, token, now=now)
+        )
         if session is not None:
             return Visit(token, False, secure, ip, theme, session)
-    secret = _cookie(request, FORM_COOKIE)
+    secret = _cookie(request, _form_cookie(secure))
     return Visit(secret or secrets.token_urlsafe(32), not secret, secure, ip, theme, None)
 
 
@@ -121,8 +125,13 @@ def frame(seen: Visit, desk: Desk) -> dict[str, object]:
 
 def with_form_cookie(answer: Response, seen: Visit) -> Response:
     if seen.fresh:
-        _set(answer, seen, FORM_COOKIE, seen.secret)
+        # The prefix demands the path `/`, and https.
+        _set(answer, seen, _form_cookie(seen.secure), seen.secret, path="/" if seen.secure else PREFIX)
     return answer
+
+
+def _form_cookie(secure: bool) -> str:
+    return HOST_ONLY + FORM_COOKIE if secure else FORM_COOKIE
 
 
 def set_session(answer: Response, seen: Visit, token: str, lifetime: Millis) -> None:
@@ -137,8 +146,8 @@ def set_theme(answer: Response, seen: Visit, theme: str) -> None:
     _set(answer, seen, THEME_COOKIE, theme, THEME_KEPT)
 
 
-def _set(answer: Response, seen: Visit, name: str, value: str, max_age: int | None = None) -> None:
-    answer.set_cookie(name, value, max_age, path=PREFIX, httponly=True, samesite="strict", secure=seen.secure)
+def _set(answer: Response, seen: Visit, name: str, value: str, max_age: int | None = None, path: str = PREFIX) -> None:
+    answer.set_cookie(name, value, max_age, path=path, httponly=True, samesite="strict", secure=seen.secure)
 
 
 def local_address(text: str) -> str:

@@ -1,7 +1,8 @@
 """The door of the vendor-compatible API: one ASGI application for everything below `/api/`.
 
 Promises: the recorded order - rate limiter, credentials, application id, signature, permission, body, function - and the
-envelope for every outcome, our own failures included, whose details stay in the log. Fails: never; an exception that
+envelope for every outcome, our own failures included, whose details stay in the log. Only calls that an application has signed
+count as its own; all others count for the address they come from, and cost no query once that has used up its share. Fails: never; an exception that
 reaches it becomes a 500 envelope.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from postroom.clock import SECOND
 from postroom.errors import EnvironmentFailed
 from postroom.http import auth
 from postroom.http.asgi import BodyStalled, BodyTooLarge, log_failure, read_all, reply, request_id
@@ -20,12 +22,14 @@ from postroom.http.gateway import find
 from postroom.http.gateway.call import Call, read_call
 from postroom.http.gateway.envelope import CONTENT_TYPE, RECORDED_HEADERS, Failure
 from postroom.http.gateway.reader import MAX_BODY, UnreadableBody, read_body
-from postroom.http.limiter import Allowance, Limiter
+from postroom.http.limiter import Allowance, Limiter, network
 from postroom.http.services import Services
 from postroom.store import identity
 
 PREFIX = "/api/"
 _LARGE = 16 * 1024  # bytes; above this a body is read off the event loop (256 KiB of the worst kind take 0.15 s)
+# Calls that no application has signed, of one address in a window: as recorded for unknown access keys (contract section 5).
+_STRANGERS = (5000, 5 * SECOND)
 _CLOSE = ((b"connection", b"close"),)  # the rest of a body that is too large is not waited for
 
 
@@ -41,6 +45,7 @@ class GatewayApi:
         api = services.settings.api
         self._services = services
         self._limiter = Limiter(services.clock, api.rate_limit, api.rate_window)
+        self._strangers = Limiter(services.clock, *_STRANGERS)
         self._applications = auth.Applications(services.clock, self._find_app)
         self._functions: dict[str, Function] = {
             find.PATH: Function(identity.PROCESSING_READ, find.FindProcessingMessages(services)),
@@ -55,15 +60,9 @@ class GatewayApi:
         function = self._functions.get(path)
         allowance = self._limiter.untouched()
         try:
-            app = await self._known_app(scope)
-            caller = f"app {app.app_id}" if app else f"from {(scope.get('client') or ('',))[0]}"
-            allowance = self._limiter.take(caller, path if function else "")
+            app, allowance = await self._counted(scope, path if function else "")
             if not allowance.allowed:
-                raise Failure(
-                    429, "err_rate_limit_exceeded",
-                    f"Too many calls: at most {allowance.limit} in {self._services.settings.api.rate_window} ms, "
-                    f"more in {allowance.reset} ms", retryable=True,
-                )  # fmt: skip
+                raise _too_many(allowance, self._strangers if isinstance(app, Failure) else self._limiter)
             if function is None:
                 raise Failure(404, "err_url_not_found", f"No function at {path[:200]}")
             if scope["method"] != "POST":
@@ -71,7 +70,10 @@ class GatewayApi:
                     405, "err_method_not_allowed", f"Method {scope['method'][:20]} is not allowed: use POST",
                     headers=((b"allow", b"POST"),),
                 )  # fmt: skip
-            body = await self._run(function, app, scope, receive)
+            if isinstance(app, Failure):
+                raise app
+            auth.check_permission(app, function.permission)
+            body = await function.run(read_call(app, request_id(scope), await self._body(scope, receive)))
             headers = [CONTENT_TYPE, *RECORDED_HEADERS, *allowance.headers()]
             await reply(send, 200, body, headers)
         except Failure as failure:
@@ -84,25 +86,31 @@ class GatewayApi:
         except Exception as problem:  # noqa: BLE001 - the last line: a bug must not leave the client without an envelope
             await self._broken(scope, send, problem, allowance)
 
-    async def _known_app(self, scope: Scope) -> identity.AppKeys | None:
-        """The limiter counts by application, so that it is looked up first; it is judged later."""
-        for name, value in scope["headers"]:
-            if name == b"x-mc-app-id":
-                return await self._applications.find(value)
-        return None
+    async def _counted(self, scope: Scope, function: str) -> tuple[identity.AppKeys | Failure, Allowance]:
+        """Who calls, or why that is refused: told only after the limiter and what else comes first have judged."""
+        stranger = network((scope.get("client") or ("",))[0])
+        try:
+            found: identity.AppKeys | Failure = await self._signer(scope, stranger)
+        except Failure as failure:
+            found = failure
+        if isinstance(found, Failure):
+            return found, self._strangers.take(stranger, "")
+        return found, self._limiter.take(found.app_id, function)
 
-    async def _run(self, function: Function, app: identity.AppKeys | None, scope: Scope, receive: Receive) -> bytes:
+    async def _signer(self, scope: Scope, stranger: str) -> identity.AppKeys:
+        """The application that has signed this request, just now. Raises Failure."""
         services = self._services
         request = auth.read_request(scope["headers"], scope.get("raw_path") or b"", scope["query_string"])
         auth.check_realm(request.authorization)
+        if self._strangers.spent(stranger, "") and not self._applications.met(request.app_id):
+            raise auth.invalid_app_id(request.app_id)  # not looked up: the limiter will refuse it anyway
+        app = await self._applications.find(request.app_id)
         if app is None:
             raise auth.invalid_app_id(request.app_id)
         if not auth.signed_by(request, app):
             raise auth.invalid_signature()
         auth.check_date(request.date, services.clock.now(), services.settings.api.clock_tolerance)
-        auth.check_permission(app, function.permission)
-        call = read_call(app, request_id(scope), await self._body(scope, receive))
-        return await function.run(call)
+        return app
 
     async def _body(self, scope: Scope, receive: Receive) -> object:
         try:
@@ -120,3 +128,11 @@ class GatewayApi:
         text = "Not available just now, try again" if environment else "Internal error"
         failure = Failure(500, "err_internal", text, retryable=environment)
         await reply(send, 500, failure.body(), [CONTENT_TYPE, *allowance.headers()])
+
+
+def _too_many(allowance: Allowance, limiter: Limiter) -> Failure:
+    return Failure(
+        429, "err_rate_limit_exceeded",
+        f"Too many calls: at most {allowance.limit} in {limiter.window} ms, more in {allowance.reset} ms",
+        retryable=True,
+    )  # fmt: skip

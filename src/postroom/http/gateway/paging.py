@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import secrets
 from typing import Any
 
@@ -27,6 +28,7 @@ from postroom.store.reader import Reader
 
 MAX_TOKEN = 8192  # characters; ours are a few hundred
 _NONCE = 12
+_WHOLE = re.compile(r"\s*(-?[0-9]{1,18})\s*")
 
 
 class PageRefused(PeerError):
@@ -82,8 +84,9 @@ def _size(value: Any, maximum: int) -> int:
     """1 to the maximum; what lies outside is clamped, neither refused nor honoured."""
     if value is None or value == "":
         return maximum
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) <= 20:
-        value = int(value)
+    if isinstance(value, str):
+        match = _WHOLE.fullmatch(value)
+        value = None if match is None else int(match[1])
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):

@@ -1,7 +1,7 @@
 """Request bodies, read as leniently as the vendor reads them (contract 6.4).
 
 Takes JSON and what clients send in its place: single quotes (Python's `str(dict)`), `True`, `None` and their kin in any case,
-unquoted names, trailing commas, a byte order mark, a multipart form with a `data` field, nothing at all. Promises: linear
+`u'..'` of Python 2, unquoted names, trailing commas, a byte order mark, a multipart form with a `data` field, nothing at all. Promises: linear
 time, bounded depth, nothing evaluated; the result holds only dict, list, str, int, float, bool and None, all of which can be
 written as JSON again. Fails: UnreadableBody says where and what was expected.
 """
@@ -84,6 +84,7 @@ def _problem(text: str, at: int, expected: str) -> UnreadableBody:
 
 
 def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
+    at = _past_prefix(text, at)
     first = text[at : at + 1]
     if first == "{":
         return _object(text, at, depth + 1)
@@ -140,7 +141,13 @@ def _check_depth(text: str, at: int, depth: int) -> None:
         raise _problem(text, at, f"at most {MAX_DEPTH} levels")
 
 
+def _past_prefix(text: str, at: int) -> int:
+    """`u'..'` is how Python 2 writes its texts; without a quote behind it, `u` is a name like others."""
+    return at + 1 if text[at : at + 2] in ("u'", 'u"') else at
+
+
 def _member_name(text: str, at: int) -> tuple[str, int]:
+    at = _past_prefix(text, at)
     if text[at : at + 1] in ('"', "'"):
         return _string(text, at)
     name = _NAME.match(text, at)
@@ -185,11 +192,15 @@ def _as_number(text: str, at: int, number: str) -> int | float:
 
 
 def _form_data(data: bytes) -> dict[str, Any]:
-    """A multipart form whose field `data` holds the item (a published collection sends this, contract 6.3; RFC 7578)."""
+    """A multipart form whose field `data` holds the item (a published collection sends this, contract 6.3; RFC 7578).
+
+    Or the whole body: an item has no member `data` or `meta`, a body has hardly anything else.
+    """
     boundary, _, rest = data.lstrip().partition(b"\n")
     boundary = boundary.rstrip()
     for part in rest.split(b"\n" + boundary):
         head, blank, value = part.lstrip(b"\r\n").replace(b"\r\n", b"\n").partition(b"\n\n")
         if blank and re.search(rb'name="?data"?[ \t]*+(?:;|$)', head, re.MULTILINE | re.IGNORECASE):
-            return {"data": _read_text(value)}
+            found = _read_text(value)
+            return found if isinstance(found, dict) and found.keys() & {"data", "meta"} else {"data": found}
     raise UnreadableBody("body is a multipart form without a field named 'data': expected JSON")

@@ -46,6 +46,7 @@ CREATE TABLE entry (
   priority       INTEGER NOT NULL,
   info_id        INTEGER NOT NULL,
   attempts       INTEGER NOT NULL,
+  since          INTEGER NOT NULL,         -- when it came under the schedule it is tried by
   next_attempt   INTEGER NOT NULL,
   locked_until   INTEGER CHECK ((locked_until IS NULL) = (lease IS NULL)),
   lease          INTEGER,                  -- = id for an entry that was born leased

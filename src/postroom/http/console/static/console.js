@@ -24,7 +24,7 @@
 
   const chip = document.getElementById("live"), chipText = document.getElementById("live-text");
   const unreachable = document.getElementById("unreachable");
-  let updated = Date.now(), ahead = Number(list.dataset.now) - updated; // how far the gateway's clock is ahead of this one
+  let updated = Date.now(), ahead = Number(document.body.dataset.now) - updated; // how far the gateway's clock is ahead of this one
   let wait = EVERY, failures = 0, timer = 0, asking = null;
 
   function ask(address) {
@@ -49,6 +49,9 @@
   function show(fresh) {
     const focused = document.activeElement?.closest("[data-key]")?.dataset.key;
     const kept = new Set([...document.querySelectorAll("details[data-keep][open]")].map((found) => found.dataset.keep));
+    for (const part of fresh.querySelectorAll("[data-until]")) { // ours ticks: only what else has changed counts
+      part.textContent = document.querySelector(`[data-until="${part.dataset.until}"]`)?.textContent ?? "";
+    }
     for (const region of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(region.id);
       if (!other) continue;
@@ -61,7 +64,7 @@
       document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     }
     updated = Date.now();
-    ahead = Number(fresh.getElementById("list").dataset.now) - updated;
+    ahead = Number(fresh.body.dataset.now) - updated;
     tick();
   }
 
@@ -134,7 +137,7 @@
     const ago = seconds < 90 ? `${seconds} s ago` : `${Math.round(seconds / 60)} min ago`;
     const state = failures ? "down" : busy() ? "wait" : "on";
     chip.dataset.state = state;
-    chipText.textContent = state === "down" ? `Unreachable · updated ${ago}` : state === "wait" ? `On hold · updated ${ago}` : `Updated ${ago}`;
+    chipText.textContent = state === "down" ? `Unreachable · ${ago}` : state === "wait" ? `Refresh waits · ${ago}` : `Updated ${ago}`;
     for (const part of document.querySelectorAll("[data-until]")) {
       part.textContent = countdown(Number(part.dataset.until) - Date.now() - ahead);
     }
