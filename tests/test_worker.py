@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from postroom import facts
 from postroom.checks import Runner
 from postroom.checks.verdicts import CheckedMessage
-from postroom.clock import SystemClock
+from postroom.clock import Clock, SystemClock
 from postroom.ids import public_id
 from postroom.model import Action, Client, Filter, Label, Outcome, Queue, Recipient, Route, Scope, Verdict, VerdictKind
 from postroom.settings import Delivery, DeliveryRoute, Gateway, Limits, Settings
@@ -91,13 +92,13 @@ class Bench:
 
 @asynccontextmanager
 async def running(
-    path: Path, receiver: Receiver | None, *checks: ScriptedCheck, **changed: object
+    path: Path, receiver: Receiver | None, *checks: Any, clock: Clock | None = None, **changed: object
 ) -> AsyncIterator[Bench]:
     delivery = Delivery(routes=(DeliveryRoute("*", receiver.address),) if receiver else ())
     settings = Settings(data=str(path), gateway=Gateway("gw.corp.example", ("corp.example",)), delivery=delivery)
     settings = msgspec.structs.replace(settings, **changed)
-    counts, log, clock = Counts(), Log(open("/dev/null", "w")), SystemClock()  # noqa: SIM115
-    store = open_store(settings, counts=counts, log=log)
+    counts, log, clock = Counts(), Log(open("/dev/null", "w")), clock or SystemClock()  # noqa: SIM115
+    store = open_store(settings, counts=counts, log=log, clock=clock)
     loop = asyncio.get_running_loop()
     store.attach(loop)
     runner = Runner(checks, log)
@@ -362,30 +363,6 @@ class JumpingClock:
         return SystemClock().now() + self.ahead
 
 
-@asynccontextmanager
-async def running_by(clock: JumpingClock, path: Path, receiver: Receiver, *checks: object) -> AsyncIterator[Bench]:
-    delivery = Delivery(routes=(DeliveryRoute("*", receiver.address),))
-    settings = Settings(data=str(path), gateway=Gateway("gw.corp.example", ("corp.example",)), delivery=delivery)
-    counts, log = Counts(), Log(open("/dev/null", "w"))  # noqa: SIM115
-    loop = asyncio.get_running_loop()
-    store = open_store(settings, counts=counts, log=log, clock=clock)
-    store.attach(loop)
-    runner = Runner(checks, log)  # type: ignore[arg-type]
-    pool = Pool(settings.delivery, "gw.corp.example", log, counts, loop, clock)
-    worker = Worker(settings, store, runner, pool, clock=clock, log=log, counts=counts)
-    await worker.prepare()
-    await worker.start()
-    try:
-        yield Bench(store, worker, pool, runner, counts)
-    finally:
-        await worker.close_intake()
-        await pool.close(2000)
-        await runner.close()
-        await worker.stop()
-        store.close()
-        log._out.close()
-
-
 async def looks(bench: Bench, rounds: int = 4) -> None:
     """Let the claim loop look at the store some times: each look begins with a read of the pauses."""
     for _ in range(rounds):
@@ -412,7 +389,7 @@ async def test_our_own_claims_never_take_over_what_we_have_in_hand(tmp_path: Pat
             return Verdict(VerdictKind.PASS, self.name)
 
     clock = JumpingClock()
-    async with Receiver() as receiver, running_by(clock, tmp_path, receiver, Slow()) as bench:
+    async with Receiver() as receiver, running(tmp_path, receiver, Slow(), clock=clock) as bench:
         got = await bench.send()
         clock.ahead = 61_000  # longer than a lease
         await looks(bench)
@@ -476,7 +453,7 @@ async def test_mail_released_after_days_has_the_whole_delivery_schedule_before_i
     check = ScriptedCheck(Verdict(VerdictKind.HOLD, "scripted", "why"))
     async with (
         Receiver(refusing("bob", "451 4.7.1 greylisted")) as receiver,
-        running_by(clock, tmp_path, receiver, check) as bench,
+        running(tmp_path, receiver, check, clock=clock) as bench,
     ):
         (entry,) = (await bench.send()).entries
         await bench.until(lambda reader: reader.entry(entry).queue is Queue.HELD)
