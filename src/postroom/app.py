@@ -115,15 +115,17 @@ class Gateway:
         """In the order of the way of a message, so that nothing new comes behind what is being finished."""
         self._closing = True
         self.log.info("stopping")
-        await self.smtp.stop(GRACE / 2)
-        await self.worker.close_intake()
-        await self.pool.close(int(GRACE / 2 * 1000))
-        await self.runner.close()
-        await self.worker.stop()
-        await self.http.stop(1.0)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self.smtp.stop(GRACE / 2)
+            await self.worker.close_intake()
+            await self.pool.close(int(GRACE / 2 * 1000))
+            await self.runner.close()
+            await self.worker.stop()
+        finally:
+            await self.http.stop(1.0)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def close(self) -> None:
         self.store.close()

@@ -12,12 +12,13 @@ from postroom import bounce, facts
 from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
-from postroom.lifecycle import Ends
+from postroom.lifecycle import Ends, Standing
 from postroom.model import Client, Message, Origin, Queue, Recipient, Route, Scope
 from postroom.retry import Schedule, next_attempt
 from postroom.settings import Gateway, Settings
 from postroom.store.bodies import INLINE_BODY, Bodies
 from postroom.store.records import Claimed, NewMessage
+from postroom.telemetry import Log
 
 QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
 SLOW_SLOTS = 64  # messages being checked when one must wait for a scanner; the rest is seen waiting in the queue
@@ -138,12 +139,23 @@ def if_failed(delivery: Schedule, item: Item) -> Millis:
     return item.moved_at + delivery.waits[-1] if at is None else at
 
 
-def notice_of(
-    message: Message, item: Item, ends: Ends, header: bytes, gateway: Gateway, now: Millis
-) -> NewMessage | None:
+def standing(work: Work, item: Item, gateway: Gateway) -> Standing:
+    """What the rules need to know of an entry in hand."""
+    sender = work.message.env_from
+    ours = sender.rpartition("@")[2].lower() in gateway.internal_domains
+    return Standing(item.queue, item.attempts, item.since, not sender, ours)
+
+
+def notice_of(work: Work, item: Item, ends: Ends, gateway: Gateway, log: Log, now: Millis) -> NewMessage | None:
     """The bounce of an ended entry, to be accepted in the same transaction; None for a null sender (RFC 5321 6.1)."""
+    message = work.message
     if not message.env_from:
         return None
+    try:
+        header = facts.header_block(beginning(work.content))
+    except EnvironmentFailed as problem:  # the sender is told all the same
+        log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
+        header = b""
     data = bounce.notice(
         original_from=message.env_from,
         recipient=item.recipient,

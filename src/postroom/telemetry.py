@@ -7,6 +7,7 @@ one event is one line. Fails: never raises into the caller; a log that cannot be
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -84,7 +85,7 @@ class Log:
     Lines are gathered and written together: `flush` is called by the event loop a few times a second and at the end.
     """
 
-    __slots__ = ("_clock", "_json", "_level", "_lines", "_out", "counts")
+    __slots__ = ("_clock", "_flushing", "_json", "_level", "_lines", "_out", "counts")
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Log:
     ) -> None:
         self._out = out if out is not None else sys.stderr
         self._level = LEVELS[level]
+        self._flushing = threading.Lock()  # the writer's and the checkpointer's threads warn, too
         self._json = format == "json"
         self._clock: Clock = clock or SystemClock()
         self._lines: deque[tuple[int, str, str, dict[str, object]]] = deque()
@@ -120,6 +122,10 @@ class Log:
 
     def flush(self) -> None:
         """Called by any thread: what another one adds meanwhile goes out now or with the next call, never lost."""
+        with self._flushing:
+            self._write()
+
+    def _write(self) -> None:
         render: Callable[[int, str, str, dict[str, object]], str] = _json_line if self._json else _text_line
         lines, rendered = self._lines, []
         while lines:

@@ -18,14 +18,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from postroom import facts, lifecycle
+from postroom import lifecycle
 from postroom.checks import Runner
 from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed, StoreUnavailable
 from postroom.heartbeat import keep_leases
 from postroom.ids import public_id
-from postroom.in_hand import Item, Room, Work, beginning, content_of, if_failed, notice_of, works_of
-from postroom.lifecycle import Change, Ends, Held, Moves, SendResult, Standing, Waits
+from postroom.in_hand import Item, Room, Work, content_of, if_failed, notice_of, standing, works_of
+from postroom.lifecycle import Change, Ends, Held, Moves, SendResult, Waits
 from postroom.mailshot import Mailshots
 from postroom.model import Action, Queue, Scope, Verdict, VerdictKind
 from postroom.settings import Address, Settings
@@ -89,7 +89,10 @@ class Worker:
     async def stop(self) -> None:
         """After the pool and the checks have ended: what a check had not answered for waits again, due at once."""
         for _ in range(10):  # moves under way are answered, and what they send is given back
-            await self._store.write(lambda connection: None)
+            try:
+                await self._store.write(lambda connection: None)
+            except StoreUnavailable:
+                break  # what cannot be written now is kept by the writer, or found by its lease
             await asyncio.sleep(0)
             if not any(work.moving for work in self._work):
                 break
@@ -166,7 +169,9 @@ class Worker:
         kept = tuple([verdict for verdict in passed if verdict.kind is VerdictKind.PASS])
         for item in work.items:
             try:
-                change = lifecycle.after_check(self._standing(work, item), last, self._settings.retry.processing, now)
+                change = lifecycle.after_check(
+                    standing(work, item, self._settings.gateway), last, self._settings.retry.processing, now
+                )
                 if isinstance(change, Moves) and change.queue is Queue.DELIVERY:
                     self._to_delivery(work, item, change, now)
                 else:
@@ -215,10 +220,13 @@ class Worker:
         work.moving -= 1
         if asked is False or asked is Action.HOLD:
             work.items.remove(item)
-            if asked is False:
-                self._finished(work, item)
-            else:
-                self._record(work, item, Held("Held by a person"), self._clock.now(), ())
+            try:
+                if asked is False:
+                    self._finished(work, item)
+                else:
+                    self._record(work, item, Held("Held by a person"), self._clock.now())
+            except Exception as bug:  # noqa: BLE001 - as for the checks
+                self._abandon(work, item, bug)
         if work.items and not work.moving:
             self._send(work)
 
@@ -226,7 +234,7 @@ class Worker:
 
     def _send(self, work: Work) -> None:
         now = self._clock.now()
-        sending = [item for item in work.items if item.queue in lifecycle.SENDING]
+        sending = [item for item in work.items if item.queue in lifecycle.SENDING and item.entry in self._in_hand]
         if Scope.DELIVERY in self.paused or self._stopping or self.blocked():
             for item in sending:
                 self._put_back(work, item, now)
@@ -236,11 +244,15 @@ class Worker:
             destination = self._routes.destination(item.recipient.rpartition("@")[2])
             groups.setdefault(destination, []).append(item)
         for destination, items in groups.items():
-            if destination is None:
+            try:
+                if destination is not None:
+                    self._pool.send(destination, self._job(work, items))
+                    continue
                 for item in items:
                     self._sent(work, item, lifecycle.Deferred(lifecycle.NO_ROUTE_INFO), now)
-                continue
-            self._pool.send(destination, self._job(work, items))
+            except Exception as bug:  # noqa: BLE001 - as for the checks
+                for item in items:
+                    self._abandon(work, item, bug)
 
     def _job(self, work: Work, items: list[Item]) -> Job:
         message = work.message
@@ -277,7 +289,7 @@ class Worker:
             return
         hold = self._settings.delivery.maybe_delivered == "hold"
         change = lifecycle.after_send(
-            self._standing(work, item), result, self._settings.retry.delivery, now, hold_maybe=hold
+            standing(work, item, self._settings.gateway), result, self._settings.retry.delivery, now, hold_maybe=hold
         )
         self._record(work, item, change, now)
 
@@ -301,7 +313,7 @@ class Worker:
                 self._store.end(
                     EndedEntry(
                         item.entry, item.lease, message.id, item.queue, outcome, reply, item.attempts, label, now,
-                        pack(events), message.body_object, self._notice(work, item, change, now) if notice else None,
+                        pack(events), message.body_object, notice_of(work, item, change, self._settings.gateway, self._log, now) if notice else None,
                     )
                 )  # fmt: skip
                 self._counts.ended[outcome] = self._counts.ended.get(outcome, 0) + 1
@@ -339,22 +351,10 @@ class Worker:
             maybe_delivered="yes" if label else "",
         )  # fmt: skip
 
-    def _notice(self, work: Work, item: Item, ends: Ends, now: Millis) -> NewMessage | None:
-        try:
-            header = facts.header_block(beginning(work.content))
-        except EnvironmentFailed as problem:
-            self._log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
-            header = b""
-        return notice_of(work.message, item, ends, header, self._settings.gateway, now)
-
-    def _standing(self, work: Work, item: Item) -> Standing:
-        sender = work.message.env_from
-        ours = sender.rpartition("@")[2].lower() in self._settings.gateway.internal_domains
-        return Standing(item.queue, item.attempts, item.since, not sender, ours)
-
     def _finished(self, work: Work, item: Item) -> None:
         self._lingering.pop(item.entry, None)
-        self._in_hand.pop(item.entry, None)
+        if self._in_hand.pop(item.entry, None) is None:
+            return  # once is enough, whatever went wrong on the way
         work.left -= 1
         self._room.give(1, 0 if work.left else work.message.size)
         if not work.left:

@@ -13,6 +13,7 @@ from postroom.model import Action, Outcome, Queue
 from postroom.settings import Settings
 from postroom.store.records import EndedEntry, Moved, Waited
 from postroom.store.store import Store
+from postroom.store.writer import Batch
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
 
@@ -113,3 +114,24 @@ def test_a_record_that_breaks_a_rule_does_not_call_the_disk_bad(store: Store) ->
         ),
     )
     assert failing == [""]
+
+
+def test_a_claim_sees_the_ends_of_its_own_batch_though_a_neighbour_breaks_a_rule(
+    store: Store, clock: HandClock
+) -> None:
+    got = accepted(store, a_message(), lease_until=clock.now() + MINUTE)
+    (entry,) = got.entries
+    clock.move(2 * MINUTE)
+    taken: list[object] = []
+    end = EndedEntry(entry, entry, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, clock.now())
+
+    def fill(batch: Batch) -> None:
+        batch.arrivals.append((a_message(subject="\ud800"), None, taken.append))
+        batch.calls.append(
+            (lambda c: store._claim(c, [(Queue.PROCESSING, 9)], 9, frozenset()), lambda got, _: taken.append(got))
+        )
+        batch.ends.append(end)
+
+    hand(store, fill)
+    assert [part.leases for part in taken[-1]] == [[]]
+    assert store.read_now().ended(entry) is not None

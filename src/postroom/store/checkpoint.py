@@ -23,7 +23,7 @@ REMAINDER = 1_500  # frames the writer may have to copy by itself; more = anothe
 class Checkpointer(threading.Thread):
     def __init__(self, path: Path, log: Log) -> None:
         super().__init__(name="postroom-checkpoint", daemon=True)
-        self._path = path
+        self._connection = sqlite.writing(path)  # here, so that a start fails in one line
         self._log = log
         self._wanted = threading.Event()
         self._ending = threading.Event()
@@ -54,7 +54,7 @@ class Checkpointer(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        connection = sqlite.writing(self._path)
+        connection = self._connection
         try:
             while not self._ending.is_set():
                 self._wanted.wait(1.0)  # the end may be asked for while a round clears what is wanted

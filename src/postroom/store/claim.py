@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import apsw
 
-from postroom.clock import DAY, Millis
+from postroom.clock import DAY, HOUR, Millis
 from postroom.ids import IdGiver
 from postroom.lifecycle import CHECKED, SENDING, WORKED_ON
 from postroom.model import Action, Label, Queue
@@ -124,13 +124,13 @@ def recover(connection: apsw.Connection, infos: Infos, rules: Rules, now: Millis
     """End a predecessor's leases at once (this process holds the directory's lock). (ended, labelled)
 
     Only those that still run, within the time a lease can last: the others are due anyway, and a start must not read a
-    million rows to find a few."""
+    million rows to find a few. A clock that was set back further is waited out."""
     cursor = connection.cursor()
     ended = maybe = 0
     for queue in WORKED_ON:
         number = codes.QUEUE[queue]
         for ident, lease, strikes, attempts, since, request in fetch(
-            cursor, sql.LEASED, (number, now, now + 2 * rules.lease)
+            cursor, sql.LEASED, (number, now, now + max(2 * rules.lease, 2 * HOUR))
         ):
             label = could_have_reached(queue, ident, lease)
             ended += 1

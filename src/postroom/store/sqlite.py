@@ -61,9 +61,7 @@ def writing(path: Path) -> apsw.Connection:
         # the locks of every connection (POSIX), and a command beside us could take away the log under our feet.
         connection = apsw.Connection(str(path), statementcachesize=512)
         connection.set_busy_timeout(BUSY_TIMEOUT)
-        connection.execute(
-            "PRAGMA page_size=4096; PRAGMA page_size=8192; PRAGMA page_size=4096; PRAGMA page_size=8192; PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL"
-        )  # before the first table, or never
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before the first table, or never
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA wal_autocheckpoint=0")

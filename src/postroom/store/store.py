@@ -61,47 +61,45 @@ class Store:
             raise StoreUnusable(f"no store at {self.path}: start the gateway there once, or give its --data")
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._locks: list[int] = []
+        self._outbox = Batch()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.on_lost: Callable[[int], None] = lambda entry: None
         self.bodies = Bodies(sqlite.bodies_path(settings), create=not beside)
         try:
             if not beside:  # the bodies, too: another store's would look like orphans
-                self._locks = [sqlite.lock_directory(path) for path in {self.path.parent, self.bodies.root}]
+                for path in {self.path.parent, self.bodies.root}:
+                    self._locks.append(sqlite.lock_directory(path))
             connection = sqlite.writing(self.path)
             if beside:
                 sqlite.check_version(connection, self.path)  # the serving process's schema is not ours to change
             else:
                 sqlite.migrate(connection, self.path)
-        except apsw.Error as problem:
+            last = int(fetch(connection, sql.LAST_ID)[0][0])
+            self._ids = IdGiver(clock, node=1 if beside else 0, last=last)
+            self._suspects = [] if beside else self.bodies.names()  # bodies whose row may never have come
+            self._checkpointer = None if beside else Checkpointer(self.path, log)
+            self._writer = Writer(
+                connection,
+                ids=self._ids,
+                clock=clock,
+                log=log,
+                life=self._ids.next(),
+                next_attempt=lambda received: self._rules.as_if_failed(Queue.PROCESSING, 1, received, received),
+                delete_object=self.bodies.delete,
+                on_lost=self._lost,
+                between=self._checkpointer.between if self._checkpointer else lambda connection: None,
+            )
+            if self._checkpointer is None:
+                connection.execute("PRAGMA wal_autocheckpoint=1000")
+            else:
+                connection.set_wal_hook(self._committed)
+                self._recover(connection)
+                self._checkpointer.start()
+        except (apsw.Error, StoreUnusable) as problem:
             self._unlock()
-            raise StoreUnusable(
-                f"cannot use the store {self.path}: {problem}; check the disk, or restore it"
-            ) from problem
-        except StoreUnusable:
-            self._unlock()
-            raise
-        last = int(fetch(connection, sql.LAST_ID)[0][0])
-        self._ids = IdGiver(clock, node=1 if beside else 0, last=last)
-        self._suspects = [] if beside else self.bodies.names()  # bodies whose row may never have come
-        self._checkpointer = None if beside else Checkpointer(self.path, log)
-        self._outbox = Batch()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.on_lost: Callable[[int], None] = lambda entry: None
-        self._writer = Writer(
-            connection,
-            ids=self._ids,
-            clock=clock,
-            log=log,
-            life=self._ids.next(),
-            next_attempt=lambda received: self._rules.as_if_failed(Queue.PROCESSING, 1, received, received),
-            delete_object=self.bodies.delete,
-            on_lost=self._lost,
-            between=self._checkpointer.between if self._checkpointer else lambda connection: None,
-        )
-        if self._checkpointer is None:
-            connection.execute("PRAGMA wal_autocheckpoint=1000")
-        else:
-            connection.set_wal_hook(self._committed)
-            self._recover(connection)
-            self._checkpointer.start()
+            if isinstance(problem, StoreUnusable):
+                raise
+            raise StoreUnusable(f"cannot use the store {self.path}: {problem}; check the disk, or restore") from problem
         self._writer.start()
         self._local = threading.local()
         self._readers: list[Reader] = []
@@ -169,7 +167,8 @@ class Store:
         future: asyncio.Future[T] = loop.create_future()
 
         def finished(result: Any, problem: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_settle, future, result, problem)
+            with contextlib.suppress(RuntimeError):  # the loop was closed while stopping: nobody waits any more
+                loop.call_soon_threadsafe(_settle, future, result, problem)
 
         if self._outbox:
             self._hand()  # what was said before comes first
@@ -200,7 +199,16 @@ class Store:
 
         Entries `in_hand` are renewed instead. A message that cannot be read goes to `held`, marked, and is shown there.
         """
-        taken = await self.write(lambda connection: self._claim(connection, queues, most, in_hand))
+        asked = self._clock.now()
+
+        def claim(connection: apsw.Connection) -> list[claiming.Taken]:
+            # A claim that stood in line for long (the disk stood still, the clock jumped) may know less of what is in hand
+            # than it must: messages born meanwhile are not there yet. The next one is asked when their answers have run.
+            if abs(self._clock.now() - asked) > self._rules.lease // 4:
+                return []
+            return self._claim(connection, queues, most, in_hand)
+
+        taken = await self.write(claim)
         leases = [lease for part in taken for lease in part.leases]
         self.counts.claimed += len(leases)
         self.counts.taken_over += sum(part.taken_over for part in taken)

@@ -189,8 +189,7 @@ class Writer(threading.Thread):
         for name in objects:
             self._delete_object(name)
         self._answer(answers)
-        for settle in settled:  # they find their own way to whoever waits
-            settle()
+        self._run_answers(settled)  # they find their own way to whoever waits
         return None
 
     def _transaction(self, batch: Batch) -> tuple[list[Answer], list[Answer], list[str]]:
@@ -259,8 +258,7 @@ class Writer(threading.Thread):
         if not environment:
             answers += [_given(done, False) for _, done in batch.moves if done is not None]
         self._answer(answers)
-        for _, finished in batch.calls:
-            finished(None, failure)
+        self._run_answers([_failed(finished, failure) for _, finished in batch.calls])
         kept = Batch()
         if environment:
             kept.moves, kept.waits, kept.ends = batch.moves, batch.waits, batch.ends
@@ -268,7 +266,7 @@ class Writer(threading.Thread):
 
     def _one_by_one(self, batch: Batch) -> Batch | None:
         kept = Batch()
-        for name in ("arrivals", "calls", "moves", "waits", "ends"):
+        for name in ("arrivals", "moves", "waits", "ends", "calls"):
             for item in getattr(batch, name):
                 single = Batch()
                 getattr(single, name).append(item)
@@ -297,6 +295,10 @@ class Writer(threading.Thread):
 
 def _given(done: Callable[[Any], None], value: Any) -> Answer:
     return lambda: done(value)
+
+
+def _failed(finished: CallDone, failure: BaseException) -> Answer:
+    return lambda: finished(None, failure)
 
 
 def _size(batch: Batch) -> int:
