@@ -28,10 +28,6 @@ class StoreUnusable(EnvironmentFailed):
     """The store cannot be opened at all: unknown or newer schema, locked directory, missing file."""
 
 
-class LeaseLost(PostroomError):
-    """A write named a lease that no longer holds the entry; the writer must drop what it knows of it."""
-
-
 class SettingsError(PostroomError):
     """Wrong settings; `problems` lists every one, each with its place."""
 

@@ -105,14 +105,6 @@ def short_duration(millis: Millis) -> str:
     return "0s"
 
 
-def short_size(size: int) -> str:
-    """For narrow columns, rounded: 53_000_000 -> "50.5 MiB"."""
-    for factor, word in _WRITTEN_SIZES:
-        if size >= factor:
-            return f"{size / factor:.1f} {word}"
-    return f"{size} B"
-
-
 def _read(text: str, units: Mapping[str, int], expected: str, smallest: str) -> int:
     match = _QUANTITY.fullmatch(text)
     if match is None:

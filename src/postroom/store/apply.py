@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from postroom.clock import Clock, Millis
+from postroom.clock import Millis
 from postroom.ids import IdGiver
 from postroom.lifecycle import QUEUED_INFO
 from postroom.model import Action, Message, Priority, Queue
@@ -157,7 +157,7 @@ def move(cursor: Cursor, infos: Infos, moved: Moved) -> Action | bool | None:
     return codes.ACTIONS[rows[0][0]] if rows[0][0] is not None else None
 
 
-def wait(cursor: Cursor, infos: Infos, waited: Waited, tally: Tally) -> bool:
+def wait(cursor: Cursor, infos: Infos, waited: Waited) -> bool:
     """False = the lease was lost. A person's request is honoured now that the lease ends."""
     asked = fetch(cursor, sql.ENTRY_REQUEST, (waited.entry, waited.lease))
     if not asked:
@@ -186,7 +186,7 @@ def wait(cursor: Cursor, infos: Infos, waited: Waited, tally: Tally) -> bool:
 
 
 def end(
-    cursor: Cursor, ids: IdGiver, infos: Infos, tally: Tally, clock: Clock, ends: Sequence[EndedEntry],
+    cursor: Cursor, ids: IdGiver, infos: Infos, tally: Tally, ends: Sequence[EndedEntry],
     next_attempt: Callable[[Millis], Millis],
 ) -> tuple[list[EndedEntry], list[str]]:  # fmt: skip
     """Entries to the history, their notices accepted in the same transaction. (lost ones, objects to delete after commit)"""

@@ -116,7 +116,6 @@ ENTRY_DUE = (
     "WHERE queue = ? AND coalesce(locked_until, next_attempt) <= ? "
     "ORDER BY coalesce(locked_until, next_attempt) LIMIT ?"
 )
-ENTRY_NEXT_DUE = "SELECT min(coalesce(locked_until, next_attempt)) FROM entry WHERE queue = ?"
 ENTRY_CLAIM = (
     "UPDATE entry SET attempts = ?, next_attempt = ?, locked_until = ?, lease = ?, strikes = ?, label = label | ? "
     "WHERE id = ?"

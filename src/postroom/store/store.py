@@ -81,7 +81,6 @@ class Store:
             self._writer = Writer(
                 connection,
                 ids=self._ids,
-                clock=clock,
                 log=log,
                 life=self._ids.next(),
                 next_attempt=lambda received: self._rules.as_if_failed(Queue.PROCESSING, 1, received, received),

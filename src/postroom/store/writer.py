@@ -19,7 +19,7 @@ from typing import Any
 
 import apsw
 
-from postroom.clock import Clock, Millis
+from postroom.clock import Millis
 from postroom.errors import StoreUnavailable
 from postroom.ids import IdGiver
 from postroom.model import Action, Origin
@@ -68,7 +68,6 @@ class Writer(threading.Thread):
         connection: apsw.Connection,
         *,
         ids: IdGiver,
-        clock: Clock,
         log: Log,
         life: int,
         next_attempt: Callable[[Millis], Millis],
@@ -80,7 +79,6 @@ class Writer(threading.Thread):
         self._connection = connection
         self._cursor = connection.cursor()
         self._ids = ids
-        self._clock = clock
         self._log = log
         self._next_attempt = next_attempt
         self._delete_object = delete_object
@@ -209,12 +207,10 @@ class Writer(threading.Thread):
             if moved_done is not None:
                 answers.append(_given(moved_done, result))
         for waited in batch.waits:
-            if not apply.wait(cursor, self.infos, waited, self.tally):
+            if not apply.wait(cursor, self.infos, waited):
                 answers.append(_given(self._on_lost, waited.entry))
         if batch.ends:
-            lost, objects = apply.end(
-                cursor, self._ids, self.infos, self.tally, self._clock, batch.ends, self._next_attempt
-            )
+            lost, objects = apply.end(cursor, self._ids, self.infos, self.tally, batch.ends, self._next_attempt)
             answers += [_given(self._on_lost, ended.entry) for ended in lost]
         settled = [self._call(function, finished) for function, finished in batch.calls]
         self.tally.write(cursor)
