@@ -61,18 +61,17 @@ class Window:
         return self.driver.execute_script(script, *values)
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
-        return WebDriverWait(self.driver, LIMIT, poll_frequency=0.05).until(
-            lambda _: condition(), f"not in time: {what}"
+        """Asks again while the page under the question is being replaced: its elements are stale then, not wrong."""
+        waiting = WebDriverWait(
+            self.driver, LIMIT, poll_frequency=0.05, ignored_exceptions=(StaleElementReferenceException,)
         )
+        return waiting.until(lambda _: condition(), f"not in time: {what}")
 
     def click(self, find: Callable[[], WebElement]) -> None:
         """Again when live refresh has just put another in its place."""
 
         def clicked() -> bool:
-            try:
-                find().click()
-            except StaleElementReferenceException:
-                return False
+            find().click()
             return True
 
         self.until(clicked, "it can be clicked")

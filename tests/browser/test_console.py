@@ -129,11 +129,11 @@ def test_everything_but_refresh_works_without_scripts(office: Office, person: Wi
     person.one("#q").send_keys("quarterly", Keys.ENTER)
     person.until(lambda: [row.text for row in person.all(SUBJECTS)] == ["Quarterly report"], "a search")
     person.click(lambda: person.one(SUBJECTS))
-    assert person.one("#detail-title").text == "Quarterly report"
+    person.until(lambda: person.one("#detail-title").text == "Quarterly report", "the panel")
     person.click(lambda: person.one("[data-close]"))
     person.until(lambda: not person.one("#detail").is_displayed(), "a link closes the panel")
-    person.one("#tabs a:nth-child(4)").click()
-    assert "Nothing matches" in person.one(".blank").text or "Nothing is held" in person.one(".blank").text
+    person.click(lambda: person.one("#tabs a:nth-child(4)"))
+    person.until(lambda: person.one(".blank").text.startswith(("Nothing matches", "Nothing is held")), "the empty queue")
     person.click(lambda: person.one(".menu summary"))
     person.click(lambda: person.one("[name=theme][value=dark]"))
     person.until(lambda: person.one("html").get_attribute("data-theme") == "dark", "the theme is a form")
