@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page lock clean
+.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-soak bench-restart crash lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -45,6 +45,15 @@ bench-relay: $(STAMP)   ## end to end, Postroom and Postfix in turn
 
 bench-page: $(STAMP)    ## memory, and the first page of 100 at 100,000 queued
 	@$(BIN)/python -m bench.page
+
+bench-restart: $(STAMP) ## ready again with 1,000,000 queued, and the memory it takes (N=n)
+	@$(BIN)/python -m bench.restart $(if $(N),--entries $(N))
+
+bench-soak: $(STAMP)    ## an hour at 200 messages a second, one try in ten deferred (MINUTES=n)
+	@$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+crash: $(STAMP)  ## kill the gateway and cut its power, again and again (KILLS=n CUTS=n SEED=n)
+	@$(BIN)/python -m tests.crash --kills $(or $(KILLS),200) --cuts $(or $(CUTS),200) $(if $(SEED),--seed $(SEED))
 
 lock: $(STAMP)   ## pin the requirements anew (needs pip-tools)
 	@for f in run dev; do $(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements/$$f.txt requirements/$$f.in; done

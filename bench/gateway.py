@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -36,7 +37,9 @@ class Gateway:
         self.config = directory / "postroom.toml"
         self.config.write_text(settings)
         self.log = directory / "postroom.log"
+        self.program: Sequence[str | Path] = (Path(sys.executable).with_name("postroom"),)
         self.smtp = self.http = ("", 0)
+        self.status: int | None = None  # of the last process that ended by itself; negative = killed by that signal
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Gateway:
@@ -57,7 +60,7 @@ class Gateway:
         assert self._process is None, "started already"
         begin = self.log.stat().st_size if self.log.exists() else 0
         command: list[str | Path] = [
-            Path(sys.executable).with_name("postroom"), "serve", "--config", self.config, "--data", self.data,
+            *self.program, "serve", "--config", self.config, "--data", self.data,
             "--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0",
         ]  # fmt: skip
         environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
@@ -80,8 +83,11 @@ class Gateway:
                 self.smtp = (ready[1].decode(), int(ready[2]))
                 self.http = (ready[3].decode(), int(ready[4]))
                 return
-            if (status := self._process.poll()) is not None:
-                raise GatewayFailed(f"postroom ended with status {status} at its start:\n{self._last_words(begin)}")
+            self.status = self._process.poll()
+            if self.status is not None:
+                raise GatewayFailed(
+                    f"postroom ended with status {self.status} at its start:\n{self._last_words(begin)}"
+                )
             time.sleep(0.02)
         raise GatewayFailed(f"postroom did not say that it is ready:\n{self._last_words(begin)}")
 
@@ -100,6 +106,21 @@ class Gateway:
             process.kill()
             process.wait()
             raise GatewayFailed(f"postroom did not stop within {STOP_LIMIT:.0f} s:\n{self._last_words()}") from None
+
+    def ask_to_stop(self) -> None:
+        """As `stop`, without waiting."""
+        assert self._process is not None, "not started"
+        self._process.terminate()
+
+    def wait_for_end(self, limit: float) -> int | None:
+        """The status of a process that ends by itself; None when it still runs after so many seconds."""
+        assert self._process is not None, "not started"
+        try:
+            self.status = self._process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return None
+        self._process = None
+        return self.status
 
     def kill(self) -> None:
         """As the kernel kills it: no time for a word."""

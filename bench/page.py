@@ -82,13 +82,13 @@ def fill(gateway: Gateway, entries: int) -> float:
     return time.perf_counter() - begin
 
 
-def ask(gateway: Gateway, requests: int) -> list[float]:
+def ask(gateway: Gateway, requests: int, *, warm_up: int = 20) -> list[float]:
     """Milliseconds from the first byte of each request to the last of its answer."""
     credentials = Credentials.from_admin_json(gateway.data / "admin.json")
     body = json.dumps({"meta": {"pagination": {"pageSize": PAGE}}, "data": [{"type": "processing"}]}).encode()
     connection = http.client.HTTPConnection(*gateway.http, timeout=30)
     times = []
-    for number in range(requests + 20):
+    for number in range(requests + warm_up):
         headers = signed_headers(credentials, PATH, now=datetime.now(UTC), request_id=str(uuid.uuid4()))
         begin = time.perf_counter()
         connection.request("POST", PATH, body, headers)
@@ -97,7 +97,7 @@ def ask(gateway: Gateway, requests: int) -> list[float]:
         elapsed = (time.perf_counter() - begin) * 1000
         if number == 0:
             _check(answer.status, content)
-        if number >= 20:  # the first ones warm up
+        if number >= warm_up:
             times.append(elapsed)
     connection.close()
     return times

@@ -25,7 +25,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"lifecycle", "trace", "bounce", "facts", "query", "mailshot"}),
     frozenset({"store"}),
     frozenset({"smtp_in", "smtp_out", "checks", "http"}),
-    frozenset({"in_hand", "heartbeat", "worker"}),
+    frozenset({"in_hand", "heartbeat", "worker", "upkeep"}),
+    frozenset({"pressure", "reload", "supervisor"}),
     frozenset({"app"}),
     # Reading and explaining settings files is what the command line does; everything else gets the finished tree.
     frozenset({"toml_lines", "settings_kinds", "settings_places", "settings_keys", "settings_file", "settings_doc"}),

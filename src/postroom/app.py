@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import apsw
@@ -26,24 +27,29 @@ from postroom.errors import EnvironmentFailed, PostroomError, SettingsError
 from postroom.http.server import HttpServer
 from postroom.http.services import Services
 from postroom.model import Scope
-from postroom.sealing import Sealer
+from postroom.pressure import Pressure, ask_for_descriptors
+from postroom.reload import plan
+from postroom.sealing import KEY_NAME, Sealer, make_directory
 from postroom.settings import Address, Settings
 from postroom.smtp_in.receive import Receiver
+from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.server import SmtpServer
 from postroom.smtp_out.pool import Pool
-from postroom.store import identity
-from postroom.store.actions import pause, resume
+from postroom.store import audit, identity, rejections
+from postroom.store.horizon import reschedule
+from postroom.store.recorded import switching
 from postroom.store.store import Store, open_store
+from postroom.supervisor import Supervisor
 from postroom.telemetry import Counts, Log
+from postroom.upkeep import Upkeep
 from postroom.worker import Worker
 
 GRACE = 10.0  # seconds for what is in hand at a stop
 LOG_FLUSH = 0.2  # seconds
-DISK_LOOK = 1.0  # seconds
-REAP_EVERY = 60.0  # seconds
-REAP_STEPS = 100  # of one round, each a short transaction of its own
 SWITCH = 0.00005  # seconds the writer may have to wait for the interpreter (docs/decisions/0007)
 SETTINGS_ACTOR = "settings"
+PAUSES = {"processing.paused": Scope.PROCESSING, "delivery.paused": Scope.DELIVERY}
+CHECKED_BY = ("processing.checks", "processing.max_hops", "smtp.max_size", "smtp.max_header", "antivirus")
 
 
 class Gateway:
@@ -54,57 +60,67 @@ class Gateway:
         self.clock = SystemClock()
         self.counts = Counts()
         self.log = Log(level=settings.log.level, format=settings.log.format, clock=self.clock, counts=self.counts)
-        self._disk_free = sys.maxsize
-        self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._rescheduling: asyncio.Task[None] | None = None
         data = Path(settings.data)
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(data)
         self.sealer = Sealer.from_file(data / "secrets.key")
         self.store: Store = open_store(settings, clock=self.clock, log=self.log, counts=self.counts)
+        self.pressure = Pressure(settings.limits, self.store, clock=self.clock, log=self.log)
+        self.pressure.on_clock_set_back = self._after_clock_set_back
 
     async def start(self) -> None:
         settings, log, counts, clock = self.settings, self.log, self.counts, self.clock
         loop = asyncio.get_running_loop()
         self.store.attach(loop)
-        await self.store.write(lambda connection: _pause_by_settings(connection, settings, clock.now()))
-        self._look_at_disk()
+        await self.store.write(lambda connection: _pause_by_settings(connection, settings, clock.now(), PAUSES))
+        self.pressure.look()
         self.runner = checks.Runner(checks.build(settings, log=log), log=log)
         self.pool = Pool(
             settings.delivery, hostname=settings.gateway.hostname, log=log, counts=counts, loop=loop, clock=clock
         )
         self.worker = Worker(settings, self.store, self.runner, self.pool, clock=clock, log=log, counts=counts)
-        self.worker.blocked = self.blocked
+        self.worker.blocked = self.pressure.blocked
         await self.worker.prepare()
-        receiver = Receiver(
+        self.receiver = Receiver(
             settings,
             intake=self.worker.intake,
-            admission=self._admission,
+            admission=self.pressure.admission,
             bodies=self.store.bodies,
             clock=clock,
             log=log,
             counts=counts,
+            delay=self.pressure.delay,
         )
-        self.smtp = SmtpServer(settings, receiver, log=log, counts=counts, loop=loop)
+        self.rejections = Rejections(self._keep_rejections, clock=clock, log=log)
+        self.smtp = SmtpServer(settings, self.receiver, log=log, counts=counts, loop=loop, rejections=self.rejections)
         await self.smtp.start()
         services = Services(self.store, settings, clock, log, counts, self.sealer, self.not_ready)
         self.http = HttpServer(settings, services, log)
         await self.http.start()
-        self._tasks = [asyncio.create_task(self._flushing()), asyncio.create_task(self._housekeeping())]
+        self.upkeep = Upkeep(settings, self.store, look_at_disk=self.pressure.look, clock=clock, log=log)
+        self._tasks = [asyncio.create_task(self._flushing()), asyncio.create_task(self.upkeep.run())]
         # The doors are open and every port is ours: only now is anything claimed and sent.
         await self.worker.start()
         await self._announce()
 
     async def _announce(self) -> None:
         smtp = str(_reachable(self.smtp.addresses[0]))
-        base_url = f"http://{_reachable(self.http.addresses[0])}"
+        base_url = _base_url(self.settings, _reachable(self.http.addresses[0]))
         path = Path(self.settings.data) / "admin.json"
         await self.store.write(lambda connection: identity.bootstrap(connection, self.sealer, base_url, smtp, path))
-        orphans = await self.store.collect_orphans()
-        if orphans:
-            self.log.info("orphans_deleted", bodies=orphans)
+        unusable = await self.store.read(lambda reader: identity.unusable_apps(reader.connection, self.sealer))
+        if unusable:
+            self.log.warning(
+                "applications_unusable", number=len(unusable), names=", ".join(unusable[:10]),
+                why=f"their keys were sealed with another {KEY_NAME}",
+                remedy=f"put that {KEY_NAME} back and start again, or make new ones: postroom app create",
+            )  # fmt: skip
         ended, labelled = self.store.recovered
         if ended:
             self.log.warning("recovered", leases=ended, maybe_delivered=labelled)
+        if self.store.clock_was_ahead:
+            self._after_clock_set_back()
         self.log.info(
             "ready", smtp=" ".join(map(str, self.smtp.addresses)), http=" ".join(map(str, self.http.addresses)),
             data=self.settings.data, pid=os.getpid(),
@@ -113,86 +129,101 @@ class Gateway:
 
     async def stop(self) -> None:
         """In the order of the way of a message, so that nothing new comes behind what is being finished."""
-        self._closing = True
+        self.pressure.stopping = True
         self.log.info("stopping")
         try:
             await self.smtp.stop(GRACE / 2)
+            await self.rejections.close()
             await self.worker.close_intake()
             await self.pool.close(int(GRACE / 2 * 1000))
             await self.runner.close()
             await self.worker.stop()
         finally:
             await self.http.stop(1.0)
-            for task in self._tasks:
+            tasks = [*self._tasks, *([self._rescheduling] if self._rescheduling else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
         self.store.close()
         self.log.info("stopped")
         self.log.flush()
 
-    # -- whether mail may come in and go on
+    # -- new settings while it runs
 
-    def blocked(self) -> str:
-        """Why nothing may be worked on just now; empty = it may."""
-        if self._disk_free < self.settings.limits.disk_low:
-            return (
-                f"disk low: {self._disk_free >> 20} MiB free, at least {self.settings.limits.disk_low >> 20} MiB needed"
+    async def reload(self, reread: Callable[[], Settings]) -> None:
+        """What the file says now is in force from now on; a file with errors changes nothing (docs/decisions/0008)."""
+        loop = asyncio.get_running_loop()
+        try:
+            wanted = _with_hostname(await loop.run_in_executor(None, reread))
+            planned = plan(self.settings, wanted)
+            chain = checks.build(planned.settings, log=self.log) if planned.touches(*CHECKED_BY) else None
+            pauses = [key for key in PAUSES if key in planned.changed]
+            if pauses:
+                now = self.clock.now()
+                await self.store.write(lambda connection: _pause_by_settings(connection, planned.settings, now, pauses))
+        except SettingsError as problem:
+            self.log.error("settings_wrong", problems="; ".join(problem.problems), in_force="those from before")
+            self.http.guard.trail.note(
+                "settings.reload", outcome=audit.FAILED, detail="errors in the settings", logged=True
             )
-        return f"store not writable: {self.store.failing}" if self.store.failing else ""
+            return
+        except (EnvironmentFailed, OSError) as problem:
+            self.log.error("reload_failed", problem=str(problem), in_force="the settings from before")
+            return
+        self._apply(planned.settings)
+        if chain is not None:
+            self.runner.apply(chain)
+        if planned.waiting:
+            self.log.warning("restart_needed", settings=" ".join(planned.waiting))
+        changed = " ".join(planned.changed) or "nothing"
+        self.log.info("reloaded", changed=changed)
+        self.log.apply(planned.settings.log.level, planned.settings.log.format)  # last: what was asked for is answered
+        self.http.guard.trail.note("settings.reload", outcome=audit.DONE, detail=f"changed: {changed}", logged=True)
+
+    def _apply(self, settings: Settings) -> None:
+        """Nothing here waits or fails: all of it, or none."""
+        self.settings = settings
+        self.store.apply(settings)
+        self.pool.apply(settings.delivery, settings.gateway.hostname)
+        self.worker.apply(settings)
+        self.receiver.apply(settings)
+        self.smtp.apply(settings)
+        self.http.apply(settings)
+        self.upkeep.apply(settings)
+        self.pressure.apply(settings.limits)
 
     def not_ready(self) -> list[str]:
         """For /health/ready."""
-        reasons = [self.blocked()] if self.blocked() else []
-        return [*reasons, "stopping"] if self._closing else reasons
+        return [*self.pressure.reasons(), *(["an SMTP listener is closed"] if self.smtp.deaf else [])]
 
-    def _admission(self) -> bytes | None:
-        """The reply that closes the door, or None."""
-        if self._disk_free < self.settings.limits.disk_low:
-            return b"452 4.3.1 Insufficient system storage, try again later\r\n"
-        if self.store.failing:
-            return b"452 4.3.0 The queue cannot be written just now, try again later\r\n"
-        return None
-
-    def _look_at_disk(self) -> None:
-        state = os.statvfs(self.store.path.parent)
-        free = state.f_bavail * state.f_frsize
-        low = self.settings.limits.disk_low
-        if (free < low) != (self._disk_free < low):
-            self.log.warning("disk_low" if free < low else "disk_fine", free_mib=free >> 20, needed_mib=low >> 20)
-        self._disk_free = free
+    async def _keep_rejections(self, refused: list[rejections.NewRejection]) -> None:
+        await self.store.write(lambda connection: rejections.add(connection, refused))
 
     # -- what goes on beside mail
+
+    def _after_clock_set_back(self) -> None:
+        self._rescheduling = asyncio.create_task(self._reschedule())
+
+    async def _reschedule(self) -> None:
+        try:
+            entries = await reschedule(self.store)
+            if entries:
+                self.log.warning("rescheduled", entries=entries, why="the clock was set back")
+        except EnvironmentFailed as problem:
+            self.log.warning("reschedule_failed", problem=str(problem))
 
     async def _flushing(self) -> None:
         while True:
             await asyncio.sleep(LOG_FLUSH)
             self.log.flush()
 
-    async def _housekeeping(self) -> None:
-        reaped = 0.0
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(DISK_LOOK)
-            try:
-                self._look_at_disk()
-                if loop.time() - reaped > REAP_EVERY:
-                    reaped = loop.time()
-                    before = self.clock.now() - self.settings.retention.history
-                    for _ in range(REAP_STEPS):
-                        if not await self.store.reap(before) and not await self.store.spare_pages():
-                            break
-            except (OSError, EnvironmentFailed) as problem:
-                self.log.warning("housekeeping_failed", problem=str(problem))
-            except Exception as bug:  # noqa: BLE001 - the look at the disk must go on
-                self.log.error("housekeeping_failed", trace="".join(traceback.format_exception(bug)), bug="yes")
 
-
-async def serve(gateway: Gateway) -> int:
+async def serve(gateway: Gateway, reread: Callable[[], Settings], supervisor: Supervisor) -> int:
     """Start, run until a signal, stop."""
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    asked, reload_asked = asyncio.Event(), asyncio.Event()
 
     def ask() -> None:
         if asked.is_set():
@@ -201,24 +232,47 @@ async def serve(gateway: Gateway) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
+    loop.add_signal_handler(signal.SIGHUP, reload_asked.set)  # before the start: by default it would end the process
     await gateway.start()
+    supervisor.ready()
     # Everything built at start lives as long as the process: the collector need not walk it again and again, and
     # a message leaves no cycles behind.
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH)
     gc.set_threshold(20_000, 50, 100)
+    reloading = asyncio.create_task(_reloading(gateway, reread, supervisor, reload_asked))
     await asked.wait()
+    supervisor.stopping()
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)
     await gateway.stop()
     return 0
 
 
-def run(settings: Settings) -> int:
-    """Serve until stopped; the exit status."""
+async def _reloading(
+    gateway: Gateway, reread: Callable[[], Settings], supervisor: Supervisor, asked: asyncio.Event
+) -> None:
+    """One after the other, however often it is asked for."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        supervisor.reloading()
+        try:
+            await gateway.reload(reread)
+        except Exception as bug:  # noqa: BLE001 - the next one may succeed
+            gateway.log.error("reload_failed", trace="".join(traceback.format_exception(bug)), bug="yes")
+        supervisor.ready()
+
+
+def run(settings: Settings, reread: Callable[[], Settings] | None = None, notify: str = "") -> int:
+    """Serve until stopped; the exit status. `reread` gives the settings anew when SIGHUP asks for it, `notify` is where
+    the service manager wants to be told (NOTIFY_SOCKET)."""
     gateway: Gateway | None = None
     try:
+        ask_for_descriptors()
         gateway = Gateway(settings)
-        return uvloop.run(serve(gateway))
+        return uvloop.run(serve(gateway, reread or (lambda: settings), Supervisor(notify)))
     except SettingsError as problem:
         print(*problem.problems, sep="\n", file=sys.stderr)  # noqa: T201 - before there is a log
         return 2
@@ -236,6 +290,13 @@ def _reachable(address: Address) -> Address:
     return Address(loopback.get(address.host, address.host), address.port)
 
 
+def _base_url(settings: Settings, address: Address) -> str:
+    """A certificate is for a name, hardly ever for an address."""
+    if settings.http.tls.certificate:
+        return f"https://{settings.gateway.hostname}:{address.port}"
+    return f"http://{address}"
+
+
 def _with_hostname(settings: Settings) -> Settings:
     if settings.gateway.hostname:
         return settings
@@ -244,13 +305,15 @@ def _with_hostname(settings: Settings) -> Settings:
     )
 
 
-def _pause_by_settings(connection: apsw.Connection, settings: Settings, now: int) -> None:
+def _pause_by_settings(connection: apsw.Connection, settings: Settings, now: int, keys: Collection[str]) -> None:
     """A pause that the settings ask for is in force from the start; one they no longer ask for is lifted."""
-    for scope, wanted in ((Scope.PROCESSING, settings.processing.paused), (Scope.DELIVERY, settings.delivery.paused)):
+    asked = {"processing.paused": settings.processing.paused, "delivery.paused": settings.delivery.paused}
+    for key in keys:
+        scope, wanted = PAUSES[key], asked[key]
         by_settings = connection.execute(
             "SELECT 1 FROM pause WHERE scope = ? AND actor = ?", (scope.value, SETTINGS_ACTOR)
         ).fetchall()
         if wanted:
-            pause(connection, scope, SETTINGS_ACTOR, now)
+            switching(scope, SETTINGS_ACTOR, now, paused=True)(connection)
         elif by_settings:
-            resume(connection, scope)
+            switching(scope, SETTINGS_ACTOR, now, paused=False)(connection)

@@ -26,14 +26,14 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _WHY = {
     Outcome.BOUNCED: "The mail server of the recipient refused it for good. It said:",
     Outcome.EXPIRED: "We tried for too long without success and have given up. The last answer was:",
-    Outcome.REJECTED: "A rule of this gateway refused it:",
+    Outcome.REJECTED: "This gateway refused it:",
 }
 _REMEDY = {
     Outcome.BOUNCED: "Check the address for typing errors. If it is right, ask the recipient in another way (by "
     "telephone, for example), or show this notice to your mail administrator.",
     Outcome.EXPIRED: "The other side may be out of order for a while. Send the message again later; if that fails too, "
     "show this notice to your mail administrator.",
-    Outcome.REJECTED: "Change what the rule objects to and send the message again, or show this notice to your mail "
+    Outcome.REJECTED: "Change what is objected to and send the message again, or show this notice to your mail "
     "administrator.",
 }
 _STATUS = {Outcome.BOUNCED: "5.0.0", Outcome.EXPIRED: "4.4.7", Outcome.REJECTED: "5.7.1"}  # RFC 3463

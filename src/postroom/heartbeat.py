@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Callable
 
 from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed
@@ -17,9 +18,10 @@ from postroom.telemetry import Log
 BATCH = 200  # messages of one transaction
 
 
-async def keep_leases(work: set[Work], store: Store, lease: Millis, *, clock: Clock, log: Log) -> None:
-    """Run until cancelled; `work` is what its owner has in hand at any time."""
+async def keep_leases(work: set[Work], store: Store, length: Callable[[], Millis], *, clock: Clock, log: Log) -> None:
+    """Run until cancelled; `work` is what its owner has in hand at any time, `length` how long a lease lasts by now."""
     while True:
+        lease = length()
         await asyncio.sleep(lease / 4000)  # four looks in the life of a lease
         now = clock.now()
         old = [one for one in work if now - one.since > lease // 3]

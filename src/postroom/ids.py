@@ -12,6 +12,7 @@ from postroom.errors import PeerError
 
 NODE_BITS = 4
 SEQUENCE_BITS = 16
+BESIDE = 1  # the node of commands that work beside a gateway
 _SHIFT = NODE_BITS + SEQUENCE_BITS
 _SEQUENCE_END = 1 << SEQUENCE_BITS
 _LAST_MILLIS = (1 << 63 - _SHIFT) - 1
@@ -20,6 +21,11 @@ _LAST_MILLIS = (1 << 63 - _SHIFT) - 1
 def id_time(ident: int) -> Millis:
     """When this id was given, in milliseconds UTC."""
     return ident >> _SHIFT
+
+
+def id_node(ident: int) -> int:
+    """Which kind of process gave this id: 0 = the gateway."""
+    return ident >> SEQUENCE_BITS & (1 << NODE_BITS) - 1
 
 
 def first_id_at(at: Millis) -> int:

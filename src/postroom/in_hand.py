@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
-from postroom import bounce, facts
 from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
 from postroom.lifecycle import Ends, Standing
-from postroom.model import Client, Message, Origin, Queue, Recipient, Route, Scope
+from postroom.model import Message, Queue, Route, Scope
 from postroom.retry import Schedule, next_attempt
 from postroom.settings import Gateway, Settings
-from postroom.store.bodies import INLINE_BODY, Bodies
+from postroom.store.bodies import Bodies
+from postroom.store.notices import beginning, notice
 from postroom.store.records import Claimed, NewMessage
 from postroom.telemetry import Log
+from postroom.trace import received_field
 
 QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
 SLOW_SLOTS = 64  # messages being checked when one must wait for a scanner; the rest is seen waiting in the queue
@@ -30,11 +31,15 @@ class Room:
     __slots__ = ("_bulk", "_bulk_share", "_checking", "_limits", "_slots", "bytes", "entries")
 
     def __init__(self, settings: Settings) -> None:
+        self.apply(settings)
+        self.entries = self.bytes = self._checking = self._bulk = 0
+
+    def apply(self, settings: Settings) -> None:
+        """New bounds; what is in hand above them is finished first."""
         quick = set(settings.processing.checks) <= QUICK_CHECKS
         self._limits = settings.limits
         self._slots = settings.limits.active_entries if quick else SLOW_SLOTS
         self._bulk_share = max(1, self._slots * settings.bulk.share // 100)
-        self.entries = self.bytes = self._checking = self._bulk = 0
 
     def has(self, queue: Queue, entries: int, size: int) -> bool:
         """Whether a message that arrives may be begun at once."""
@@ -115,6 +120,13 @@ class Work:
         self.moving = 0  # moves to delivery that are not committed yet
 
 
+def trace_of(work: Work, recipients: tuple[str, ...], hostname: str) -> bytes:
+    """The Received field that goes in front of a message, for these recipients."""
+    message = work.message
+    ident = public_id(message.id)
+    return received_field(message.client, hostname=hostname, ident=ident, recipients=recipients, at=message.received)
+
+
 def content_of(message: Message, bodies: Bodies) -> bytes | Path:
     """Where a message's bytes are: in memory, or a file."""
     if message.body_object:
@@ -152,12 +164,14 @@ def notice_of(work: Work, item: Item, ends: Ends, gateway: Gateway, log: Log, no
     if not message.env_from:
         return None
     try:
-        header = facts.header_block(beginning(work.content))
+        start = beginning(work.content)
     except EnvironmentFailed as problem:  # the sender is told all the same
         log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
-        header = b""
-    data = bounce.notice(
-        original_from=message.env_from,
+        start = b""
+    ours = message.env_from.rpartition("@")[2].lower() in gateway.internal_domains
+    return notice(
+        entry=item.entry,
+        env_from=message.env_from,
         recipient=item.recipient,
         subject=message.facts.subject,
         reply=ends.reply,
@@ -166,31 +180,6 @@ def notice_of(work: Work, item: Item, ends: Ends, gateway: Gateway, log: Log, no
         arrived=message.received,
         now=now,
         hostname=gateway.hostname,
-        ident=public_id(item.entry),
-        headers=header,
+        route=Route.INTERNAL if ours else Route.OUTBOUND,
+        beginning=start,
     )
-    ours = message.env_from.rpartition("@")[2].lower() in gateway.internal_domains
-    return NewMessage(
-        client=Client(ip="127.0.0.1", helo=gateway.hostname),
-        env_from="",
-        recipients=(Recipient(message.env_from, Route.INTERNAL if ours else Route.OUTBOUND),),
-        facts=facts.scan(data),
-        size=len(data),
-        received=now,
-        body=data,
-        body_object="",
-        body_hash=b"",
-        origin=Origin.NOTICE,
-        queue=Queue.SYSTEM,
-    )
-
-
-def beginning(content: bytes | Path) -> bytes:
-    """Enough of a message to hold its header."""
-    if isinstance(content, bytes):
-        return content
-    try:
-        with content.open("rb") as file:
-            return file.read(2 * INLINE_BODY)
-    except OSError as problem:
-        raise EnvironmentFailed(f"cannot read {content}: {problem.strerror}") from problem

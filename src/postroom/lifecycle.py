@@ -18,7 +18,7 @@ from postroom.retry import Schedule, next_attempt
 
 EVENTS = (
     "accepted", "claimed", "checked", "bulked", "moved", "deferred", "held", "released", "retried", "taken_over",
-    "requested", "delivered", "bounced", "rejected", "dropped", "expired", "notice",
+    "requested", "restored", "repaired", "delivered", "bounced", "rejected", "dropped", "expired", "notice",
 )  # fmt: skip
 
 QUEUED_INFO = "Queued for Processing"  # the vendor's own words (contract section 8, P1)
@@ -134,6 +134,11 @@ def after_check(entry: Standing, verdict: Verdict, schedule: Schedule, now: Mill
             if at is None:  # processing never loses mail: a person decides
                 return Held(verdict.info)
             return Waits(at, verdict.info)
+
+
+def after_reject(entry: Standing, reply: str, *, notify: bool) -> Ends:
+    """What a person's refusal means. Here somebody has looked and decided, so a stranger may be told, too."""
+    return Ends(Outcome.REJECTED, reply, notice=notify and not entry.null_sender)
 
 
 def after_send(entry: Standing, result: SendResult, schedule: Schedule, now: Millis, *, hold_maybe: bool) -> Change:

@@ -23,6 +23,10 @@ class Mailshots:
         self._settings = settings
         self._seen: OrderedDict[tuple[str, bytes], tuple[Millis, int]] = OrderedDict()
 
+    def apply(self, settings: Bulk) -> None:
+        """New limits; what was seen stays seen."""
+        self._settings = settings
+
     def is_bulk(self, sender: str, recipients: tuple[Recipient, ...], body_hash: bytes, now: Millis) -> bool:
         """Count this message and say whether it goes beyond what one sender may send of one body."""
         outbound = sum(1 for recipient in recipients if recipient.route is Route.OUTBOUND)

@@ -202,6 +202,45 @@ class Field(StrEnum):
     IP = "ip"
 
 
+class Aspect(StrEnum):
+    """What a term looks at, beside the texts of `Field`."""
+
+    FROM = "from"
+    TO = "to"
+    SUBJECT = "subject"
+    INFO = "info"
+    IP = "ip"
+    ALL = "all"  # bare words
+    ERROR = "error"  # what the last try was answered
+    DESTINATION = "destination"  # the recipient's domain
+    VERDICT = "verdict"  # a check that has passed
+    PRIORITY = "priority"
+    LABEL = "label"
+    IS = "is"  # a state of the moment
+    ATTEMPTS = "attempts"
+    NEXT = "next"  # milliseconds until the next try
+    SIZE = "size"
+
+
+class Relation(StrEnum):
+    HAS = ":"  # substring, any case; for words: is
+    MATCHES = "*"  # the whole address, `*` standing for anything
+    WITHIN = "/"  # an IP network
+    LESS = "<"
+    MOST = "<="
+    LEAST = ">="
+    MORE = ">"
+
+
+class Term(msgspec.Struct, frozen=True, gc=False):
+    """One condition of a query. Numbers are bytes, milliseconds or counts."""
+
+    aspect: Aspect
+    relation: Relation
+    value: str | int
+    negated: bool = False
+
+
 class Filter(msgspec.Struct, frozen=True, gc=False):
     """Which entries are meant. Everything given must hold; empty means "any"."""
 
@@ -213,6 +252,7 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
     text: str = ""  # substring, any case
     field: Field = Field.ALL
     ids: tuple[int, ...] = ()
+    terms: tuple[Term, ...] = ()
 
 
 class Order(StrEnum):
@@ -233,6 +273,7 @@ class Action(StrEnum):
     RETRY = "retry"
     HOLD = "hold"
     RELEASE = "release"
+    REJECT = "reject"
 
 
 class ActionReport(msgspec.Struct, frozen=True, gc=False):

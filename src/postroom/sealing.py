@@ -109,6 +109,15 @@ def write_private(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def make_directory(path: Path) -> None:
+    """A directory for this user alone, with those above it; a power cut takes none of them. Raises OSError."""
+    made = [place for place in (path, *path.parents) if not place.exists()]
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for place in {path.parent, *(place.parent for place in made)}:
+        with contextlib.suppress(PermissionError):  # what we may not read is not ours, and was there before
+            sync_directory(place)
+
+
 def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

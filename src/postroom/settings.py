@@ -46,8 +46,16 @@ class Smtp(msgspec.Struct, frozen=True):
     )  # DATA without progress (less than 1 KiB a minute); a whole message has this and max_size at 4 KiB a second
 
 
+class HttpTls(msgspec.Struct, frozen=True):
+    certificate: str = ""  # PEM file of the certificate and those it depends on, relative to the data directory; empty = no TLS
+    key: str = ""  # PEM file of its private key; both are read again when they change
+
+
 class Http(msgspec.Struct, frozen=True):
     listen: tuple[Address, ...] = (Address("127.0.0.1", 8080),)  # where API and console answer; port 0 = any free one
+    trusted_proxies: tuple[str, ...] = ()  # who may say in X-Forwarded-For, X-Forwarded-Proto or Forwarded who called
+    insecure: bool = False  # listen beyond this machine without TLS: only behind a proxy that speaks it
+    tls: HttpTls = HttpTls()
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
@@ -104,6 +112,7 @@ class Limits(msgspec.Struct, frozen=True):
     active_entries: int = 10_000  # entries in hand at once; more wait in the store
     active_bytes: int = 64 * MIB  # bytes of messages in hand at once; more wait in the store
     disk_low: int = 256 * MIB  # with less free disk than this: no intake, and no delivery, which could not be recorded
+    queued_entries: int = 5_000_000  # entries in all queues before intake closes; 0 = as many as the disk takes
     lease: Millis = 60 * SECOND  # how long a worker has an entry to itself without a sign of life
 
 
@@ -113,6 +122,8 @@ class Api(msgspec.Struct, frozen=True):
     token_lifetime: Millis = 1799 * SECOND  # of OAuth access tokens
     rate_limit: int = 10_000  # calls of one application to one function before it is told to wait
     rate_window: Millis = 5 * SECOND  # (the vendor was seen with "800 per 5 seconds")
+    refusal_limit: int = 300  # refused calls from one address before it is told to wait; signed ones go on
+    refusal_window: Millis = MINUTE  # the time in which they count
     page_token_lifetime: Millis = HOUR  # how long the next page of an answer can be asked for
     page_size: int = 100  # entries on one page, unless fewer are asked for; also the most
 
@@ -125,6 +136,8 @@ class Console(msgspec.Struct, frozen=True):
 
 class Retention(msgspec.Struct, frozen=True):
     history: Millis = 30 * DAY  # how long ended entries and their timelines are kept
+    rejections: Millis = 7 * DAY  # how long it is known what was refused when it arrived
+    audit: Millis = 365 * DAY  # how long the audit log is kept
 
 
 class Log(msgspec.Struct, frozen=True):

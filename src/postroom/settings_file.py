@@ -7,6 +7,7 @@ each with its place (`postroom.toml:12: [smtp] max_size: expected ...`); a TOML 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +23,12 @@ from postroom.toml_lines import Path as TomlPath
 from postroom.toml_lines import lines_of
 
 PREFIX = "POSTROOM_"
+# Whose place is told when a key that disagrees with it was not given itself.
+_PARTNERS = {
+    "smtp.max_header": "smtp.max_size",
+    "http.tls.key": "http.tls.certificate",
+    "http.tls.certificate": "http.tls.key",
+}
 _TOML_PLACE = re.compile(r"(?P<what>.*?)\s*\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)")
 
 
@@ -141,10 +148,19 @@ class _Reading:
         for address in http.listen:
             if address.port and address in smtp.listen:
                 self._disagree("http.listen", f"{shown(str(address))} is taken by [smtp] listen")
+        tls = http.tls
+        if bool(tls.certificate) != bool(tls.key):
+            given, missing = ("certificate", "key") if tls.certificate else ("key", "certificate")
+            self._disagree(f"http.tls.{missing}", f"missing; expected the file that belongs to [http.tls] {given}")
+        exposed = next((address for address in http.listen if not _is_this_machine(address.host)), None)
+        if exposed is not None and not tls.certificate and not tls.key and not http.insecure:
+            text = f"{shown(str(exposed))} can be reached from other machines, and keys and mail would travel in clear: "
+            hint = "give [http.tls] certificate and key; or set insecure = true, if a proxy there speaks TLS"
+            self._disagree("http.listen", text + hint)
 
     def _disagree(self, key: str, text: str) -> None:
-        section, _, name = key.partition(".")
-        place = self.origins.get(key) or self.origins.get("smtp.max_size", "") or "defaults"
+        section, _, name = key.rpartition(".")
+        place = self.origins.get(key) or self.origins.get(_PARTNERS.get(key, ""), "") or "defaults"
         self.problem(0, f"{place}: [{section}] {name}: {text}")
 
 
@@ -199,6 +215,14 @@ class _File:
 
     def place(self, path: TomlPath) -> str:
         return f"{self.path}:{self.line(path)}"
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether nobody else can reach this address. A name counts only when it is the one that RFC 6761 6.3 reserves."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _name(path: TomlPath) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from postroom.checks import KNOWN
 from postroom.clock import DAY, HOUR, MINUTE, SECOND
 from postroom.settings import KIB, MIB, Settings
-from postroom.settings_kinds import Choice, Directory, Duration, Flag, Kind, ListOf, Number, Rate, Size
+from postroom.settings_kinds import Choice, Directory, Duration, Flag, Kind, ListOf, Number, PemFile, Rate, Size
 from postroom.settings_places import Domain, HostPort, Location, Network, Routes, SocketOrHost
 
 GIB = 1024 * MIB
@@ -32,6 +32,10 @@ KEYS: dict[str, Kind] = {
     "smtp.idle_timeout": Duration(SECOND, HOUR),
     "smtp.data_timeout": Duration(SECOND, DAY),
     "http.listen": ListOf(HostPort(8080, listen=True), at_least=1),
+    "http.trusted_proxies": ListOf(Network()),
+    "http.insecure": Flag(),
+    "http.tls.certificate": PemFile(),
+    "http.tls.key": PemFile(),
     "store.url": Location("sqlite", "postroom.db", "postgresql postgres"),
     "store.bodies": Location("file", "bodies", "s3 gs az"),
     "processing.paused": Flag(),
@@ -61,24 +65,31 @@ KEYS: dict[str, Kind] = {
     "limits.active_entries": Number(1, 1_000_000),
     "limits.active_bytes": Size(MIB, 64 * GIB),
     "limits.disk_low": Size(0, 1024 * GIB),
-    "limits.lease": Duration(5 * SECOND, HOUR, example="60 seconds"),
+    "limits.queued_entries": Number(0, 1_000_000_000),
+    "limits.lease": Duration(SECOND, HOUR, example="60 seconds"),
     "api.clock_tolerance": Duration(SECOND, DAY),
     "api.binding_lifetime": Duration(MINUTE, 10 * YEAR, example="3 days", never=True),
     "api.token_lifetime": Duration(SECOND, DAY),
     "api.rate_limit": Rate(10_000_000),
+    "api.refusal_limit": Rate(10_000_000),
     "api.page_token_lifetime": Duration(SECOND, DAY, example="1 hour"),
     "api.page_size": Number(1, 1000),
     "console.session_lifetime": Duration(MINUTE, 30 * DAY, example="8 hours"),
     "console.login_attempts": Number(1, 1000),
     "console.login_window": Duration(SECOND, DAY),
-    "retention.history": Duration(HOUR, 10 * YEAR, example="30 days"),
+    "retention.history": Duration(SECOND, 10 * YEAR, example="30 days"),
+    "retention.rejections": Duration(MINUTE, 10 * YEAR, example="7 days"),
+    "retention.audit": Duration(HOUR, 10 * YEAR, example="365 days"),
     "log.format": Choice(("text", "json")),
     "log.level": Choice(("debug", "info", "warning", "error")),
     "data": Directory(),
 }  # fmt: skip
 
 # A key of the file that fills more than one field of the tree.
-FIELDS: dict[str, tuple[str, ...]] = {"api.rate_limit": ("rate_limit", "rate_window")}
+FIELDS: dict[str, tuple[str, ...]] = {
+    "api.rate_limit": ("rate_limit", "rate_window"),
+    "api.refusal_limit": ("refusal_limit", "refusal_window"),
+}
 
 # Tables of the file: "gateway", "smtp", ..., "retry", "retry.processing", "retry.delivery".
 TABLES: tuple[str, ...] = tuple(

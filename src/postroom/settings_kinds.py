@@ -243,6 +243,15 @@ class Directory(Words):
         return text
 
 
+class PemFile(Words):
+    expected = "the path of a PEM file"
+
+    def form(self, text: str) -> object:
+        if "\0" in text:
+            raise units.Misread(self.expected)
+        return text
+
+
 class ListOf:
     """A list without repetitions; in the environment its items are separated by commas."""
 

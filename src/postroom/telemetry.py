@@ -104,6 +104,11 @@ class Log:
         self._lines: deque[tuple[int, str, str, dict[str, object]]] = deque()
         self.counts = counts or Counts()
 
+    def apply(self, level: str, format: str) -> None:
+        """From the next line on."""
+        self._level = LEVELS[level]
+        self._json = format == "json"
+
     def info(self, event: str, **fields: object) -> None:
         if self._level <= 20:
             self._lines.append((self._clock.now(), "info", event, fields))

@@ -24,7 +24,7 @@ from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed, StoreUnavailable
 from postroom.heartbeat import keep_leases
 from postroom.ids import public_id
-from postroom.in_hand import Item, Room, Work, content_of, if_failed, notice_of, standing, works_of
+from postroom.in_hand import Item, Room, Work, content_of, if_failed, notice_of, standing, trace_of, works_of
 from postroom.lifecycle import Change, Ends, Held, Moves, SendResult, Waits
 from postroom.mailshot import Mailshots
 from postroom.model import Action, Queue, Scope, Verdict, VerdictKind
@@ -36,7 +36,6 @@ from postroom.store.records import AcceptDone, Accepted, Claimed, EndedEntry, Mo
 from postroom.store.store import Store
 from postroom.store.timeline import PackedEvent, pack
 from postroom.telemetry import Counts, Log
-from postroom.trace import received_field
 
 LINGER = 1.0  # seconds until the move of a born-leased entry is written, if it has not ended by then
 TICK = 0.5  # seconds between looks at pauses and at what has become due
@@ -47,17 +46,14 @@ class Worker:
     def __init__(
         self, settings: Settings, store: Store, runner: Runner, pool: Pool, *, clock: Clock, log: Log, counts: Counts
     ) -> None:
-        self._settings = settings
         self._store = store
         self._runner = runner
         self._pool = pool
-        self._routes = Routes(settings.delivery.routes)
         self._clock = clock
         self._log = log
         self._counts = counts
         self._room = Room(settings)
         self._mailshots = Mailshots(settings.bulk)
-        self._hostname = settings.gateway.hostname
         self._work: set[Work] = set()
         self._in_hand: dict[int, int] = {}  # entry -> lease; the writer's thread looks into it when it claims
         self._lingering: dict[int, tuple[Work, Item]] = {}  # moves not written yet, by entry
@@ -67,6 +63,15 @@ class Worker:
         self._flush: asyncio.TimerHandle | None = None
         self._fresh: set[int] = set()  # moves that the last look left unwritten
         self.blocked: Callable[[], str] = lambda: ""  # why nothing may be worked on (disk low, store failing)
+        self.apply(settings)
+
+    def apply(self, settings: Settings) -> None:
+        """New settings, for what is begun or recorded from now on."""
+        self._settings = settings
+        self._routes = Routes(settings.delivery.routes)
+        self._room.apply(settings)
+        self._mailshots.apply(settings.bulk)
+        self._wake.set()
 
     # -- starting and stopping
 
@@ -77,7 +82,7 @@ class Worker:
     async def start(self) -> None:
         self._claimer = asyncio.create_task(self._claiming())
         self._keeper = asyncio.create_task(
-            keep_leases(self._work, self._store, self._settings.limits.lease, clock=self._clock, log=self._log)
+            keep_leases(self._work, self._store, lambda: self._settings.limits.lease, clock=self._clock, log=self._log)
         )
 
     async def close_intake(self) -> None:
@@ -257,13 +262,7 @@ class Worker:
     def _job(self, work: Work, items: list[Item]) -> Job:
         message = work.message
         recipients = tuple(item.recipient for item in items)
-        prefix = received_field(
-            message.client,
-            hostname=self._hostname,
-            ident=public_id(message.id),
-            recipients=recipients,
-            at=message.received,
-        )
+        prefix = trace_of(work, recipients, self._settings.gateway.hostname)
 
         def done(_job: Job, results: tuple[SendResult, ...]) -> None:
             now = self._clock.now()
@@ -317,9 +316,10 @@ class Worker:
                     )
                 )  # fmt: skip
                 self._counts.ended[outcome] = self._counts.ended.get(outcome, 0) + 1
+                self._counts.maybe_delivered += 1 if label else 0
                 self._log.info(
                     outcome.value, id=public_id(item.entry), to=item.recipient, attempts=item.attempts,
-                    ms=now - message.received, reply=reply,
+                    ms=now - message.received, reply=reply, maybe_delivered="yes" if label else "",
                 )  # fmt: skip
                 if notice:
                     self._wake.set()

@@ -37,6 +37,8 @@ def take_all(console: Console, named: dict[str, int], to: Path) -> None:
             opened.go(f"/console/entries/{public_id(named['maybe'])}")
             take(opened, to / f"console-message-{scheme}.png")
         opened.prefers("light")
+        opened.go("/console/ledger")
+        take(opened, to / "console-ledger.png")
         opened.size(390, 844, scale=2, phone=True)
         opened.go("/console/")
         take(opened, to / "console-phone.png")

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -28,6 +29,7 @@ from postroom.store import identity
 from postroom.store.records import Accepted, NewMessage
 from postroom.store.store import Store, open_store
 from postroom.telemetry import Counts, Log
+from tests.http.generated import COUNTS
 
 FIND = "/api/gateway/find-processing-messages"
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -147,6 +149,16 @@ class Served:
     async def get(self, target: str, headers: dict[str, str] | None = None) -> Answer:
         return await talk(self.address, request_bytes("GET", target, headers or {}))
 
+    async def token(self, role: str = identity.ADMINISTRATOR) -> str:
+        """An access token, asked for as clients do."""
+        keys = self.keys[role]
+        form = {"grant_type": "client_credentials", "client_id": keys.client_id, "client_secret": keys.client_secret}
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return str((await self.post("/oauth/token", headers, urlencode(form).encode())).json["access_token"])
+
+    async def bearer(self, role: str = identity.ADMINISTRATOR) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await self.token(role)}", "Content-Type": "application/json"}
+
     async def find(self, item: dict[str, Any] | None = None, **pagination: Any) -> Answer:
         """A well-formed call."""
         body: dict[str, Any] = {"data": [item or {}]}
@@ -233,6 +245,13 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def served(serve: Serve) -> Served:
     return await serve()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many cases the property tests of this package really ran."""
+    if COUNTS:
+        listed = ", ".join(f"{number:,} {what}" for what, number in COUNTS.items())
+        terminalreporter.write_line(f"generated cases: {COUNTS.total():,} ({listed})")
 
 
 def golden(name: str) -> bytes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import MINUTE, SECOND
-from postroom.http import auth
-from postroom.http.gateway import front
+from postroom.http import auth, callers, remembered
 from postroom.settings import Api
 from postroom.store import identity
 from tests.http.conftest import FIND, Answer, HandClock, Serve, Served, golden
@@ -188,7 +187,7 @@ async def test_who_knows_an_application_id_cannot_use_up_its_calls(serve: Serve,
 async def test_calls_of_an_address_that_nobody_signed_have_a_window_of_their_own(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "_STRANGERS", (3, 5 * SECOND))
+    monkeypatch.setattr(callers, "STRANGERS", (3, 5 * SECOND))
     served = await serve()
     for headers in (served.signed(app_id="made-up"), {}, served.signed(secret_key="c2VjcmV0")):
         answer = await served.post(FIND, headers, b"{}")
@@ -204,7 +203,7 @@ async def test_strangers_over_their_limit_cost_no_query_and_stop_no_application(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind a proxy all callers have one address."""
-    monkeypatch.setattr(front, "_STRANGERS", (3, 5 * SECOND))
+    monkeypatch.setattr(callers, "STRANGERS", (3, 5 * SECOND))
     served = await serve()
     assert isinstance(served.clock, HandClock)
     assert (await served.find()).status == 200
@@ -229,20 +228,20 @@ async def test_made_up_ids_are_remembered_apart_and_bounded() -> None:
     real = KEYS.app_id.encode()
     assert not applications.met(real)
     assert await applications.find(real) is KEYS
-    for number in range(auth.MAX_KNOWN * 2):
+    for number in range(remembered.MAX_KNOWN * 2):
         assert await applications.find(b"made-up %d" % number) is None
-    assert len(applications._unknown) == auth.MAX_KNOWN
-    assert len(asked) == auth.MAX_KNOWN * 2 + 1
+    assert len(applications._known._unknown) == remembered.MAX_KNOWN
+    assert len(asked) == remembered.MAX_KNOWN * 2 + 1
     assert await applications.find(real) is KEYS  # nothing pushed it out
     assert await applications.find(b"made-up %d" % number) is None
-    assert len(asked) == auth.MAX_KNOWN * 2 + 1
-    clock.move(auth.KNOWN_FOR)
+    assert len(asked) == remembered.MAX_KNOWN * 2 + 1
+    clock.move(remembered.KNOWN_FOR)
     assert await applications.find(b"made-up %d" % number) is None
-    assert len(asked) == auth.MAX_KNOWN * 2 + 2
+    assert len(asked) == remembered.MAX_KNOWN * 2 + 2
     for nonsense in (b"\xff", b"x" * 101, b" "):
         assert await applications.find(nonsense) is None
         assert not applications.met(nonsense)
-    assert len(asked) == auth.MAX_KNOWN * 2 + 2
+    assert len(asked) == remembered.MAX_KNOWN * 2 + 2
 
 
 async def test_one_application_does_not_use_up_what_another_may(serve: Serve) -> None:

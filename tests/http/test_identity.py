@@ -97,8 +97,12 @@ def test_an_application_has_keys_like_real_ones_and_they_are_kept_sealed(store: 
     for shown in (repr(made), repr(keys)):
         assert made.secret_key not in shown
         assert made.app_key not in shown
-    with pytest.raises(EnvironmentFailed, match="do not belong together"):
-        identity.find_app(connection, Sealer(bytes(32)), made.app_id)
+    other = identity.find_app(connection, Sealer(bytes(32)), made.app_id)
+    assert other is not None
+    assert not other.usable
+    assert (other.app_key, other.secret_key) != (keys.app_key, keys.secret_key)
+    assert identity.unusable_apps(connection, Sealer(bytes(32))) == ["SOAR"]
+    assert identity.unusable_apps(connection, sealer) == []
 
 
 def test_sealed_keys_do_not_open_in_another_row(store: Store, sealer: Sealer) -> None:
@@ -113,8 +117,9 @@ def test_sealed_keys_do_not_open_in_another_row(store: Store, sealer: Sealer) ->
         )
 
     store.write_now(swap)
-    with pytest.raises(EnvironmentFailed):
-        identity.find_app(store.read_now().connection, sealer, second.app_id)
+    connection = store.read_now().connection
+    found = [identity.find_app(connection, sealer, made.app_id) for made in (first, second)]
+    assert [app is not None and app.usable for app in found] == [True, False]
 
 
 def test_a_revoked_application_stays_listed_and_is_not_found(store: Store, sealer: Sealer) -> None:

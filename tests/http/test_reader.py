@@ -88,6 +88,10 @@ def test_nothing_is_nothing(data: bytes) -> None:
         (FORM % b'{"data": [{"type": "processing"}], "meta": {}}', {"data": [{"type": "processing"}], "meta": {}}),
         (FORM % b"{'data': [{'type': 'processing'}]}", {"data": [{"type": "processing"}]}),
         (FORM % b'{"meta": {"pagination": {"pageSize": 1}}}', {"meta": {"pagination": {"pageSize": 1}}}),
+        (b"data=%7B%22type%22%3A+%22processing%22%7D", {"data": {"type": "processing"}}),
+        (b" data=%5B%5D&meta=%7B'pagination'%3A%7B%7D%7D&x=%7B", {"data": [], "meta": {"pagination": {}}}),
+        (b"data=%7B%22data%22%3A+%5B%7B%7D%5D%7D", {"data": [{}]}),
+        (b"meta=", {"meta": None}),
         (FORM % b'[{"type": "processing"}]', {"data": [{"type": "processing"}]}),
     ],
 )  # fmt: skip
@@ -113,7 +117,9 @@ def test_what_clients_send_in_place_of_json(data: bytes, value: Any) -> None:
         (b"{'a': uu'x'}", "character 6: expected a value"),
         (b"__import__('os')", "character 0: expected a value"),
         (b"{'a': (1)}", "character 6: expected a value"),
-        (b"data=%7B%7D", "character 0: expected a value"),
+        (b"type=processing", "character 0: expected a value"),
+        (b"data=%7B", "character 1: expected a name, found the end"),
+        (b"data=" + b"&a=" * 20, "a form of more than 20 fields"),
         (b"--b\r\n\r\nnothing\r\n--b--", "without a field named 'data'"),
     ],
 )

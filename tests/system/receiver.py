@@ -93,13 +93,17 @@ class Receiver:
             elif verb == b"DATA":
                 writer.write(b"354 Go ahead\r\n")
                 content = (await reader.readuntil(b"\r\n.\r\n"))[:-3]
-                self._take(Taken(sender, tuple(recipients), _unstuffed(content)))
+                await self._receive(Taken(sender, tuple(recipients), _unstuffed(content)))
                 writer.write(f"250 2.0.0 taken as {len(self.taken)}\r\n".encode())
             elif verb == b"QUIT":
                 writer.write(b"221 2.0.0 Bye\r\n")
                 return
             else:
                 writer.write(b"250 2.0.0 Ok\r\n")
+
+    async def _receive(self, taken: Taken) -> None:
+        """All that happens before the answer to the final dot."""
+        self._take(taken)
 
     def _take(self, taken: Taken) -> None:
         os.write(self._record, b"%d\n%s" % (len(taken.content), taken.content))

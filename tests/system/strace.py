@@ -10,6 +10,7 @@ import ast
 import re
 import signal
 import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,20 @@ class Call:
 def parse(text: str) -> list[Call]:
     """In the order of their ends."""
     calls = []
+    for thread, said, begin, end in whole(text.splitlines()):
+        call, result = _CALL.fullmatch(said), _RESULT.search(said)
+        if call and result:
+            data = b"".join(strings(call["rest"]))
+            calls.append(Call(thread, call["name"], call["file"] or "", data, int(result[1]), begin, end))
+    return calls
+
+
+def whole(lines: Iterable[str]) -> Iterator[tuple[int, str, int, int]]:
+    """(thread, what strace said of one call, first line, last line), in the order of their ends; then those that never
+    ended, because the process was killed in them."""
     unfinished: dict[int, tuple[str, int]] = {}
-    for number, line in enumerate(text.splitlines()):
+    number = 0
+    for number, line in enumerate(lines):
         match = _LINE.fullmatch(line)
         if match is None:
             continue
@@ -53,11 +66,14 @@ def parse(text: str) -> list[Call]:
                 continue
             head, begin = unfinished.pop(thread)
             rest = head + resumed["rest"]
-        call, result = _CALL.fullmatch(rest), _RESULT.search(rest)
-        if call and result:
-            data = b"".join(_bytes(text) for text in _STRING.findall(call["rest"]))
-            calls.append(Call(thread, call["name"], call["file"] or "", data, int(result[1]), begin, number))
-    return calls
+        yield thread, rest, begin, number
+    for thread, (head, begin) in unfinished.items():
+        yield thread, head, begin, number + 1
+
+
+def strings(text: str) -> list[bytes]:
+    """Every quoted argument."""
+    return [_bytes(quoted) for quoted in _STRING.findall(text)]
 
 
 def _bytes(text: str) -> bytes:

@@ -15,8 +15,12 @@ class Sender:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answers = self.socket.makefile("rb")
         self.port = int(self.socket.getsockname()[1])
-        self.greeting = self.reply()
-        self.hello = self.command(b"EHLO sender.corp.example")
+        try:
+            self.greeting = self.reply()
+            self.hello = self.command(b"EHLO sender.corp.example")
+        except BaseException:  # nobody else can close it
+            self.close()
+            raise
 
     def __enter__(self) -> Sender:
         return self

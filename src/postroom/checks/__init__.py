@@ -99,6 +99,10 @@ class Runner:
         self._timeout = timeout
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def apply(self, checks: Sequence[Check]) -> None:
+        """Other checks, for messages that come from now on."""
+        self._checks = tuple(checks)
+
     @property
     def waiting(self) -> int:
         """Messages whose check has not answered yet."""

@@ -10,11 +10,16 @@ from __future__ import annotations
 import click
 
 from postroom import __version__
-from postroom.cli.access import app, role, user
+from postroom.cli.access import app, role
+from postroom.cli.audit import audit
+from postroom.cli.backup import backup, restore
+from postroom.cli.ledger import ledger
+from postroom.cli.people import user
 from postroom.cli.place import Commands
 from postroom.cli.queue import queue
 from postroom.cli.serve import serve
 from postroom.cli.settings import settings
+from postroom.cli.verify import verify
 
 
 @click.group(
@@ -36,5 +41,5 @@ def main() -> None:
     """
 
 
-for command in (serve, queue, app, user, role, settings):
+for command in (serve, queue, app, user, role, audit, settings, ledger, verify, backup, restore):
     main.add_command(command)

@@ -1,26 +1,23 @@
-"""`postroom app | user | role`: who may ask. Applications sign API requests, people log in to the console.
+"""`postroom app | role`: who may ask. Applications sign API requests or carry tokens; roles say what they and people may do.
 
-Promises: secrets are shown once, by the command that makes them, on standard output only. Fails: `Refusal` (exit 1) naming what was wrong
+Promises: secrets are shown once, by the command that makes them, on standard output only; every change stands in the audit log, in
+the same transaction. Fails: `Refusal` (exit 1) naming what was wrong
 with a name, a role or an address.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
-import sys
-
+import apsw
 import click
 
-from postroom.cli.place import Commands, Place, Refusal, at_a_place
+from postroom.cli.place import Commands, Place, Refusal, actor, at_a_place
 from postroom.cli.table import Cell, Column, print_json, print_pairs, print_table
 from postroom.cli.words import ago
 from postroom.clock import SystemClock
+from postroom.errors import PeerError
 from postroom.sealing import Sealer
-from postroom.store import identity
+from postroom.store import audit, identity, permissions
 from postroom.telemetry import stamp
-
-_PERMISSION = re.compile(r"[\w /&-]+( \| [\w /&-]+)+ \| (Read|Edit)")  # contract section 8: "Menu | Item | Read"
 
 
 @click.group(cls=Commands)
@@ -44,7 +41,13 @@ def create_app(place: Place, name: str, role: str, as_json: bool) -> None:
     settings = place.settings()
     with place.store() as store:
         sealer = Sealer.at(settings.data)
-        made = store.write_now(lambda c: identity.create_app(c, sealer, name=name, role=role))
+
+        def create(connection: apsw.Connection) -> identity.Credentials:
+            made = identity.create_app(connection, sealer, name=name, role=role)
+            _told(connection, "app.create", made.app_id, f"{name.strip()}, role {role}")
+            return made
+
+        made = store.write_now(create)
     keys = {
         "appId": made.app_id,
         "appKey": made.app_key,
@@ -126,44 +129,20 @@ def revoke_app(place: Place, app_id: str, as_json: bool) -> None:
       postroom app revoke 3f0c9c52-8a0e-4d58-9d1b-0f2f6f1f9d3e
     """
     with place.store() as store:
-        revoked = store.write_now(lambda c: identity.revoke_app(c, app_id))
+
+        def revoke(connection: apsw.Connection) -> bool:
+            done = identity.revoke_app(connection, app_id)
+            if done:
+                _told(connection, "app.revoke", app_id)
+            return done
+
+        revoked = store.write_now(revoke)
     if as_json:
         print_json({"appId": app_id, "revoked": revoked})
     if not revoked:
         raise Refusal(f"no living application has the id {app_id!r}; postroom app list shows them")
     if not as_json:
         click.echo(f"application {app_id} is revoked")
-
-
-@click.group(cls=Commands)
-def user() -> None:
-    """People: who may log in to the console."""
-
-
-@user.command("create")
-@click.option("--email", required=True, metavar="ADDRESS", help="What they log in with.")
-@click.option("--role", required=True, metavar="ROLE", help="What they may do; postroom role list shows the roles.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@at_a_place
-def create_user(place: Place, email: str, role: str, password_stdin: bool, as_json: bool) -> None:
-    """Create a person and print a new password for them, this once.
-
-    \b
-    Examples:
-      postroom user create --email alice@corp.example --role administrator
-      pass mail/alice | postroom user create --email alice@corp.example --role monitor --password-stdin
-    """
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else secrets.token_urlsafe(15)
-    hashed = identity.hash_password(password)
-    with place.store() as store:
-        made = store.write_now(lambda c: identity.create_user(c, email=email, password_hash=hashed, role=role))
-    shown = {} if password_stdin else {"password": password}
-    if as_json:
-        print_json({"email": made.email, "role": role, **shown})
-    else:
-        click.echo(f"user {made.email}, role {role}")
-        print_pairs(list(shown.items()))
 
 
 @click.group(cls=Commands)
@@ -178,8 +157,9 @@ def list_roles(place: Place, as_json: bool) -> None:
     """List the roles with their permissions; "*" is every permission.
 
     \b
-    Example:
+    Examples:
       postroom role list
+      postroom role permissions               which permissions there are
     """
     with place.store() as store:
         found = identity.list_roles(store.read_now().connection)
@@ -190,26 +170,53 @@ def list_roles(place: Place, as_json: bool) -> None:
         print_table((Column("ROLE"), Column("PERMISSIONS", least=20)), rows)
 
 
+@role.command("permissions")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@at_a_place
+def list_permissions(place: Place, as_json: bool) -> None:
+    """List every permission that a role can hold, each with what it is for.
+
+    \b
+    Example:
+      postroom role permissions
+    """
+    found = [*permissions.PERMISSIONS.items(), (permissions.ALL, "Everything, also what later releases add.")]
+    if as_json:
+        print_json([{"permission": name, "allows": text} for name, text in found])
+    else:
+        print_table((Column("PERMISSION"), Column("ALLOWS", least=20)), found)
+
+
 @role.command("create")
 @click.option("--name", required=True, help="What applications and people name it by.")
-@click.option("--permission", "permissions", multiple=True, required=True, metavar="TEXT", help="May be given again.")
+@click.option("--permission", "wanted", multiple=True, required=True, metavar="TEXT", help="May be given again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @at_a_place
-def create_role(place: Place, name: str, permissions: tuple[str, ...], as_json: bool) -> None:
+def create_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
     """Create a role from permissions: menu paths that end in Read or Edit, or "*" for all.
 
     \b
     Examples:
       postroom role create --name reader --permission "Monitoring | Processing | Read"
-      postroom role list                      which permissions the roles have that there are
+      postroom role permissions               which permissions there are
     """
-    for permission in permissions:
-        if permission != identity.ALL_PERMISSIONS and not _PERMISSION.fullmatch(permission):
-            expected = f'a menu path like "{identity.PROCESSING_READ}", or "*"'
-            raise click.UsageError(f"--permission: expected {expected}, got {permission!r}")
+    try:
+        held = permissions.check(wanted)
+    except PeerError as problem:
+        raise click.UsageError(f"--permission: {problem}; postroom role permissions shows them") from problem
     with place.store() as store:
-        made = store.write_now(lambda c: identity.create_role(c, name, tuple(dict.fromkeys(permissions))))
+
+        def create(connection: apsw.Connection) -> identity.Role:
+            made = identity.create_role(connection, name, held)
+            _told(connection, "role.create", made.name, ", ".join(made.permissions))
+            return made
+
+        made = store.write_now(create)
     if as_json:
         print_json({"name": made.name, "permissions": list(made.permissions)})
     else:
         click.echo(f"role {made.name}: {', '.join(made.permissions)}")
+
+
+def _told(connection: apsw.Connection, kind: str, what: str, detail: str = "") -> None:
+    audit.add(connection, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)

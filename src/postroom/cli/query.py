@@ -134,8 +134,8 @@ def build_query(
         queues=tuple(Queue(queue) for queue in queues),
         routes=tuple(Route(route) for route in routes),
         attachment=attachment,
-        since=_when(since, "--since", now),
-        until=_when(until, "--until", now),
+        since=when(since, "--since", now),
+        until=when(until, "--until", now),
         text=text,
         field=field,
     )
@@ -234,7 +234,7 @@ def _contains(entry: Entry, *, field: Field, text: str) -> bool:
     return any(text in needle(part) for part in parts)
 
 
-def _when(text: str | None, option: str, now: Millis) -> Millis | None:
+def when(text: str | None, option: str, now: Millis) -> Millis | None:
     """ "2 hours" (ago), "14:00" (today), "2026-11-22", "2026-11-22 14:00[:00][Z]"; local time unless it says its zone."""
     if text is None:
         return None

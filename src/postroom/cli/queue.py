@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from postroom.cli.actions import hold, pause, release, resume, retry
+from postroom.cli.actions import hold, pause, reject, release, resume, retry
 from postroom.cli.place import Commands, Place, Refusal, at_a_place
 from postroom.cli.query import DEFAULT_LIMIT, Query, chosen_by_query, count, matching
 from postroom.cli.show import show
@@ -220,5 +220,5 @@ def _say_nothing(query: Query) -> None:
     click.echo("nothing waits", err=True)
 
 
-for command in (show, retry, hold, release, pause, resume):
+for command in (show, retry, hold, release, reject, pause, resume):
     queue.add_command(command)

@@ -6,9 +6,12 @@ for more workers than the store can have.
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from postroom.cli.place import Place, at_a_place
+from postroom.settings import Settings
 
 
 @click.command()
@@ -18,7 +21,7 @@ from postroom.cli.place import Place, at_a_place
 @at_a_place
 @click.pass_context
 def serve(context: click.Context, place: Place, smtp: str | None, http: str | None, workers: int) -> None:
-    """Run the gateway in the foreground, until SIGTERM or Ctrl-C.
+    """Run the gateway in the foreground, until SIGTERM or Ctrl-C. SIGHUP reads the settings anew.
 
     The first start writes DIR/admin.json (readable by its owner only) with the keys and the password of a full
     administrator. The log goes to standard error.
@@ -30,7 +33,12 @@ def serve(context: click.Context, place: Place, smtp: str | None, http: str | No
       postroom serve --config /etc/postroom/postroom.toml
       POSTROOM_LOG__FORMAT=json postroom serve              settings from the environment
     """
-    settings = place.loaded(smtp=smtp, http=http).settings
+
+    def read() -> Settings:
+        """At the start, and again at each SIGHUP."""
+        return place.loaded(smtp=smtp, http=http).settings
+
+    settings = read()
     if workers > 1:
         raise click.UsageError(
             f"--workers {workers}: with SQLite one process carries everything, which is faster than two on one file; "
@@ -38,4 +46,4 @@ def serve(context: click.Context, place: Place, smtp: str | None, http: str | No
         )
     from postroom.app import run  # only here: every other command starts faster without the whole gateway
 
-    context.exit(run(settings))
+    context.exit(run(settings, read, os.environ.get("NOTIFY_SOCKET", "")))

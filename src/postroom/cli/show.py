@@ -31,7 +31,7 @@ from postroom.store.reader import Reader
 from postroom.units import short_duration
 
 OUTCOME_COLOURS = {"delivered": "green", "bounced": "red", "rejected": "red", "expired": "red"}
-KIND_COLOURS = {**OUTCOME_COLOURS, "held": "yellow", "deferred": "yellow", "taken_over": "red"}
+KIND_COLOURS = {**OUTCOME_COLOURS, "held": "yellow", "deferred": "yellow", "taken_over": "red", "restored": "yellow"}
 
 
 @click.command(short_help="Show everything about an entry.")

@@ -15,7 +15,8 @@ from postroom.telemetry import stamp
 from postroom.units import short_duration
 
 LABELS = {
-    Label.MAYBE_DELIVERED: "may have been delivered: an attempt ended without an answer after the message was sent",
+    Label.MAYBE_DELIVERED: "may have been delivered: an attempt ended without an answer after the message was sent, "
+    "or it came back with a restored backup",
     Label.SUSPECT: "suspect: three attempts in a row ended without a result, as if it stopped its worker",
 }
 

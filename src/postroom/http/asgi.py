@@ -20,12 +20,17 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_REQUEST_ID = 128
 BODY_TIMEOUT = 30.0  # seconds for a whole request body
-_SECURITY: tuple[tuple[bytes, bytes], ...] = (
+SECURITY: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+CLOSE: tuple[tuple[bytes, bytes], ...] = ((b"connection", b"close"),)
+HSTS = (
+    b"strict-transport-security",
+    b"max-age=31536000",
+)  # a year (RFC 6797); other hosts of the domain are not ours to bind
 
 
 class BodyTooLarge(PeerError):
@@ -53,13 +58,14 @@ class Envelop:
             await self._app(scope, receive, send)
             return
         ident = _client_id(scope) or str(uuid.uuid4())
+        dressed = [*SECURITY, HSTS] if scope["scheme"] == "https" else SECURITY
         scope.setdefault("state", {})["request_id"] = ident
 
         async def send_dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"] = list(message.get("headers", ()))
                 there = {name for name, _ in headers}
-                headers += [header for header in _SECURITY if header[0] not in there]
+                headers += [header for header in dressed if header[0] not in there]
                 headers.append((b"x-request-id", ident.encode()))
             await send(message)
 

@@ -11,22 +11,19 @@ import base64
 import binascii
 import hmac
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
 
 import msgspec
 
 from postroom.clock import MINUTE, SECOND, Clock, Millis
 from postroom.http.gateway.dates import parse_header_date
 from postroom.http.gateway.envelope import Failure
-from postroom.store.identity import AppKeys
+from postroom.http.remembered import Remembered
+from postroom.store.bindings import Binding
+from postroom.store.identity import AppKeys, Role
 
-KNOWN_FOR: Millis = SECOND  # how long an application is remembered, or that there is none: a hot client costs no query
-MAX_KNOWN = 1000  # applications remembered, and apart from them as many ids that were made up
 MAX_ECHO = 100  # characters of a sent value that an answer repeats
 _DUMMY_SECRET = bytes(64)
 _DUMMY_KEY = "00000000-0000-0000-0000-000000000000"
-
-T = TypeVar("T")
 
 _SIGNED = (b"authorization", b"x-mc-app-id", b"x-mc-date", b"x-mc-req-id")
 
@@ -46,6 +43,28 @@ class Signature(msgspec.Struct, frozen=True):
     digest: bytes
 
 
+class Caller(msgspec.Struct, frozen=True):
+    """Who has shown that it may call: an application, or a person through one with keys from login."""
+
+    app_id: str
+    name: str  # the application's
+    role: Role  # the application's
+    user: str = ""  # the person's e-mail address
+    user_role: Role | None = None
+
+    @property
+    def actor(self) -> str:
+        """As it stands in timelines and in the audit log."""
+        return f"user:{self.user}" if self.user else f"app:{self.name}"
+
+    def lacking(self, permission: str) -> Role | None:
+        """The role that forbids it: a person may do what both, they and the application, may. None: allowed."""
+        for role in (self.role, self.user_role):
+            if role is not None and not role.allows(permission):
+                return role
+        return None
+
+
 def read_request(headers: Iterable[tuple[bytes, bytes]], path: bytes, query: bytes) -> SignedRequest:
     """Raises Failure when a piece is missing. Names come in lower case from the server; the first of a kind counts."""
     found: dict[bytes, bytes] = {}
@@ -61,6 +80,14 @@ def read_request(headers: Iterable[tuple[bytes, bytes]], path: bytes, query: byt
         )
     authorization, app_id, date, request_id = [found[name] for name in _SIGNED]
     return SignedRequest(authorization, app_id.strip(), date, request_id, signed_targets(path, query))
+
+
+def authorization(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """As sent; empty when there is none."""
+    for name, value in headers:
+        if name == b"authorization":
+            return value
+    return b""
 
 
 def signed_targets(path: bytes, query: bytes) -> tuple[bytes, ...]:
@@ -103,19 +130,20 @@ def expected_digests(request: SignedRequest, secret_key: bytes, app_key: str) ->
     return [hmac.digest(secret_key, head + target + tail, "sha1") for target in request.targets]
 
 
-def signed_by(request: SignedRequest, app: AppKeys) -> bool:
-    """Whether the application's keys made this signature. Always the same work, whichever part is wrong."""
+def signed_by(request: SignedRequest, app: AppKeys, binding: Binding | None = None) -> bool:
+    """Whether the application's own keys made this signature, or those of a binding. Always the same work, whichever part is wrong."""
     signature = read_signature(request.authorization)
-    known = hmac.compare_digest(signature.access_key, app.access_key.encode())
-    digests = expected_digests(
-        request, app.secret_key if known else _DUMMY_SECRET, app.app_key if known else _DUMMY_KEY
-    )
+    own = hmac.compare_digest(signature.access_key, app.access_key.encode())
+    bound = binding is not None and hmac.compare_digest(signature.access_key, binding.access_key.encode())
+    secret_key = app.secret_key if own else binding.secret_key if bound and binding is not None else _DUMMY_SECRET
+    digests = expected_digests(request, secret_key, app.app_key if own or bound else _DUMMY_KEY)
     same = [hmac.compare_digest(signature.digest, digest) for digest in digests]
-    return known and any(same)
+    return (own or bound) and any(same)
 
 
-def check_date(date: bytes, now: Millis, tolerance: Millis) -> None:
-    """After the signature, so that nobody else learns our clock. No evidence of the vendor's answer: a code of our own."""
+def check_date(date: bytes, now: Millis, tolerance: Millis) -> Millis:
+    """The time it says. After the signature, so that nobody else learns our clock. No evidence of the vendor's answer: a code of
+    our own."""
     text = date.decode("latin-1")
     at = parse_header_date(text)
     if at is None:
@@ -130,14 +158,23 @@ def check_date(date: bytes, now: Millis, tolerance: Millis) -> None:
             f"Request date is outside the tolerance of {_span(tolerance)}: it is {abs(apart)} seconds "
             f"{'behind' if apart > 0 else 'ahead of'} this server's clock",
         )  # fmt: skip
+    return at
 
 
-def check_permission(app: AppKeys, permission: str) -> None:
-    if not app.role.allows(permission):
+def check_permission(caller: Caller, permission: str) -> None:
+    role = caller.lacking(permission)
+    if role is not None:
         raise Failure(
             403, "err_xdk_operation_forbidden",
-            f"0003 Forbidden To Perform Operation: role {app.role.name} lacks the permission {permission}",
+            f"0003 Forbidden To Perform Operation: role {role.name} lacks the permission {permission}",
         )  # fmt: skip
+
+
+def binding_expired() -> Failure:
+    """The code is recorded, and a shipped client matches the text (contract 1.3)."""
+    return Failure(
+        418, "err_xdk_binding_expired", "AccessKey Has Expired: log in again, with this access key to keep it"
+    )
 
 
 def invalid_signature() -> Failure:
@@ -155,53 +192,22 @@ def _span(millis: Millis) -> str:
 
 
 class Applications:
-    """Applications by id, remembered for a second, so that a hot client costs no query and a revocation works at once.
+    """Applications by id, as it was sent."""
 
-    Ids that nobody has are remembered apart: however many are made up, they push no real application out.
-    """
-
-    __slots__ = ("_clock", "_find", "_known", "_unknown")
+    __slots__ = ("_known",)
 
     def __init__(self, clock: Clock, find: Callable[[str], Awaitable[AppKeys | None]]) -> None:
-        self._clock = clock
-        self._find = find
-        self._known: dict[str, tuple[Millis, AppKeys]] = {}
-        self._unknown: dict[str, Millis] = {}
+        self._known = Remembered(clock, find)
 
     def met(self, app_id: bytes) -> bool:
-        """Whether this application was there when it was last looked up, however long ago."""
-        return _app_id(app_id) in self._known
+        return self._known.met(_app_id(app_id))
 
     async def find(self, app_id: bytes) -> AppKeys | None:
         text = _app_id(app_id)
-        if not text:
-            return None
-        now = self._clock.now()
-        known = self._known.get(text)
-        if known is not None and 0 <= now - known[0] < KNOWN_FOR:
-            return known[1]
-        missed = self._unknown.get(text)
-        if missed is not None and 0 <= now - missed < KNOWN_FOR:
-            return None
-        app = await self._find(text)
-        if app is None:
-            self._known.pop(text, None)
-            _remember(self._unknown, text, now)
-        else:
-            self._unknown.pop(text, None)
-            _remember(self._known, text, (now, app))
-        return app
+        return await self._known.find(text) if text else None
 
 
 def _app_id(sent: bytes) -> str:
     """Empty: it cannot be one of ours."""
     text = sent.decode("ascii", "replace").strip()
     return text if text.isascii() and len(text) <= MAX_ECHO else ""
-
-
-def _remember(kept: dict[str, T], key: str, value: T) -> None:
-    """The oldest goes when there is no room."""
-    kept.pop(key, None)
-    if len(kept) >= MAX_KNOWN:
-        del kept[next(iter(kept))]
-    kept[key] = value

@@ -20,6 +20,7 @@ class Allowance(msgspec.Struct, frozen=True, gc=False):
     remaining: int
     reset: Millis
     allowed: bool
+    window: Millis
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Reset is in milliseconds; Retry-After, in seconds, only when the call was not executed."""
@@ -42,7 +43,7 @@ class Limiter:
 
     def untouched(self) -> Allowance:
         """What an answer says when we could not even tell who called."""
-        return Allowance(self._limit, self._limit, self.window, True)
+        return Allowance(self._limit, self._limit, self.window, True, self.window)
 
     def spent(self, caller: str, function: str) -> bool:
         """Whether the next call would be refused; nothing is counted."""
@@ -62,7 +63,7 @@ class Limiter:
             window = self._windows[key] = [now, 0]
         window[1] += 1
         left = self._limit - window[1]
-        return Allowance(self._limit, max(left, 0), self.window - (now - window[0]), left >= 0)
+        return Allowance(self._limit, max(left, 0), self.window - (now - window[0]), left >= 0, self.window)
 
     def _forget(self, now: Millis) -> None:
         """Drop the windows that are over; when few are, all of them: bounded memory and time before exact counts."""

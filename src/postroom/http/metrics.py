@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus, to callers on this machine, and not through a proxy on it.
+"""`/metrics` for Prometheus: to callers on this machine, and not through a proxy on it; to others with an access token.
 
 Promises: queues and ledger are read from the store at each scrape, in a reader thread, so that a number never comes from memory
 that could be wrong; everything else is what the event loop has counted. Fails: a store that cannot be read gives 503.
@@ -19,13 +19,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from postroom.clock import Millis
+from postroom.http.callers import Callers
+from postroom.http.gateway.envelope import Failure
+from postroom.http.proxies import PROXIED
 from postroom.http.services import Services
 from postroom.model import Origin, Outcome, Queue
+from postroom.store import permissions
 from postroom.store.reader import Reader
 from postroom.telemetry import ACK_BUCKETS, Counts
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_PROXIED = ("x-forwarded-for", "forwarded", "x-real-ip")  # a proxy's callers have its address
+
 
 # attribute of Counts -> (metric, help); gauges may fall, counters only rise
 _GAUGES = {
@@ -42,6 +46,7 @@ _COUNTERS = {
     "leases_lost": "Results dropped because the lease had ended",
     "taken_over": "Leases of dead workers that were ended",
     "maybe_delivered": "Entries labelled as possibly delivered",
+    "unreadable": "Entries held because they, or their message, could not be read",
     "commits": "Transactions committed",
     "log_dropped": "Log lines that could not be written",
 }
@@ -126,12 +131,16 @@ def _is_local(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def routes(services: Services) -> list[Route]:
+def routes(services: Services, callers: Callers) -> list[Route]:
     async def metrics(request: Request) -> Response:
-        if not _is_local(request.client.host if request.client else "") or any(
-            name in request.headers for name in _PROXIED
-        ):
-            return PlainTextResponse("metrics are shown to callers on this machine only\n", 403)
+        proxied = any(name.decode() in request.headers for name in PROXIED)
+        if proxied or not _is_local(request.client.host if request.client else ""):
+            try:
+                await callers.bearer(request.scope, "/metrics", permissions.DASHBOARD_READ)
+            except Failure as failure:
+                headers = {name.decode(): value.decode() for name, value in failure.headers}
+                text = f"{failure.fault.message}: callers on other machines need an access token (POST /oauth/token)\n"
+                return PlainTextResponse(text, failure.status, headers)
         now = services.clock.now()
         stored = await services.store.read(lambda reader: read_stored(reader, now))
         registry = CollectorRegistry(auto_describe=False)

@@ -11,9 +11,11 @@ import contextlib
 import logging
 import socket
 import traceback
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,10 +26,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from postroom.errors import EnvironmentFailed
 from postroom.http import console, health, metrics
-from postroom.http.asgi import Envelop
-from postroom.http.gateway.envelope import Failure
-from postroom.http.gateway.front import PREFIX, GatewayApi
+from postroom.http.admin.api import PREFIX as ADMIN
+from postroom.http.admin.api import AdminApi
+from postroom.http.asgi import CLOSE, SECURITY, Envelop, reply
+from postroom.http.gateway.envelope import CONTENT_TYPE, Failure
+from postroom.http.gateway.front import PREFIXES, GatewayApi
+from postroom.http.guard import Guard
+from postroom.http.proxies import Behind, Proxies
 from postroom.http.services import Services
+from postroom.http.tls import Certificate
 from postroom.settings import Address, Settings
 from postroom.telemetry import Log
 
@@ -69,7 +76,18 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if len(self.connections) > MAX_CONNECTIONS:
+            self.app = _overloaded  # of this connection, which ends with the answer
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an envelope, too, and an id: nothing else of ours has seen it."""
+        content = Failure(400, "err_invalid_request", msg).body()
+        headers = [CONTENT_TYPE, *SECURITY, (b"x-request-id", str(uuid.uuid4()).encode()), *CLOSE]
+        headers.append((b"content-length", b"%d" % len(content)))
+        lines = b"".join([b"%s: %s\r\n" % header for header in headers])
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + content)
+        self.transport.close()
 
     def on_message_complete(self) -> None:
         self._arrived()
@@ -136,6 +154,12 @@ class BoundedHttp(HttpToolsProtocol):
             self._unread = None
 
 
+async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    failure = Failure(503, "err_too_many_connections", "Too many connections, try again in a moment", retryable=True)
+    headers = [CONTENT_TYPE, *SECURITY, (b"x-request-id", str(uuid.uuid4()).encode()), (b"retry-after", b"1"), *CLOSE]
+    await reply(send, failure.status, failure.body(), headers)
+
+
 class _Uvicorn(uvicorn.Server):
     """Signals are the composition root's; and whoever starts this wants to know when it listens."""
 
@@ -180,28 +204,35 @@ class _ToOurLog(logging.Handler):
 class _Application:
     """The API's calls go straight to its door; the rest is routed. Starlette costs a hot call as much as our own work."""
 
-    def __init__(self, api: ASGIApp, pages: Starlette) -> None:
+    def __init__(self, api: GatewayApi, admin: AdminApi, pages: Starlette) -> None:
         self._api = api
+        self._admin = admin
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and ("/" + scope["path"].lstrip("/")).startswith(PREFIX):
+        if scope["type"] == "http" and ("/" + scope["path"].lstrip("/")).startswith(PREFIXES):
             await self._api(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(ADMIN):
+            await self._admin(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
 
 
-def application(services: Services) -> ASGIApp:
+def application(services: Services, guard: Guard | None = None) -> ASGIApp:
     """Everything on the one port."""
+    guard = guard or Guard(services)
+    api = GatewayApi(services, guard)
     routes: list[BaseRoute] = [
         *health.routes(services),
-        *metrics.routes(services),
-        Mount("/console", routes=console.routes(services)),
+        *metrics.routes(services, api.callers),
+        Mount("/console", routes=console.routes(services, guard)),
         Route("/", _to_console),
         Route("/console", _to_console),
     ]
     pages = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _wrong_method, Exception: _failed})
-    return Envelop(_Application(GatewayApi(services), pages), services.log)
+    enveloped = Envelop(_Application(api, AdminApi(services, api.callers, api.functions), pages), services.log)
+    trusted = services.settings.http.trusted_proxies
+    return Behind(enveloped, Proxies(trusted)) if trusted else enveloped
 
 
 async def _to_console(request: Request) -> Response:
@@ -227,19 +258,46 @@ async def _failed(request: Request, problem: Exception) -> Response:
     return _enveloped(Failure(500, "err_internal", "Internal error"))
 
 
+class _Current:
+    """The application as the last settings want it; what has begun ends as it began."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
 class HttpServer:
     """`start`, then `addresses`, then `stop`."""
 
     def __init__(self, settings: Settings, services: Services, log: Log) -> None:
         self._listen = settings.http.listen
         self._log = log
-        self._app = application(services)
+        self.guard = Guard(services)
+        self._services = services
+        self._app = _Current(application(services, self.guard))
         self._handler = _ToOurLog(log)
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
+        self._data = settings.data
+        self._tls = settings.http.tls
+        self._watch: asyncio.Task[None] | None = None
         self.addresses: list[Address] = []
 
+    def apply(self, settings: Settings) -> None:
+        """New settings, for calls that come from now on; where we listen stays."""
+        before = self._services.settings.console
+        self._services = services = msgspec.structs.replace(self._services, settings=settings)
+        if (before.login_attempts, before.login_window) != (
+            settings.console.login_attempts,
+            settings.console.login_window,
+        ):
+            self.guard.logins = Guard(services).logins
+        self._app.app = application(services, self.guard)
+
     async def start(self) -> None:
+        certificate = Certificate(self._tls, self._data, self._log) if self._tls.certificate else None
         sockets = _bound(self._listen)
         self.addresses = [_address(one) for one in sockets]
         config = uvicorn.Config(
@@ -251,9 +309,9 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # the caller's address decides about /metrics: nobody may claim another
+            proxy_headers=False,  # the caller's address decides about /metrics: only trusted proxies may claim another
+            ssl_context_factory=None if certificate is None else lambda config, default: certificate.context,
             timeout_keep_alive=KEEP_ALIVE,
-            limit_concurrency=MAX_CONNECTIONS,
             backlog=BACKLOG,
         )
         logger = logging.getLogger("uvicorn.error")
@@ -266,15 +324,20 @@ class HttpServer:
         if not listening.done():
             listening.cancel()
             await self._task  # raises what went wrong
+        if certificate is not None:
+            self._watch = asyncio.create_task(certificate.watch(), name="http-certificate")
 
     async def stop(self, grace: float) -> None:
         """Idle connections are closed at once, running requests have `grace` seconds."""
         if self._server is None or self._task is None:
             return
+        if self._watch is not None:
+            self._watch.cancel()
         # Declared as whole seconds, but only handed to asyncio.wait_for, which takes any.
         self._server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
         self._server.leave()
         await self._task
+        await self.guard.trail.close()
         logging.getLogger("uvicorn.error").removeHandler(self._handler)
         self._server = self._task = None
 

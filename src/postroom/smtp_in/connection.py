@@ -26,7 +26,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_ends", "_eof", "_handing_over", "_in_hand", "_not_reading", "_pace", "_seen", "_server", "_session",
-        "_transport", "_write_full", "ip", "place",
+        "_transport", "_write_full", "file", "ip", "place",
     )  # fmt: skip
 
     def __init__(self, server: SmtpServer) -> None:
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._seen = server.tick  # when the peer last got on: a byte of a command line is nothing yet, its end is
         self._pace: Pace | None = None  # of the message that was being received at the last look
         self._ends = 0  # the tick after which a closing connection is cut
+        self.file = -1  # descriptor
         self.ip = ""
         self.place = ""  # what the server counts it under
 
@@ -53,6 +54,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.ip = str(peer[0]).removeprefix("::ffff:") if peer else ""
+        connected = transport.get_extra_info("socket")
+        self.file = connected.fileno() if connected is not None else -1
         session = self._server.admit(self)
         if isinstance(session, bytes):
             transport.write(session)
@@ -109,6 +112,8 @@ class Connection(asyncio.Protocol):
                 self._adjust_reading()
         if session.refusals:
             self._server.note_refusals(self, session.refusals)
+            self._server.rejections.note(self.ip, self.place, session.turned_away)
+            session.turned_away.clear()
 
     def _answered(self, reply: bytes) -> None:
         session = self._session

@@ -1,8 +1,9 @@
 """A complete message -> the store, and the store's answer -> the reply.
 
 Promises: "250" only after the intake said that the message is committed; bodies over INLINE_BODY are joined, scanned and
-synced in a thread, never on the event loop, and deleted again when the commit fails; every message gets exactly one
-answer. Fails: never raises; trouble around us becomes 452, a bug of ours 451 and a line in the log with its trace.
+synced in a thread, never on the event loop. One that was handed to the intake is never deleted here: a commit that failed
+may still be on the disk, so upkeep finds out. Every message gets exactly one answer. Fails: never raises; trouble around us
+becomes 452, a bug of ours 451 and a line in the log with its trace.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _LEAST_MEMORY = 256 * 1024 * 1024
 class Receiver:
     """Takes responsibility for messages. Used on the event loop only."""
 
-    __slots__ = ("_bodies", "_clock", "_counts", "_intake", "_log", "admission", "memory")
+    __slots__ = ("_bodies", "_clock", "_counts", "_delay", "_intake", "_log", "_not_kept", "admission", "memory")
 
     def __init__(
         self,
@@ -50,20 +51,35 @@ class Receiver:
         clock: Clock,
         log: Log,
         counts: Counts,
+        delay: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._intake = intake
+        self._delay = delay  # seconds that a message waits before it is kept: back-pressure
         self._bodies = bodies
         self._clock = clock
         self._log = log
         self._counts = counts
+        self._not_kept = False  # the last large body could not be written
         self.admission = admission
+        self.memory = Memory(0)
+        self.apply(settings)
+
+    def apply(self, settings: Settings) -> None:
+        """New limits, from now on."""
         # Not less than two of the largest: else such a message could never be received beside anything
-        self.memory = Memory(max(_LEAST_MEMORY, 4 * settings.limits.active_bytes, 2 * settings.smtp.max_size))
+        self.memory.bound = max(_LEAST_MEMORY, 4 * settings.limits.active_bytes, 2 * settings.smtp.max_size)
 
     def take(self, transaction: Transaction, answer: Answer) -> None:
         """Keep this message; `answer` is called once, perhaps before this returns."""
         handover = _Handover(self, transaction, answer)
-        closed = self.admission()
+        delay = self._delay()
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self._keep, handover)
+        else:
+            self._keep(handover)
+
+    def _keep(self, handover: _Handover) -> None:
+        transaction, closed = handover.transaction, self.admission()
         if closed is not None:
             handover.refuse(closed)
         elif transaction.size <= INLINE_BODY:
@@ -86,6 +102,12 @@ class Receiver:
         looked = _look_at(transaction)
         return looked, self._bodies.put(transaction.body)
 
+    def _note_body(self, problem: str) -> None:
+        """Once when the disk takes no bodies, once when it does again."""
+        if bool(problem) != self._not_kept:
+            self._not_kept = bool(problem)
+            self._log.warning("body_not_kept" if problem else "bodies_kept_again", problem=problem)
+
     def _describe(self, transaction: Transaction, looked: Looked, body_object: str) -> NewMessage:
         found, recipients, body_hash = looked
         return NewMessage(
@@ -104,12 +126,13 @@ class Receiver:
 class _Handover:
     """One message between the end of its data and its answer."""
 
-    __slots__ = ("_answer", "_object", "_receiver", "_started", "transaction")
+    __slots__ = ("_answer", "_handed", "_object", "_receiver", "_started", "transaction")
 
     def __init__(self, receiver: Receiver, transaction: Transaction, answer: Answer) -> None:
         self._receiver = receiver
         self._answer: Answer | None = answer
         self._object = ""
+        self._handed = False  # the intake has it: from here on its body may have a row
         self._started = perf_counter()
         self.transaction = transaction
 
@@ -120,12 +143,14 @@ class _Handover:
             return
         problem = future.exception()
         if isinstance(problem, EnvironmentFailed):
-            self._receiver._log.warning("body_not_kept", problem=str(problem), size=self.transaction.size)
+            self._receiver._note_body(str(problem))
             self.refuse(replies.NOT_KEPT)
             return
+        self._receiver._note_body("")
         try:
             looked, self._object = future.result()
             new = self._receiver._describe(self.transaction, looked, self._object)
+            self._handed = True
             self._receiver._intake(new, self.kept)
         except Exception as bug:  # noqa: BLE001 - as for small ones
             self.stumbled(bug)
@@ -134,9 +159,11 @@ class _Handover:
         """The intake's answer."""
         receiver = self._receiver
         if isinstance(result, StoreUnavailable):
-            self._forget_body()  # the store itself logs why, once for the whole batch
+            self._forget_body()  # (the store itself logs why, once for the whole batch)
             self.refuse(replies.NOT_KEPT)
             return
+        if self._object:
+            receiver._bodies.settled(self._object)
         answer, self._answer = self._answer, None
         assert answer is not None, "a message was answered twice"
         transaction = self.transaction
@@ -170,8 +197,12 @@ class _Handover:
         self.refuse(replies.INTERNAL_ERROR)
 
     def _forget_body(self) -> None:
-        if self._object:
-            name, self._object = self._object, ""
+        name, self._object = self._object, ""
+        if not name:
+            return
+        if self._handed:
+            self._receiver._bodies.doubt(name)
+        else:
             asyncio.get_running_loop().run_in_executor(None, self._receiver._bodies.delete, name)
 
 

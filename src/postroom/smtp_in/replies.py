@@ -18,11 +18,15 @@ SHUTTING_DOWN = b"421 4.3.2 Service shutting down\r\n"
 TIMEOUT = b"421 4.4.2 Timeout, closing connection\r\n"
 TOO_MANY_SESSIONS = b"421 4.7.0 Too many connections, try again later\r\n"
 TOO_MANY_SESSIONS_OF_YOU = b"421 4.7.0 Too many connections from your address, try again later\r\n"
+TOO_MANY_FILES = b"421 4.3.2 Too many open files here, try again later\r\n"
 TOO_MANY_ERRORS = b"421 4.7.0 Too many errors, closing connection\r\n"
 TOO_MANY_COMMANDS = b"421 4.7.0 Too many commands without a message, closing connection\r\n"
 INTERNAL_ERROR = b"451 4.3.0 Internal error, try again later\r\n"
 NO_MEMORY = b"452 4.3.1 Too many messages are being received, try again later\r\n"
 NOT_KEPT = b"452 4.3.1 The message could not be stored, try again later\r\n"
+DISK_LOW = b"452 4.3.1 Insufficient system storage, try again later\r\n"
+NOT_WRITABLE = b"452 4.3.0 The queue cannot be written just now, try again later\r\n"
+BACKLOG_FULL = b"452 4.3.1 Too many messages are queued, try again later\r\n"
 TOO_MANY_RECIPIENTS = b"452 4.5.3 Too many recipients\r\n"
 
 UNKNOWN_COMMAND = b"500 5.5.2 Command not recognized\r\n"
@@ -52,6 +56,9 @@ UNSAFE_LINE = (
 )
 UNKNOWN_PARAMETER = b"555 5.5.4 Parameter not recognized or not implemented\r\n"
 
+
+# Conditions of ours, not of one message: the log has the first refusal and, when it is over, how many there were
+CONDITIONS = frozenset({DISK_LOW, NOT_WRITABLE, BACKLOG_FULL, NOT_KEPT, NO_MEMORY, TOO_MANY_FILES})
 
 # RFC 5321 4.2.4: 502 for what is a command elsewhere, 500 for what is none
 _KNOWN = frozenset((b"EXPN", b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML", b"BDAT", b"AUTH", b"STARTTLS"))

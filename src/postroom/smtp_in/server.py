@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
+import sys
 
+from postroom.clock import SystemClock
 from postroom.errors import EnvironmentFailed
 from postroom.settings import Address, Settings
 from postroom.smtp_in import replies
 from postroom.smtp_in.connection import Connection
 from postroom.smtp_in.pace import Patience
 from postroom.smtp_in.receive import Receiver
+from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.routing import place_of
-from postroom.smtp_in.session import MESSAGE, Session
-from postroom.smtp_in.shared import SessionConfig
+from postroom.smtp_in.session import Session
+from postroom.smtp_in.shared import MESSAGE, SessionConfig
 from postroom.telemetry import Counts, Log
 
 SWEEP = 1.0  # seconds between looks; time-outs are counted in looks, so that a clock that jumps ends no session
 BACKLOG = 1024
+# Descriptors, or a quarter of few, that sessions leave to the store, to deliveries and to whoever looks in
+SPARE_FILES = 64
+OVER = 10  # looks without such a refusal, after which a condition of ours is over
 RESERVED = 10  # one session in so many is kept for relay networks: strangers cannot lock our own mail out
 
 
@@ -70,16 +77,16 @@ class SmtpServer:
         log: Log,
         counts: Counts,
         loop: asyncio.AbstractEventLoop,
+        rejections: Rejections | None = None,
     ) -> None:
         self.receiver = receiver
+        self.rejections = rejections or Rejections(None, clock=SystemClock(), log=log)
         self.tick = 0  # looks so far: the server's notion of time
-        self._settings = settings.smtp
-        self._config = SessionConfig(settings.gateway, settings.smtp, receiver.memory, receiver.admission)
         self._log = log
         self._counts = counts
         self._loop = loop
-        self._patience = Patience(settings.smtp)
-        self._for_strangers = settings.smtp.max_sessions - settings.smtp.max_sessions // RESERVED
+        self._highest_file = sys.maxsize
+        self._conditions: dict[bytes, list[int]] = {}  # reply -> (look of the last one, how many)
         self._listeners: list[_Listener] = []
         self._connections: set[Connection] = set()
         self._per_place: dict[str, int] = {}
@@ -88,6 +95,7 @@ class SmtpServer:
         self.stopping = False
         self._empty = asyncio.Event()
         self._empty.set()
+        self.apply(settings)
 
     def __repr__(self) -> str:
         return f"SmtpServer({', '.join(map(str, self.addresses))}, {len(self._connections)} connections)"
@@ -97,6 +105,19 @@ class SmtpServer:
         """Where it listens, with the ports that were really bound."""
         return [listener.address for listener in self._listeners]
 
+    def apply(self, settings: Settings) -> None:
+        """New settings, for sessions that begin from now on; where we listen stays."""
+        receiver, limits = self.receiver, settings.smtp
+        self._settings = limits
+        self._config = SessionConfig(settings.gateway, limits, receiver.memory, receiver.admission)
+        self._patience = Patience(limits)
+        self._for_strangers = limits.max_sessions - limits.max_sessions // RESERVED
+
+    @property
+    def deaf(self) -> bool:
+        """Whether an address is not listened on just now."""
+        return not self.stopping and any(listener.is_lost for listener in self._listeners)
+
     async def start(self) -> None:
         """Listen everywhere the settings say, or nowhere."""
         try:
@@ -105,6 +126,7 @@ class SmtpServer:
         except EnvironmentFailed:
             self._close_listeners()
             raise
+        self._look_at_files()
         self._timer = self._loop.call_later(SWEEP, self._on_timer)
 
     async def _listen(self, wanted: Address) -> None:
@@ -163,6 +185,8 @@ class SmtpServer:
             return replies.SHUTTING_DOWN
         if len(self._connections) >= (self._settings.max_sessions if trusted else self._for_strangers):
             return self._sent_away(ip, replies.TOO_MANY_SESSIONS)
+        if connection.file > self._highest_file:
+            return self._sent_away(ip, replies.TOO_MANY_FILES)
         place = connection.place = place_of(ip)
         of_this_place = self._per_place.get(place, 0)
         if of_this_place >= self._settings.max_sessions_per_ip and not trusted:
@@ -175,6 +199,7 @@ class SmtpServer:
 
     def _sent_away(self, ip: str, reply: bytes) -> bytes:
         self._note_refusal(ip, reply, "connect")
+        self.rejections.note_connection(ip, place_of(ip), reply)
         return reply
 
     def gone(self, connection: Connection) -> None:
@@ -203,6 +228,12 @@ class SmtpServer:
         code = int(reply[:3])
         refused = self._counts.smtp_refused
         refused[code] = refused.get(code, 0) + 1
+        if reply in replies.CONDITIONS:
+            condition = self._conditions.setdefault(reply, [0, 0])
+            condition[0] = self.tick
+            condition[1] += 1
+            if condition[1] > 1:
+                return
         self._log.info(
             "refused", code=code, reason=reply[4:].decode("ascii", "replace").strip(), command=command, ip=ip
         )
@@ -218,8 +249,18 @@ class SmtpServer:
         self.tick += 1
         for connection in list(self._connections):
             connection.look(self.tick, self._patience)
-        if self._reviving is None and any(listener.is_lost for listener in self._listeners):
+        self._look_at_files()
+        for reply, (last, number) in list(self._conditions.items()):
+            if self.tick - last > OVER:
+                del self._conditions[reply]
+                self._log.info("refused_so_often", reason=reply[4:].decode("ascii").strip(), times=number)
+        if self._reviving is None and self.deaf:
             self._reviving = self._loop.create_task(self._revive())
+
+    def _look_at_files(self) -> None:
+        """The limit can be set from outside. A new socket gets the smallest free number, which tells how many are in use."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._highest_file = sys.maxsize if limit < 0 else limit - min(SPARE_FILES, limit // 4)
 
     async def _revive(self) -> None:
         """Out of file descriptors the event loop may close a listener; it must not stay closed."""

@@ -10,6 +10,7 @@ STARTTLS and AUTH would be two more rows in VERBS: the former hands the socket t
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 from postroom.model import Client, Recipient, Route
 from postroom.smtp_in import replies
@@ -27,11 +28,10 @@ from postroom.smtp_in.address import (
     routes_inside,
 )  # fmt: skip
 from postroom.smtp_in.body import BodyReader
-from postroom.smtp_in.shared import SessionConfig
+from postroom.smtp_in.shared import MESSAGE, NAMED, SessionConfig, TurnedAway
 from postroom.smtp_in.transaction import Transaction
 
 COMMAND_LINE = 2048  # with CRLF; 512 of RFC 5321 4.5.3.1.4 and room for parameters
-MESSAGE = b"message"  # what a refusal at the end of data names as its command
 
 _FIVE = 0x35
 _TWO = 0x32
@@ -43,7 +43,7 @@ class Session:
     __slots__ = (
         "_body", "_broken", "_client", "_config", "_errors", "_kept", "_last_words", "_line", "_out", "_quiet",
         "_recipients", "_refused_recipients", "_routes", "_sender", "_skipping", "closing", "cut_short", "refusals",
-        "transaction", "trusted",
+        "transaction", "trusted", "turned_away",
     )  # fmt: skip
 
     def __init__(self, config: SessionConfig, client_ip: str, client_name: str, trusted: bool) -> None:
@@ -65,6 +65,7 @@ class Session:
         self._last_words = b""  # to be said when the message in hand is done
         self.transaction: Transaction | None = None
         self.refusals: list[tuple[bytes, bytes]] = []  # reply and command, for the log; the reader empties it
+        self.turned_away: list[TurnedAway] = []  # likewise, for the record: with the envelope as it was
         self.closing = False
         self.cut_short = False  # closing because of what the peer does: it may be sending still
 
@@ -159,13 +160,13 @@ class Session:
         assert self._body is not None
         self._body.release()
         self._body = None
-        self._reset()
         self._out.append(reply)
         if reply[0] == _TWO:
             self._errors = 0
             self._quiet = 0
         else:
             self._refuse(reply, MESSAGE)
+        self._reset()
         if self._last_words:
             self.close_now(self._last_words)
 
@@ -236,7 +237,7 @@ class Session:
 
     def _refuse(self, reply: bytes, line: bytes) -> None:
         """Remember a refusal; too many of them end the session. 4xx do not count: they are no fault of the peer."""
-        self.refusals.append((reply, line[:256]))
+        self._remember(reply, line)
         if reply[0] == _FIVE:
             self._errors += 1
             if self._errors >= self._config.limits.max_errors:
@@ -245,8 +246,13 @@ class Session:
             self.cut_short = True
             self.abandon()
 
-    def _refuse_and_close(self, reply: bytes, line: bytes) -> None:
+    def _remember(self, reply: bytes, line: bytes) -> None:
         self.refusals.append((reply, line[:256]))
+        named = tuple(islice(self._recipients, NAMED)) if line is MESSAGE else ()
+        self.turned_away.append((reply, line[:256], self._client.helo, self._sender or "", named))
+
+    def _refuse_and_close(self, reply: bytes, line: bytes) -> None:
+        self._remember(reply, line)
         self.cut_short = True
         self.close_now(reply)
 
@@ -365,14 +371,8 @@ class Session:
         self._reset()
         return replies.OK
 
-    def _noop(self, line: bytes) -> bytes:
-        return replies.OK
-
     def _vrfy(self, line: bytes) -> bytes:
         return replies.CANNOT_VERIFY if line[4:].strip(b" ") else replies.NEEDS_ARGUMENT
-
-    def _help(self, line: bytes) -> bytes:
-        return replies.HELP
 
     def _quit(self, line: bytes) -> bytes:
         return replies.NO_ARGUMENT if line[4:].strip(b" ") else replies.BYE
@@ -391,8 +391,8 @@ VERBS: dict[bytes, Callable[[Session, bytes], bytes]] = {
     b"RCPT": Session._rcpt,
     b"DATA": Session._data,
     b"RSET": Session._rset,
-    b"NOOP": Session._noop,
+    b"NOOP": lambda session, line: replies.OK,
     b"VRFY": Session._vrfy,
-    b"HELP": Session._help,
+    b"HELP": lambda session, line: replies.HELP,
     b"QUIT": Session._quit,
 }

@@ -14,6 +14,9 @@ from postroom.smtp_in.body import Memory
 from postroom.smtp_in.routing import Routing
 
 Admission = Callable[[], bytes | None]
+MESSAGE = b"message"  # what a refusal at the end of data names as its command
+NAMED = 10  # recipients of a refused message that are remembered
+TurnedAway = tuple[bytes, bytes, str, str, tuple[str, ...]]  # reply, command, HELO name, sender, recipients
 
 
 class SessionConfig:

@@ -51,22 +51,28 @@ class Destination:
     def __init__(self, address: Address, settings: Delivery, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
-        self._settings = settings
         self._connecting: dict[Connection, asyncio.Task[None]] = {}
         self._idle: list[Connection] = []  # the last one used is the next one used
         self._limit = 1
         self._soon = False
         self._try_again = 0  # tick before which no further connection is tried
+        self.address = address
+        self.name = str(address)
+        self.connections: set[Connection] = set()
+        self.apply(settings)
+        self.down = ""  # why no connection could be opened, while that is so
+        self.jobs: deque[Job] = deque()
+
+    def apply(self, settings: Delivery) -> None:
+        """What begins from now on has these limits."""
+        self._settings = settings
         command, data = _ticks(settings.command_timeout), _ticks(settings.data_timeout)
         self._patience = [command] * (QUIT + 2)
         self._patience[IDLE] = _ticks(settings.idle)
         self._patience[QUIT] = min(command, _ticks(QUIT_PATIENCE))
         self._patience[CONTENT] = self._patience[DOT] = data
-        self.address = address
-        self.name = str(address)
-        self.connections: set[Connection] = set()
-        self.down = ""  # why no connection could be opened, while that is so
-        self.jobs: deque[Job] = deque()
+        if any(connection.ready for connection in self.connections):
+            self._limit = settings.connections
 
     def __repr__(self) -> str:
         state = f"down ({self.down})" if self.down else "up"

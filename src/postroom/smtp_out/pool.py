@@ -51,6 +51,12 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {list(self._destinations.values())!r}>"
 
+    def apply(self, settings: Delivery, hostname: str) -> None:
+        """New settings, for connections that are opened from now on."""
+        self._settings, self._hostname = settings, hostname
+        for there in self._destinations.values():
+            there.apply(settings)
+
     def send(self, destination: Address, job: Job) -> None:
         """The results come to `job.done`, from a later turn of the loop."""
         there = self._destinations.get(destination)

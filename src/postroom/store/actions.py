@@ -1,58 +1,126 @@
-"""What a person does to entries: retry now, hold, release; pause and resume. Inside the writer's transaction.
+"""What a person does to entries: retry now, hold, release, reject; pause and resume. Inside the writer's transaction.
 
 An action on a leased entry is recorded as a request that the worker honours when its lease ends; it is refused once the
-entry may be on its way to the next hop. Every action leaves an event with its actor.
+entry may be on its way to the next hop. A rejection needs an entry that nobody works on: hold it first. Every action leaves
+an event with its actor, and what is done with held mail a row in the release log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import apsw
 
 from postroom.clock import Millis
-from postroom.lifecycle import QUEUED_INFO, SENDING
-from postroom.model import Action, ActionReport, Queue, Scope
-from postroom.store import codes, sql
-from postroom.store.apply import Infos, event
+from postroom.errors import EnvironmentFailed
+from postroom.ids import IdGiver
+from postroom.lifecycle import QUEUED_INFO, SENDING, Standing, after_reject
+from postroom.model import Action, ActionReport, Outcome, Queue, Scope
+from postroom.store import codes, released, sql
+from postroom.store.apply import Infos, Tally, end, event
+from postroom.store.bodies import INLINE_BODY, Bodies
+from postroom.store.notices import beginning, notice, way_back
+from postroom.store.records import EndedEntry, NewMessage
 from postroom.store.sqlite import fetch
 
 HELD_INFO = "Held by a person"
 SLICE = 200  # entries of one action in one transaction: about 10 ms of the writer
+NOTICED_SLICE = 20  # when each may need a notice, and for it the beginning of its message
+
+_WORDS = {
+    Action.HOLD: HELD_INFO,
+    Action.RELEASE: "Released by a person",
+    Action.RETRY: "Retry now",
+    Action.REJECT: "Rejected by a person",
+}
 
 
-def act(
-    connection: apsw.Connection, infos: Infos, action: Action, ids: Sequence[int], actor: str, reason: str, now: Millis
-) -> ActionReport:
+class Desk(NamedTuple):
+    """What acting needs of the store."""
+
+    infos: Infos
+    ids: IdGiver
+    tally: Tally
+    next_attempt: Callable[[Millis], Millis]
+    bodies: Bodies
+    hostname: str
+
+
+class Order(NamedTuple):
+    """Who wants what, and why."""
+
+    action: Action
+    actor: str
+    reason: str
+    now: Millis
+    notify: bool = False  # of a rejection: tell the sender
+    held_only: bool = False  # of a rejection: what waits elsewhere is refused
+
+    @property
+    def info(self) -> str:
+        words = _WORDS[self.action]
+        return f"{words}: {self.reason}" if self.reason else words
+
+
+class Acted(NamedTuple):
+    """What was done, and the stored bodies to delete once that is committed."""
+
+    report: ActionReport
+    objects: list[str]
+
+
+class _Found(NamedTuple):
+    """An entry as ENTRY_STATE shows it."""
+
+    ident: int
+    number: int
+    from_number: int | None
+    lease: int | None
+    message: int
+    attempts: int
+    since: Millis
+
+    @property
+    def queue(self) -> Queue:
+        return codes.QUEUES[self.number]
+
+
+def act(connection: apsw.Connection, desk: Desk, order: Order, ids: Sequence[int]) -> Acted:
     """One action on some entries."""
     cursor = connection.cursor()
-    done: list[int] = []
+    done: list[_Found] = []
     requested: list[int] = []
     refused: list[tuple[int, str]] = []
-    for ident in ids:
+    for ident in dict.fromkeys(ids):
         rows = fetch(cursor, sql.ENTRY_STATE, (ident,))
         if not rows:
             refused.append((ident, "not in the queue: it has ended or never existed"))
             continue
-        number, from_number, lease, _locked_until, info_id = rows[0]
-        queue = codes.QUEUES[number]
-        why = _refusal(action, queue, leased=lease is not None)
+        found = _Found(ident, *rows[0])
+        why = _refusal(order, found.queue, leased=found.lease is not None)
         if why:
             refused.append((ident, why))
-        elif lease is not None:
-            cursor.execute(sql.ENTRY_ASK, (codes.ACTION[action], ident))
-            event(cursor, ident, now, "requested", number, infos.id(cursor, _info(action, reason)), actor)
+        elif found.lease is not None:
+            cursor.execute(sql.ENTRY_ASK, (codes.ACTION[order.action], ident))
+            event(cursor, ident, order.now, "requested", found.number, desk.infos.id(cursor, order.info), order.actor)
             requested.append(ident)
         else:
-            _apply(cursor, infos, action, ident, number, from_number, info_id, actor, reason, now)
-            done.append(ident)
-    return ActionReport(tuple(done), tuple(requested), tuple(refused))
+            if order.action is not Action.REJECT:
+                _apply(cursor, desk.infos, order, found)
+            done.append(found)
+    objects = _reject(cursor, desk, order, done) if order.action is Action.REJECT and done else []
+    return Acted(ActionReport(tuple([found.ident for found in done]), tuple(requested), tuple(refused)), objects)
 
 
-def _refusal(action: Action, queue: Queue, *, leased: bool) -> str:
-    held = queue is Queue.HELD
+def _refusal(order: Order, queue: Queue, *, leased: bool) -> str:
+    action, held = order.action, queue is Queue.HELD
+    if not held and (action is Action.RELEASE or order.held_only):
+        return f"not held: it is in {queue}"
+    if action is Action.REJECT:
+        return "being worked on just now: hold it first, or try again" if leased else ""
     if action is Action.RELEASE:
-        return "" if held else f"not held: it is in {queue}"
+        return ""
     if held:
         return "held already" if action is Action.HOLD else "held: release it instead"
     if leased and action is Action.HOLD and queue in SENDING:
@@ -60,28 +128,91 @@ def _refusal(action: Action, queue: Queue, *, leased: bool) -> str:
     return ""
 
 
-def _info(action: Action, reason: str) -> str:
-    words = {Action.HOLD: HELD_INFO, Action.RELEASE: "Released by a person", Action.RETRY: "Retry now"}[action]
-    return f"{words}: {reason}" if reason else words
-
-
-def _apply(
-    cursor: apsw.Cursor, infos: Infos, action: Action, ident: int, number: int, from_number: int | None, info_id: int,
-    actor: str, reason: str, now: Millis,
-) -> None:  # fmt: skip
-    text = infos.id(cursor, _info(action, reason))
-    match action:
+def _apply(cursor: apsw.Cursor, infos: Infos, order: Order, found: _Found) -> None:
+    text, now, ident = infos.id(cursor, order.info), order.now, found.ident
+    match order.action:
         case Action.RETRY:
             cursor.execute(sql.ENTRY_RETRY_NOW, (now, ident))
-            event(cursor, ident, now, "retried", number, text, actor)
+            event(cursor, ident, now, "retried", found.number, text, order.actor)
         case Action.HOLD:
             held = codes.QUEUE[Queue.HELD]
             cursor.execute(sql.ENTRY_HOLD, (held, text, ident))
-            event(cursor, ident, now, "held", held, text, actor)
+            event(cursor, ident, now, "held", held, text, order.actor)
         case Action.RELEASE:
-            assert from_number is not None
+            assert found.from_number is not None
+            released.record(cursor, ident, Action.RELEASE, order.actor, order.reason, now)
             cursor.execute(sql.ENTRY_RELEASE, (now, now, infos.id(cursor, QUEUED_INFO), ident))
-            event(cursor, ident, now, "released", from_number, text, actor)
+            event(cursor, ident, now, "released", found.from_number, text, order.actor)
+
+
+def _reject(cursor: apsw.Cursor, desk: Desk, order: Order, rejected: Sequence[_Found]) -> list[str]:
+    """The entries end as if under a lease of ours, their notices are accepted; bodies to delete after the commit."""
+    ends: list[EndedEntry] = []
+    for found in rejected:
+        if found.queue is Queue.HELD:
+            released.record(cursor, found.ident, Action.REJECT, order.actor, order.reason, order.now)
+        text = desk.infos.id(cursor, order.info)
+        event(cursor, found.ident, order.now, "rejected", found.number, text, order.actor)
+        lease = desk.ids.next()
+        cursor.execute(sql.ENTRY_TAKE, (lease, order.now, found.ident))
+        body_object, told = _notice(cursor, desk, order, found)
+        ends.append(
+            EndedEntry(
+                found.ident, lease, found.message, found.queue, Outcome.REJECTED, order.info, found.attempts, 0,
+                order.now, body_object=body_object, notice=told,
+            )
+        )  # fmt: skip
+    lost, objects = end(cursor, desk.ids, desk.infos, desk.tally, ends, desk.next_attempt)
+    assert not lost, "a lease taken in this transaction was lost in it"
+    return objects
+
+
+def _notice(cursor: apsw.Cursor, desk: Desk, order: Order, found: _Found) -> tuple[str, NewMessage | None]:
+    """(the stored body's name, what tells the sender)."""
+    rows = fetch(cursor, sql.MESSAGE_NOTED, (found.ident,))
+    if not rows:  # the message's row is lost: its entry can be rejected all the same
+        return "", None
+    env_from, recipient, route, subject, received, body_object = rows[0]
+    standing = Standing(found.queue, found.attempts, found.since, null_sender=not env_from)
+    if not after_reject(standing, order.info, notify=order.notify).notice:
+        return body_object, None
+    try:
+        if body_object:
+            start = beginning(desk.bodies.path(body_object))
+        else:
+            body = fetch(cursor, sql.BODY_START, (2 * INLINE_BODY, found.message))
+            start = body[0][0] if body else b""
+    except EnvironmentFailed:  # the sender is told all the same
+        start = b""
+    told = notice(
+        entry=found.ident,
+        env_from=env_from,
+        recipient=recipient,
+        subject=subject,
+        reply=order.info,
+        outcome=Outcome.REJECTED,
+        attempts=found.attempts,
+        arrived=received,
+        now=order.now,
+        hostname=desk.hostname,
+        route=way_back(codes.ROUTES[route]),
+        beginning=start,
+    )
+    return body_object, told
+
+
+def slices(ids: Sequence[int], *, notify: bool) -> list[Sequence[int]]:
+    """So that no acknowledgement waits for a large action."""
+    size = NOTICED_SLICE if notify else SLICE
+    return [ids[at : at + size] for at in range(0, len(ids), size)]
+
+
+def joined(parts: Sequence[ActionReport]) -> ActionReport:
+    return ActionReport(
+        tuple(ident for part in parts for ident in part.done),
+        tuple(ident for part in parts for ident in part.requested),
+        tuple(pair for part in parts for pair in part.refused),
+    )
 
 
 def pause(connection: apsw.Connection, scope: Scope, actor: str, now: Millis) -> bool:

@@ -48,6 +48,10 @@ class Checkpointer(threading.Thread):
             self._restart.clear()
             self._restarted.set()
 
+    def soon(self) -> None:
+        """Without waiting for a long log: a file that has become smaller is cut only by a checkpoint."""
+        self._wanted.set()
+
     def stop(self) -> None:
         self._ending.set()
         self._wanted.set()

@@ -13,15 +13,17 @@ from typing import NamedTuple
 
 import apsw
 
-from postroom.clock import DAY, HOUR, Millis
-from postroom.ids import IdGiver
+from postroom.clock import DAY, Millis
+from postroom.ids import IdGiver, public_id
 from postroom.lifecycle import CHECKED, SENDING, WORKED_ON
 from postroom.model import Action, Label, Queue
 from postroom.retry import Schedule, next_attempt
 from postroom.store import codes, sql
 from postroom.store.apply import Infos, event
+from postroom.store.damage import ENTRY_UNREADABLE
 from postroom.store.records import Lease
-from postroom.store.sqlite import fetch
+from postroom.store.sqlite import LOST_CHARACTER, fetch
+from postroom.telemetry import Counts, Log
 
 STRIKES = 3
 ASKED_INFO = "Held by a person"
@@ -62,7 +64,8 @@ class Taken(NamedTuple):
 
     leases: list[Lease]
     taken_over: int
-    maybe: int
+    labelled: list[int]  # entries that may have been delivered
+    unreadable: Sequence[int] = ()  # entries that were held because nobody can say to whom they go
 
 
 def claim(
@@ -72,10 +75,17 @@ def claim(
     """Lease up to `limit` due entries of one queue. What this process has in hand is renewed, not taken over: its lease can
     end under it when the clock jumps or the disk stands still for a while."""
     leases: list[Lease] = []
-    taken_over = maybe = 0
+    labelled: list[int] = []
+    unreadable: list[int] = []
+    taken_over = 0
     for found in fetch(cursor, sql.ENTRY_DUE, (codes.QUEUE[queue], now, limit)):
         ident, message, recipient, attempts, since, old_lease, strikes, waived, request = found
         label = 0
+        if LOST_CHARACTER in recipient + waived and ident not in in_hand:
+            unreadable.append(ident)
+            if _unreadable(cursor, infos, queue, ident, old_lease, now):
+                labelled.append(ident)
+            continue
         if old_lease is not None:
             if ident in in_hand:
                 cursor.execute(sql.LEASE_RENEW, (now + rules.lease, ident, old_lease))
@@ -83,7 +93,8 @@ def claim(
             taken_over += 1
             strikes += 1
             label = could_have_reached(queue, ident, old_lease)
-            maybe += 1 if label else 0
+            if label:
+                labelled.append(ident)
             event(cursor, ident, now, "taken_over", codes.QUEUE[queue], None)
             left = Left(queue, ident, attempts, since, strikes, label, request)
             if _set_aside(cursor, infos, rules, left, now):
@@ -93,7 +104,18 @@ def claim(
         following = rules.as_if_failed(queue, attempts, since, now)
         cursor.execute(sql.ENTRY_CLAIM, (attempts, following, now + rules.lease, lease, strikes, label, ident))
         leases.append(Lease(ident, lease, message, queue, recipient, attempts, following, since, tuple(waived.split())))
-    return Taken(leases, taken_over, maybe)
+    return Taken(leases, taken_over, labelled, unreadable)
+
+
+def _unreadable(
+    cursor: apsw.Cursor, infos: Infos, queue: Queue, ident: int, old_lease: int | None, now: Millis
+) -> int:  # fmt: skip
+    """Nobody can say to whom this mail goes: a person decides. The label."""
+    label = 0 if old_lease is None else could_have_reached(queue, ident, old_lease)
+    info, held = infos.id(cursor, ENTRY_UNREADABLE), codes.QUEUE[Queue.HELD]
+    cursor.execute(sql.ENTRY_UNLEASE, (now, 0, label, held, codes.QUEUE[queue], info, ident))
+    event(cursor, ident, now, "held", held, info)
+    return label
 
 
 def could_have_reached(queue: Queue, ident: int, lease: int) -> int:
@@ -120,27 +142,36 @@ def _set_aside(cursor: apsw.Cursor, infos: Infos, rules: Rules, left: Left, now:
     return True
 
 
-def recover(connection: apsw.Connection, infos: Infos, rules: Rules, now: Millis) -> tuple[int, int]:
-    """End a predecessor's leases at once (this process holds the directory's lock). (ended, labelled)
+def recover(connection: apsw.Connection, infos: Infos, rules: Rules, now: Millis, horizon: Millis) -> Taken:
+    """End a predecessor's leases at once (this process holds the directory's lock); nothing is leased anew.
 
-    Only those that still run, within the time a lease can last: the others are due anyway, and a start must not read a
-    million rows to find a few. A clock that was set back further is waited out."""
+    Only those that still run, up to the horizon of all leases (horizon.py): the others are due anyway, and a start must not
+    read a million rows to find a few."""
     cursor = connection.cursor()
-    ended = maybe = 0
+    labelled: list[int] = []
+    ended = 0
     for queue in WORKED_ON:
         number = codes.QUEUE[queue]
-        for ident, lease, strikes, attempts, since, request in fetch(
-            cursor, sql.LEASED, (number, now, now + max(2 * rules.lease, 2 * HOUR))
-        ):
+        for ident, lease, strikes, attempts, since, request in fetch(cursor, sql.LEASED, (number, now, horizon)):
             label = could_have_reached(queue, ident, lease)
             ended += 1
-            maybe += 1 if label else 0
+            if label:
+                labelled.append(ident)
             event(cursor, ident, now, "taken_over", number, None)
             left = Left(queue, ident, attempts, since, strikes + 1, label, request)
             if not _set_aside(cursor, infos, rules, left, now):
                 info = infos.id(cursor, "Interrupted: the gateway stopped while this was being worked on")
                 cursor.execute(sql.ENTRY_UNLEASE, (now, left.strikes, label, number, None, info, ident))
-    return ended, maybe
+    return Taken([], ended, labelled, [])
+
+
+def tell(taken: Sequence[Taken], counts: Counts, log: Log) -> None:
+    """Count what was taken over; the log names each entry that may have been delivered."""
+    for part in taken:
+        counts.taken_over += part.taken_over
+        counts.maybe_delivered += len(part.labelled)
+        for entry in part.labelled:
+            log.info("maybe_delivered", id=public_id(entry), why="an attempt ended without a result")
 
 
 def renew(cursor: apsw.Cursor, until: Millis, leases: Sequence[tuple[int, int]]) -> list[int]:

@@ -11,7 +11,7 @@ OUTCOMES = (
     Outcome.DELIVERED, Outcome.BOUNCED, Outcome.REJECTED, Outcome.DROPPED, Outcome.DELETED, Outcome.EXPIRED,
     Outcome.EXPORTED,
 )  # fmt: skip
-ACTIONS = (Action.RETRY, Action.HOLD, Action.RELEASE)
+ACTIONS = (Action.RETRY, Action.HOLD, Action.RELEASE, Action.REJECT)
 
 QUEUE = {word: number for number, word in enumerate(QUEUES)}
 ROUTE = {word: number for number, word in enumerate(ROUTES)}

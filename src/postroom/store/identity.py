@@ -27,12 +27,13 @@ import msgspec
 from postroom.clock import Millis, SystemClock
 from postroom.errors import EnvironmentFailed, PeerError
 from postroom.sealing import Sealer, sync_directory, write_private
+from postroom.store import permissions
 
 ADMINISTRATOR = "administrator"
 MONITOR = "monitor"
-PROCESSING_READ = "Monitoring | Processing | Read"
-PROCESSING_EDIT = "Monitoring | Processing | Edit"
-ALL_PERMISSIONS = "*"
+PROCESSING_READ = permissions.PROCESSING_READ
+PROCESSING_EDIT = permissions.PROCESSING_EDIT
+ALL_PERMISSIONS = permissions.ALL
 
 MAX_NAME = 100
 MAX_EMAIL = 320  # RFC 5321 4.5.3.1: 64 + 1 + 255
@@ -59,6 +60,7 @@ class AppKeys(msgspec.Struct, frozen=True):
     app_key: str
     access_key: str
     secret_key: bytes  # decoded
+    usable: bool = True  # False: sealed with another secrets key; nobody knows these, so no signature is right
 
     def __repr__(self) -> str:
         return f"AppKeys({self.app_id}, {self.name!r}, role {self.role.name})"
@@ -127,15 +129,16 @@ def find_role(connection: apsw.Connection, name: str) -> Role | None:
 
 
 def list_roles(connection: apsw.Connection) -> list[Role]:
-    return [Role(name, tuple(json.loads(permissions))) for name, permissions in _all(connection, _ROLE_LIST)]
+    return [Role(name, tuple(json.loads(held))) for name, held in _all(connection, _ROLE_LIST)]
 
 
-def create_role(connection: apsw.Connection, name: str, permissions: tuple[str, ...]) -> Role:
+def create_role(connection: apsw.Connection, name: str, wanted: Sequence[str]) -> Role:
     name = _name(name, "role")
     if find_role(connection, name) is not None:
         raise PeerError(f"role {name!r} exists already")
-    connection.execute(_ROLE_ADD, (name, json.dumps(list(permissions))))
-    return Role(name, permissions)
+    held = permissions.check(wanted)
+    connection.execute(_ROLE_ADD, (name, json.dumps(list(held))))
+    return Role(name, held)
 
 
 def _role_named(connection: apsw.Connection, name: str) -> Role:
@@ -195,19 +198,25 @@ def create_app(
 
 
 def find_app(connection: apsw.Connection, sealer: Sealer, app_id: str) -> AppKeys | None:
-    """The living application with this id, its keys open. None: unknown or revoked."""
+    """The living application with this id, its keys open (see `usable`). None: unknown or revoked."""
     row = _one(connection, _APP_READ, app_id)
     if row is None:
         return None
-    ident, name, role, permissions, app_key, access_key, secret_key = row
-    return AppKeys(
-        app_id=ident,
-        name=name,
-        role=Role(role, tuple(json.loads(permissions))),
-        app_key=sealer.open(app_key, _context("app_key", ident)).decode(),
-        access_key=access_key,
-        secret_key=base64.b64decode(sealer.open(secret_key, _context("secret_key", ident))),
-    )
+    ident, name, role, held, app_key, access_key, secret_key = row
+    try:
+        key = sealer.open(app_key, _context("app_key", ident)).decode()
+        secret = base64.b64decode(sealer.open(secret_key, _context("secret_key", ident)))
+        usable = True
+    except EnvironmentFailed:  # the store was restored without its secrets key
+        key, secret, usable = secrets.token_hex(32), secrets.token_bytes(64), False
+    return AppKeys(ident, name, Role(role, tuple(json.loads(held))), key, access_key, secret, usable)
+
+
+def unusable_apps(connection: apsw.Connection, sealer: Sealer) -> list[str]:
+    """Names of the living applications whose keys were sealed with another secrets key."""
+    living = [listed for listed in list_apps(connection) if listed.revoked is None]
+    found = [(listed.name, find_app(connection, sealer, listed.app_id)) for listed in living]
+    return [name for name, app in found if app is not None and not app.usable]
 
 
 def list_apps(connection: apsw.Connection) -> list[AppListed]:
@@ -233,8 +242,9 @@ def _now(now: Millis | None) -> Millis:
 _USER_ADD = "INSERT INTO console_user (email, password_hash, role, created) VALUES (?, ?, ?, ?)"
 _USER_READ = (
     "SELECT u.email, u.password_hash, u.role, role.permissions, u.created "
-    "FROM console_user AS u JOIN role ON role.name = u.role WHERE u.email = ?"
+    "FROM console_user AS u JOIN role ON role.name = u.role WHERE u.email = ? AND u.disabled IS NULL"
 )
+_USER_THERE = "SELECT 1 FROM console_user WHERE email = ?"
 
 
 def hash_password(password: str) -> str:
@@ -270,7 +280,7 @@ def create_user(
     if not (local and at and domain) or len(email) > MAX_EMAIL or not email.isprintable() or " " in email:
         raise PeerError(f"e-mail address {email[:60]!r}: expected name@domain")
     found = _role_named(connection, role)
-    if find_user(connection, email) is not None:
+    if _one(connection, _USER_THERE, email) is not None:
         raise PeerError(f"user {email} exists already")
     created = _now(now)
     connection.execute(_USER_ADD, (email, password_hash, role, created))
@@ -278,6 +288,7 @@ def create_user(
 
 
 def find_user(connection: apsw.Connection, email: str) -> User | None:
+    """None: unknown, or may not log in."""
     row = _one(connection, _USER_READ, fold_email(email))
     return None if row is None else User(row[0], row[1], Role(row[2], tuple(json.loads(row[3]))), row[4])
 
@@ -289,7 +300,7 @@ _SESSION_REAP = "DELETE FROM console_session WHERE expires <= ?"
 _SESSION_READ = (
     "SELECT s.email, u.role, role.permissions, s.created, s.expires FROM console_session AS s "
     "JOIN console_user AS u ON u.email = s.email JOIN role ON role.name = u.role "
-    "WHERE s.token_hash = ? AND s.expires > ?"
+    "WHERE s.token_hash = ? AND s.expires > ? AND u.disabled IS NULL"
 )
 _SESSION_DROP = "DELETE FROM console_session WHERE token_hash = ?"
 

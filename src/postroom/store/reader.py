@@ -104,7 +104,9 @@ class Reader:
         if ended is not None:
             packed = fetch(self.connection, "SELECT events FROM history WHERE id = ?", (ident,))[0][0]
             events += timeline.unpack(packed)
-            events.append(Event(ended.ended, ended.outcome, ended.queue, ended.reply))
+            last = events[-1]
+            if (last.at, last.kind) != (ended.ended, ended.outcome):  # a person's rejection has its event already
+                events.append(Event(ended.ended, ended.outcome, ended.queue, ended.reply))
         return events
 
     def queue_counts(self) -> dict[Queue, int]:
@@ -128,6 +130,12 @@ class Reader:
         created = {kind: number for kind, number in found.items() if kind not in outcomes}
         ended = {kind: number for kind, number in found.items() if kind in outcomes}
         return created, ended, queued
+
+    def backlog(self) -> int:
+        """Entries in all queues, as the ledger has it: without counting them."""
+        outcomes = {outcome.value for outcome in Outcome}
+        found = fetch(self.connection, sql.LEDGER_READ)
+        return sum([-int(number) if kind in outcomes else int(number) for kind, number in found])
 
     def pauses(self) -> dict[Scope, Millis]:
         """What is paused, since when."""

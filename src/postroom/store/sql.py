@@ -54,8 +54,9 @@ def insert_history(rows: int) -> str:
     and copies nothing for an entry whose lease is no longer this one."""
     copied = ", ".join(_COPIED)
     return (
-        f"INSERT INTO history (id, queue, attempts, label, outcome, ended, reply, events, {copied}) "
+        f"INSERT INTO history (id, queue, attempts, label, outcome, ended, reply, events, header_id, {copied}) "
         f"SELECT e.id, v.column3, v.column4, e.label | v.column5, v.column6, v.column7, v.column8, v.column9, "
+        f"coalesce((SELECT m.message_id FROM message AS m WHERE m.id = e.message_id), ''), "
         f"{', '.join('e.' + name for name in _COPIED)} "
         f"FROM (VALUES {_rows(9, rows)}) AS v CROSS JOIN entry AS e WHERE e.id = v.column1 AND e.lease = v.column2"
     )
@@ -96,7 +97,8 @@ def still_there(rows: int) -> str:
 
 
 INFO_ADD = (
-    "INSERT INTO info (text, folded) VALUES (?, ?) ON CONFLICT (text) DO UPDATE SET text = excluded.text RETURNING id"
+    "INSERT INTO info (text, folded, used) VALUES (?, ?, (SELECT number FROM upkeep WHERE what = 'sweep')) "
+    "ON CONFLICT (text) DO UPDATE SET used = excluded.used RETURNING id"
 )
 
 ENTRY_MOVE = (
@@ -124,14 +126,32 @@ ENTRY_UNLEASE = (
     "UPDATE entry SET next_attempt = ?, locked_until = NULL, lease = NULL, strikes = ?, label = label | ?, "
     "queue = ?, from_queue = ?, info_id = ?, request = NULL WHERE id = ?"
 )
+# What is due last, downwards; a time that many entries share is gone through by id.
+ENTRY_PUT_OFF = (
+    "SELECT id, coalesce(locked_until, next_attempt), attempts, since, next_attempt, lease FROM entry WHERE queue = ? "
+    "AND coalesce(locked_until, next_attempt) > ? AND coalesce(locked_until, next_attempt) <= ? "
+    "AND (coalesce(locked_until, next_attempt) < ? OR id < ?) "
+    "ORDER BY coalesce(locked_until, next_attempt) DESC, id DESC LIMIT ?"
+)
+ENTRY_RESCHEDULE = "UPDATE entry SET next_attempt = ?, since = ? WHERE id = ?"
+HORIZON_SET = (
+    "INSERT INTO upkeep (what, number) VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET number = excluded.number"
+)
 LEASE_RENEW = "UPDATE entry SET locked_until = ? WHERE id = ? AND lease = ?"
-# Leases that still run at a start, found by when they would end; those that have ended are found by the claim.
+# "(lease IS NOT NULL) = TRUE" in these words stands in the index entry_due: with a full queue, reading the rows for it took
+# seconds. Leases that still run at a start, found by when they would end; those that have ended are found by the claim.
 LEASED = (
     "SELECT id, lease, strikes, attempts, since, request FROM entry WHERE queue = ? "
-    "AND coalesce(locked_until, next_attempt) BETWEEN ? AND ? AND lease IS NOT NULL"
+    "AND coalesce(locked_until, next_attempt) BETWEEN ? AND ? AND (lease IS NOT NULL) = TRUE"
 )
 
-ENTRY_STATE = "SELECT queue, from_queue, lease, locked_until, info_id FROM entry WHERE id = ?"
+ENTRY_STATE = "SELECT queue, from_queue, lease, message_id, attempts, since FROM entry WHERE id = ?"
+ENTRY_TAKE = "UPDATE entry SET lease = ?, locked_until = ? WHERE id = ? AND lease IS NULL"
+MESSAGE_NOTED = (
+    "SELECT m.env_from, e.recipient, e.route, m.subject, m.received, m.body_object FROM entry AS e "
+    "JOIN message AS m ON m.id = e.message_id WHERE e.id = ?"
+)
+BODY_START = "SELECT substr(bytes, 1, ?) FROM body WHERE message_id = ?"
 ENTRY_RETRY_NOW = "UPDATE entry SET next_attempt = ? WHERE id = ?"
 ENTRY_HOLD = "UPDATE entry SET queue = ?, from_queue = queue, info_id = ? WHERE id = ?"
 ENTRY_RELEASE = (
@@ -161,13 +181,45 @@ EVENT_READ = (
 QUEUE_COUNTS = "SELECT queue, count(*) FROM entry GROUP BY queue"
 LOCKED_COUNTS = (
     "SELECT count(*) FROM entry WHERE queue = ? AND coalesce(locked_until, next_attempt) BETWEEN ? AND ? "
-    "AND locked_until IS NOT NULL"
+    "AND (lease IS NOT NULL) = TRUE"
 )
 LEDGER_READ = "SELECT kind, sum(number) FROM ledger GROUP BY kind"
 ENTRIES_ALL = "SELECT count(*) FROM entry"
 LAST_ID = "SELECT max(coalesce((SELECT max(id) FROM entry), 0), coalesce((SELECT max(id) FROM history), 0))"
 OBJECTS_USED = "SELECT body_object FROM message WHERE body_object <> ''"
-HISTORY_OLD = "SELECT id FROM history WHERE id < ? AND ended < ? ORDER BY id LIMIT ?"
+OBJECTS_NAMED = (
+    "SELECT body_object FROM message WHERE body_object || '' <> ''"  # from the rows, whatever the index says
+)
+HISTORY_OLD = "SELECT id, ended FROM history WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+
+# The sweep of the info dictionary (upkeep.py): which ids are in use, a slice of rows at a time, by primary key.
+ENTRY_INFOS = (
+    "SELECT info_id, max(id) FROM (SELECT id, info_id FROM entry WHERE id > ? ORDER BY id LIMIT ?) AS slice "
+    "GROUP BY info_id"
+)
+EVENT_INFOS = (
+    "SELECT info_id, max(id) FROM (SELECT id, info_id FROM event WHERE id > ? ORDER BY id LIMIT ?) AS slice "
+    "GROUP BY info_id"
+)
+INFO_OLD = "SELECT id FROM info WHERE id > ? AND used < ? ORDER BY id LIMIT ?"
+UPKEEP_GET = "SELECT number FROM upkeep WHERE what = ?"
+UPKEEP_SET = "UPDATE upkeep SET number = ? WHERE what = ?"
+SESSIONS_OVER = "SELECT 1 FROM console_session WHERE expires <= ? LIMIT 1"
+SESSIONS_END = "DELETE FROM console_session WHERE expires <= ?"
+PROVE = "UPDATE upkeep SET number = number + 1 WHERE what = 'proof'"  # (the same value again would write nothing)
+SWEEP_NEXT = "UPDATE upkeep SET number = number + 1 WHERE what = 'sweep' RETURNING number"
+
+
+@cache
+def objects_used(rows: int) -> str:
+    """The condition is the partial index's own: without it the index could not be used."""
+    return f"SELECT body_object FROM message WHERE body_object IN ({','.join('?' * rows)}) AND body_object <> ''"
+
+
+@cache
+def forget_infos(rows: int) -> str:
+    """Rows of ids, then the sweep's number."""
+    return f"DELETE FROM info WHERE id IN ({','.join('?' * rows)}) AND used < ?"
 
 
 @cache

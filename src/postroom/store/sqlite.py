@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,42 @@ _ENVIRONMENT = (
 )  # fmt: skip
 
 
+LOST_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # stands in a text for what could not be read
+
+
 def fetch(target: apsw.Connection | apsw.Cursor, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-    """All rows of a statement; the columns are what the statement says."""
-    return target.execute(statement, values).fetchall()
+    """All rows of a statement; the columns are what the statement says. A text on disk that is no UTF-8 is shown as far
+    as it can be read, so that one damaged row stops neither a list nor the claim of all others."""
+    try:
+        return target.execute(statement, values).fetchall()
+    except UnicodeDecodeError:
+        if not statement.startswith("SELECT"):
+            raise
+        return list(_readable(target, statement, values))
+
+
+def _readable(
+    target: apsw.Connection | apsw.Cursor, statement: str, values: Sequence[Any]
+) -> Iterator[tuple[Any, ...]]:
+    """The same rows, texts decoded here. The kind of each value comes with it: a blob stays one."""
+    cursor = (target if isinstance(target, apsw.Connection) else target.connection).cursor()
+    columns = [f"c{number}" for number in range(len(cursor.execute(statement, values).get_description()))]
+    cursor.close(True)
+    both = ", ".join(
+        [
+            f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
+            for name in columns
+        ]
+    )
+    wrapped = f"WITH found({', '.join(columns)}) AS ({statement}) SELECT {both} FROM found"
+    rows: list[Any] = target.execute(wrapped, values).fetchall()
+    for row in rows:
+        yield tuple(
+            [
+                bytes(value).decode(errors="replace") if kind == "text" else value
+                for kind, value in zip(row[::2], row[1::2], strict=True)
+            ]
+        )
 
 
 def is_environment(problem: BaseException) -> bool:
@@ -61,6 +94,7 @@ def writing(path: Path) -> apsw.Connection:
         # the locks of every connection (POSIX), and a command beside us could take away the log under our feet.
         connection = apsw.Connection(str(path), statementcachesize=512)
         connection.set_busy_timeout(BUSY_TIMEOUT)
+        check_ours(connection, path)  # before anything is changed in it
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before the first table, or never
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -68,15 +102,23 @@ def writing(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA cache_size=-32768")
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA journal_size_limit=134217728")
-    except apsw.NotADBError as problem:
-        raise StoreUnusable(
-            f"{path} is not a Postroom store (not an SQLite file); restore it from a backup"
-        ) from problem
     except (apsw.Error, OSError) as problem:
-        raise StoreUnusable(
-            f"cannot open the store {path}: {problem}; check its directory, rights and disk"
-        ) from problem
+        raise unusable(path, problem) from problem
     return connection
+
+
+def unusable(path: Path, problem: Exception) -> StoreUnusable:
+    """What is in the way of a store that cannot be opened, and the remedy."""
+    if isinstance(problem, apsw.NotADBError):
+        return StoreUnusable(f"{path} is not a Postroom store (not an SQLite file); restore it from a backup")
+    if isinstance(problem, apsw.CorruptError):
+        return StoreUnusable(
+            f"the store is damaged: {path}: {problem}; stop the gateway, move its data directory away and restore a backup "
+            "(postroom restore), or rescue what can be read with the .recover command of the sqlite3 shell"
+        )
+    if path.is_dir():
+        return StoreUnusable(f"the store {path} is a directory: give its file, or another [store] url")
+    return StoreUnusable(f"cannot open the store {path}: {problem}; check its directory, rights and disk")
 
 
 def reading(path: Path) -> apsw.Connection:
@@ -130,19 +172,25 @@ def check_version(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def migrate(connection: apsw.Connection, path: Path) -> int:
-    """Bring the schema up to this program's version, each step in a transaction; the version it has now."""
-    steps = migrations()
-    newest = steps[-1][0]
+def check_ours(connection: apsw.Connection, path: Path) -> int:
+    """The version of the schema, of a file that is a store of this release or an older one, or new."""
+    newest = migrations()[-1][0]
     version = int(connection.pragma("user_version") or 0)
     if version > newest:
         raise StoreUnusable(
             f"{path} has schema {version}, this Postroom knows up to {newest}: it was written by a newer release; "
             "start that release, or restore a backup made by this one"
         )
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchall()[0][0]
-    if version == 0 and tables:
+    if version == 0 and fetch(connection, "SELECT count(*) FROM sqlite_master")[0][0]:
         raise StoreUnusable(f"{path} is an SQLite file of something else; give another --data or [store] url")
+    return version
+
+
+def migrate(connection: apsw.Connection, path: Path) -> int:
+    """Bring the schema up to this program's version, each step in a transaction; the version it has now."""
+    steps = migrations()
+    newest = steps[-1][0]
+    version = check_ours(connection, path)
     for number, _name, text in steps:
         if number > version:
             connection.execute("BEGIN IMMEDIATE")

@@ -16,31 +16,31 @@ import os
 import threading
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-import msgspec
 
 from postroom.clock import Clock, Millis, SystemClock
 from postroom.errors import StoreUnavailable, StoreUnusable
-from postroom.ids import IdGiver, first_id_at
-from postroom.model import Action, ActionReport, Queue, Scope
+from postroom.ids import BESIDE, IdGiver
+from postroom.model import Action, ActionReport, Outcome, Queue, Scope
+from postroom.sealing import make_directory
 from postroom.settings import Settings
-from postroom.store import actions, apply, sql, sqlite
+from postroom.store import actions, horizon, recorded, sql, sqlite
 from postroom.store import claim as claiming
 from postroom.store.bodies import Bodies
 from postroom.store.checkpoint import Checkpointer
+from postroom.store.damage import tell_entries, tell_messages, with_messages
+from postroom.store.opening import look_before_opening
 from postroom.store.reader import Reader
-from postroom.store.records import AcceptDone, Claimed, EndedEntry, Lease, Moved, NewMessage, Waited
+from postroom.store.records import AcceptDone, Claimed, EndedEntry, Moved, NewMessage, Waited
 from postroom.store.sqlite import fetch
 from postroom.store.writer import Batch, MoveDone, Writer
 from postroom.telemetry import Counts, Log
 
 T = TypeVar("T")
 READERS = 3  # threads
-REAP_SLICE = 500  # entries of one step: a few milliseconds of the writer
-SPARE_PAGES = 256  # given back to the file system in one step
-UNREADABLE = "The stored message cannot be read; see the log, and restore it from a backup"
 
 
 class Store:
@@ -49,17 +49,15 @@ class Store:
     def __init__(self, settings: Settings, *, clock: Clock, log: Log, counts: Counts, beside: bool) -> None:
         self.path = sqlite.database_path(settings)
         self.counts = counts
+        self.ledger_difference = 0  # when it was last looked at (store/ledger.py)
         self.recovered = (0, 0)  # leases of a predecessor that were ended, entries labelled because of it
+        self.clock_was_ahead = False  # a time later than now has been seen here: see `reschedule_some`
         self._clock = clock
-        self._rules = claiming.Rules(
-            settings.retry.processing,
-            settings.retry.delivery,
-            settings.limits.lease,
-            settings.delivery.maybe_delivered == "hold",
-        )
+        self._log = log
+        self.apply(settings)
         if beside and not self.path.exists():
             raise StoreUnusable(f"no store at {self.path}: start the gateway there once, or give its --data")
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(self.path.parent)
         self._locks: list[int] = []
         self._outbox = Batch()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,40 +67,47 @@ class Store:
             if not beside:  # the bodies, too: another store's would look like orphans
                 for path in {self.path.parent, self.bodies.root}:
                     self._locks.append(sqlite.lock_directory(path))
+                look_before_opening(self.path, self.bodies, Path(settings.data))
             connection = sqlite.writing(self.path)
             if beside:
                 sqlite.check_version(connection, self.path)  # the serving process's schema is not ours to change
             else:
                 sqlite.migrate(connection, self.path)
             last = int(fetch(connection, sql.LAST_ID)[0][0])
-            self._ids = IdGiver(clock, node=1 if beside else 0, last=last)
-            self._suspects = [] if beside else self.bodies.names()  # bodies whose row may never have come
+            self._ids = IdGiver(clock, node=BESIDE if beside else 0, last=last)
             self._checkpointer = None if beside else Checkpointer(self.path, log)
             self._writer = Writer(
                 connection,
                 ids=self._ids,
                 log=log,
                 life=self._ids.next(),
-                next_attempt=lambda received: self._rules.as_if_failed(Queue.PROCESSING, 1, received, received),
+                next_attempt=self._first_attempt,
                 delete_object=self.bodies.delete,
                 on_lost=self._lost,
-                between=self._checkpointer.between if self._checkpointer else lambda connection: None,
+                # Beside a gateway a text is taken anew in each transaction: the gateway may have swept it (upkeep.py).
+                between=self._checkpointer.between if self._checkpointer else lambda connection: self.forget_texts(),
             )
             if self._checkpointer is None:
                 connection.execute("PRAGMA wal_autocheckpoint=1000")
             else:
                 connection.set_wal_hook(self._committed)
-                self._recover(connection)
+                self._recover(connection, last)
                 self._checkpointer.start()
         except (apsw.Error, StoreUnusable) as problem:
             self._unlock()
             if isinstance(problem, StoreUnusable):
                 raise
-            raise StoreUnusable(f"cannot use the store {self.path}: {problem}; check the disk, or restore") from problem
+            raise sqlite.unusable(self.path, problem) from problem
         self._writer.start()
         self._local = threading.local()
         self._readers: list[Reader] = []
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="postroom-read")
+
+    def apply(self, settings: Settings) -> None:
+        """New settings, for what is claimed from now on."""
+        self._hostname = settings.gateway.hostname  # in notices
+        retry, hold_maybe = settings.retry, settings.delivery.maybe_delivered == "hold"
+        self._rules = claiming.Rules(retry.processing, retry.delivery, settings.limits.lease, hold_maybe)
 
     # -- reading
 
@@ -210,19 +215,15 @@ class Store:
         taken = await self.write(claim)
         leases = [lease for part in taken for lease in part.leases]
         self.counts.claimed += len(leases)
-        self.counts.taken_over += sum(part.taken_over for part in taken)
-        self.counts.maybe_delivered += sum(part.maybe for part in taken)
+        claiming.tell(taken, self.counts, self._log)
+        tell_entries([entry for part in taken for entry in part.unreadable], self._log, self.counts)
         if not leases:
             return []
-        claimed, unreadable = await self.read(lambda reader: _with_messages(reader, leases))
+        claimed, unread = await self.read(lambda reader: with_messages(reader, self.bodies, leases))
         now = self._clock.now()
-        for lease in unreadable:
-            self.counts.unreadable += 1
-            self.wait(
-                Waited(
-                    lease.entry, lease.lease, Queue.HELD, lease.queue, UNREADABLE, lease.attempts, now, 0, now, "held"
-                )
-            )  # fmt: skip
+        tell_messages(unread, self._log, self.counts)
+        for one in unread:
+            self.wait(one.waited(now))
         return claimed
 
     def _claim(
@@ -231,81 +232,94 @@ class Store:
         cursor = connection.cursor()
         now = self._clock.now()
         infos, taken = self._writer.infos, []
+        changes = connection.total_changes()
         for queue, limit in queues:
             if most and limit:
                 part = claiming.claim(cursor, self._ids, infos, self._rules, queue, min(limit, most), now, in_hand)
                 most -= len(part.leases)
                 taken.append(part)
+        if connection.total_changes() != changes:
+            self._writer.horizon.reach(cursor, now + self._rules.lease)
         return taken
+
+    def reschedule_some(
+        self, queue: Queue, top: tuple[Millis, int], connection: apsw.Connection
+    ) -> tuple[int, tuple[Millis, int] | None]:
+        """One step after the clock was set back (horizon.py)."""
+        return horizon.some(connection, self._rules, queue, top, self._clock.now())
 
     async def renew(self, leases: Sequence[tuple[int, int]]) -> list[int]:
         """Heartbeat; the entries whose lease was lost."""
         until = self._clock.now() + self._rules.lease
-        return await self.write(lambda connection: claiming.renew(connection.cursor(), until, leases))
 
-    async def act(self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "") -> ActionReport:
-        """In slices, so that no acknowledgement waits for a large action."""
+        def renew(connection: apsw.Connection) -> list[int]:
+            self._writer.horizon.reach(connection, until)
+            return claiming.renew(connection.cursor(), until, leases)
+
+        return await self.write(renew)
+
+    async def act(
+        self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "", notify: bool = False,
+        held_only: bool = False,
+    ) -> ActionReport:  # fmt: skip
+        """In slices, so that no acknowledgement waits for a large action. Of rejections: `notify` tells the sender,
+        `held_only` refuses what is not held."""
+        order = actions.Order(action, actor, reason, self._clock.now(), notify, held_only)
         parts = []
-        for part in _slices(ids):
-            parts.append(await self.write(self._acting(action, part, actor, reason)))
-        return _joined(parts)
+        for part in actions.slices(ids, notify=notify):
+            parts.append(self._acted(order, await self.write(self._acting(order, part))))
+        return actions.joined(parts)
 
     def act_now(
-        self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "",
+        self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "", notify: bool = False,
         progress: Callable[[int], None] = lambda number: None,
     ) -> ActionReport:  # fmt: skip
+        order = actions.Order(action, actor, reason, self._clock.now(), notify)
         parts = []
-        for part in _slices(ids):
-            parts.append(self.write_now(self._acting(action, part, actor, reason)))
+        for part in actions.slices(ids, notify=notify):
+            parts.append(self._acted(order, self.write_now(self._acting(order, part))))
             progress(len(part))
-        return _joined(parts)
+        return actions.joined(parts)
 
-    def _acting(
-        self, action: Action, ids: Sequence[int], actor: str, reason: str
-    ) -> Callable[[apsw.Connection], ActionReport]:
-        now, infos = self._clock.now(), self._writer.infos
-        return lambda connection: actions.act(connection, infos, action, ids, actor, reason, now)
+    def _acting(self, order: actions.Order, ids: Sequence[int]) -> Callable[[apsw.Connection], actions.Acted]:
+        writer = self._writer
+        desk = actions.Desk(
+            writer.infos, self._ids, writer.tally, self._first_attempt, self.bodies, self._hostname or "localhost"
+        )
+        return recorded.acting(desk, order, ids)
+
+    def _acted(self, order: actions.Order, acted: actions.Acted) -> ActionReport:
+        """After the commit."""
+        if order.action is Action.REJECT:
+            ended = self.counts.ended
+            ended[Outcome.REJECTED] = ended.get(Outcome.REJECTED, 0) + len(acted.report.done)
+        for name in acted.objects:
+            self.bodies.delete(name)
+        return acted.report
 
     async def pause(self, scope: Scope, *, actor: str) -> bool:
         """False when it was paused already."""
-        return await self.write(lambda connection: actions.pause(connection, scope, actor, self._clock.now()))
+        return await self.write(recorded.switching(scope, actor, self._clock.now(), paused=True))
 
     async def resume(self, scope: Scope, *, actor: str) -> bool:
         """False when it was not paused."""
-        return await self.write(lambda connection: actions.resume(connection, scope))
+        return await self.write(recorded.switching(scope, actor, self._clock.now(), paused=False))
 
     def pause_now(self, scope: Scope, *, actor: str) -> bool:
-        return self.write_now(lambda connection: actions.pause(connection, scope, actor, self._clock.now()))
+        return self.write_now(recorded.switching(scope, actor, self._clock.now(), paused=True))
 
     def resume_now(self, scope: Scope, *, actor: str) -> bool:
-        return self.write_now(lambda connection: actions.resume(connection, scope))
+        return self.write_now(recorded.switching(scope, actor, self._clock.now(), paused=False))
 
-    async def reap(self, before: Millis) -> int:
-        """One small step of forgetting what ended before; how many entries were forgotten. Gives back freed space, too."""
+    # -- for upkeep (upkeep.py)
 
-        def step(connection: apsw.Connection) -> int:
-            cursor = connection.cursor()
-            old = [ident for (ident,) in fetch(cursor, sql.HISTORY_OLD, (first_id_at(before), before, REAP_SLICE))]
-            apply.run_chunks(cursor, sql.forget_events, 1, old)
-            apply.run_chunks(cursor, sql.forget_history, 1, old)
-            fetch(cursor, f"PRAGMA incremental_vacuum({SPARE_PAGES})")  # it frees a page for each row that is fetched
-            return len(old)
+    def forget_texts(self) -> None:
+        """Inside a transaction: every text of the dictionary is taken anew from here on."""
+        self._writer.infos.forget()
 
-        return await self.write(step)
-
-    async def spare_pages(self) -> int:
-        """Pages that are free inside the file and not yet given back."""
-        return int(await self.read(lambda reader: reader.connection.pragma("freelist_count")) or 0)
-
-    async def collect_orphans(self) -> int:
-        """Delete the bodies that were there at the start and whose row never came."""
-        if not self._suspects:
-            return 0
-        used = await self.read(lambda reader: {name for (name,) in fetch(reader.connection, sql.OBJECTS_USED)})
-        orphans = [name for name in self._suspects if name not in used]
-        self._suspects = []
-        await asyncio.get_running_loop().run_in_executor(self._pool, lambda: [*map(self.bodies.delete, orphans)])
-        return len(orphans)
+    def checkpoint_soon(self) -> None:
+        if self._checkpointer is not None:
+            self._checkpointer.soon()
 
     # -- state
 
@@ -335,16 +349,24 @@ class Store:
         assert self._checkpointer is not None
         return self._checkpointer.committed(connection, name, pages)
 
+    def _first_attempt(self, received: Millis) -> Millis:
+        """The next attempt of an entry, should its first one fail."""
+        return self._rules.as_if_failed(Queue.PROCESSING, 1, received, received)
+
     def _lost(self, entry: int) -> None:
         self.counts.leases_lost += 1
         self.on_lost(entry)
 
-    def _recover(self, connection: apsw.Connection) -> None:
+    def _recover(self, connection: apsw.Connection, last: int) -> None:
+        now, until = self._clock.now(), horizon.horizon(connection)
+        self.clock_was_ahead = horizon.is_ahead(until, last, self._rules.lease, now)
         connection.execute("BEGIN IMMEDIATE")
-        self.recovered = claiming.recover(connection, self._writer.infos, self._rules, self._clock.now())
+        found = claiming.recover(connection, self._writer.infos, self._rules, now, until)
+        fetch(connection, sql.HORIZON_SET, (horizon.LEASES, 0))  # no lease is left that has not ended
         connection.execute("COMMIT")
         self._writer.infos.forget()
-        self.counts.taken_over, self.counts.maybe_delivered = self.recovered
+        self.recovered = found.taken_over, len(found.labelled)
+        claiming.tell([found], self.counts, self._log)
 
     def _unlock(self) -> None:
         for lock in self._locks:
@@ -366,34 +388,3 @@ def _settle(future: asyncio.Future[Any], result: Any, problem: BaseException | N
             future.set_result(result)
         else:
             future.set_exception(problem)
-
-
-def _with_messages(reader: Reader, leases: Sequence[Lease]) -> tuple[list[Claimed], list[Lease]]:
-    """Leases grouped by message, and those whose message cannot be read."""
-    by_message: dict[int, list[Lease]] = {}
-    for lease in leases:
-        by_message.setdefault(lease.message_id, []).append(lease)
-    claimed: list[Claimed] = []
-    unreadable: list[Lease] = []
-    for ident, group in by_message.items():
-        try:
-            message = reader.message(ident)
-        except (apsw.Error, msgspec.DecodeError):
-            message = None
-        if message is None or (message.body is None and not message.body_object):
-            unreadable += group
-        else:
-            claimed.append(Claimed(message, tuple(group)))
-    return claimed, unreadable
-
-
-def _slices(ids: Sequence[int]) -> list[Sequence[int]]:
-    return [ids[at : at + actions.SLICE] for at in range(0, len(ids), actions.SLICE)]
-
-
-def _joined(parts: Sequence[ActionReport]) -> ActionReport:
-    return ActionReport(
-        tuple(ident for part in parts for ident in part.done),
-        tuple(ident for part in parts for ident in part.requested),
-        tuple(pair for part in parts for pair in part.refused),
-    )

@@ -22,8 +22,9 @@ import apsw
 from postroom.clock import Millis
 from postroom.errors import StoreUnavailable
 from postroom.ids import IdGiver
-from postroom.model import Action, Origin
-from postroom.store import apply
+from postroom.model import Action
+from postroom.store import apply, sql
+from postroom.store.horizon import Horizon
 from postroom.store.records import AcceptDone, EndedEntry, Moved, NewMessage, Waited
 from postroom.store.sqlite import is_environment
 from postroom.telemetry import Log
@@ -87,6 +88,7 @@ class Writer(threading.Thread):
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.infos = apply.Infos()
+        self.horizon = Horizon()
         self.tally = apply.Tally(life)
         self._ends: list[EndedEntry] = []  # held back
         self._ends_since = 0.0  # monotonic seconds, of the oldest
@@ -162,8 +164,9 @@ class Writer(threading.Thread):
             try:
                 return self._inbox.get(timeout=PROBE_EVERY)
             except queue.Empty:
-                self.tally.add(Origin.ACCEPTED, 0)
-                self._commit(Batch())
+                probe = Batch()
+                probe.calls.append((_prove, lambda result, problem: None))
+                self._commit(probe)
         return self._inbox.get()
 
     def _commit(self, batch: Batch) -> Batch | None:
@@ -198,6 +201,7 @@ class Writer(threading.Thread):
         cursor.execute("BEGIN IMMEDIATE")
         if batch.arrivals:
             news = [(new, until) for new, until, _ in batch.arrivals]
+            self.horizon.reach(cursor, max(until or 0 for _, until in news))
             accepted = apply.insert(cursor, self._ids, self.infos, self.tally, news, self._next_attempt)
             answers += [_given(done, got) for (_, _, done), got in zip(batch.arrivals, accepted, strict=True)]
         for moved, moved_done in batch.moves:
@@ -230,6 +234,7 @@ class Writer(threading.Thread):
             self._cursor.execute("RELEASE call")
             self.tally.added = added
             self.infos.forget()
+            self.horizon.forget()
             failure = problem
             return lambda: finished(None, failure)
         self._cursor.execute("RELEASE call")
@@ -238,6 +243,7 @@ class Writer(threading.Thread):
     def _roll_back(self) -> None:
         self.tally.added = {}
         self.infos.forget()
+        self.horizon.forget()
         with contextlib.suppress(apsw.Error):
             if self._connection.in_transaction:
                 self._cursor.execute("ROLLBACK")
@@ -287,6 +293,11 @@ class Writer(threading.Thread):
                 answer()
             except Exception as problem:  # noqa: BLE001 - one waiter's bug must not cost the others their answer
                 self._log.error("answer_failed", problem=f"{type(problem).__name__}: {problem}", bug="yes")
+
+
+def _prove(connection: apsw.Connection) -> None:
+    """Must really write: SQLite writes nothing for a row that stays as it is, and such a commit proves nothing."""
+    connection.execute(sql.PROVE)
 
 
 def _given(done: Callable[[Any], None], value: Any) -> Answer:

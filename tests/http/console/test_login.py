@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from postroom.clock import HandClock
-from postroom.http.console.throttle import Throttle
+from postroom.http.throttle import Throttle
 from postroom.store import identity
 from tests.http.conftest import Answer, Served, request_bytes, talk
 

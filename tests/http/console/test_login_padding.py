@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import HandClock
-from postroom.http.console.throttle import Throttle
+from postroom.http.throttle import Throttle
 from postroom.store import identity
 
 OWNER = "admin@postroom.local"

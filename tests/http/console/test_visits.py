@@ -56,10 +56,34 @@ def test_login_gives_a_session_that_no_script_and_no_other_site_can_use(visitor:
     assert visitor.page("/console/").status_code == 200
 
 
-def test_behind_tls_every_cookie_is_secure(visitor: Visitor) -> None:
-    visitor.log_in()
-    answer = visitor.submit("/console/theme", theme="dark", headers={"x-forwarded-proto": "https"})
-    assert "secure" in cookies_set(answer)["postroom_theme"].lower()
+def test_behind_tls_every_cookie_is_secure_and_those_that_matter_are_bound_to_this_host(console: Console) -> None:
+    with httpx.Client(base_url=console.base, headers={"x-forwarded-proto": "https"}) as browser:
+        kept: dict[str, str] = {}  # by hand: a jar sends no secure cookie over the plain http of this test
+
+        def went(answer: httpx.Response) -> httpx.Response:
+            for name, line in cookies_set(answer).items():
+                assert "secure" in line.lower(), name
+                assert "path=/;" in line.lower() or not name.startswith("__Host-"), line
+                kept[name] = line.partition(";")[0]
+            return answer
+
+        def asked(path: str) -> httpx.Response:
+            return went(browser.get(path, headers={"cookie": "; ".join(kept.values())}))
+
+        def submitted(path: str, page: httpx.Response, **fields: str) -> httpx.Response:
+            found = re.search(r'name="token" value="([0-9a-f]{64})"', page.text)
+            assert found is not None
+            data = {"token": found[1], **fields}
+            return went(browser.post(path, data=data, headers={"cookie": "; ".join(kept.values())}))
+
+        page = asked("/console/login")
+        assert submitted("/console/login", page, email=EMAIL, password=PASSWORD).status_code == 303
+        page = asked("/console/")
+        assert page.status_code == 200
+        submitted("/console/theme", page, theme="dark")
+        assert kept.keys() == {"__Host-postroom_form", f"__Host-{SESSION}", "postroom_theme"}
+        kept[SESSION] = kept.pop(f"__Host-{SESSION}").removeprefix("__Host-")  # as a sibling host could set it
+        assert asked("/console/").status_code == 303
 
 
 def test_unknown_user_and_wrong_password_get_the_same_answer(visitor: Visitor, other: Visitor) -> None:

@@ -14,16 +14,17 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from postroom.errors import EnvironmentFailed
-from postroom.http.console import answers, login, pages, visits
+from postroom.http.console import answers, ledger, login, pages, visits
 from postroom.http.console.desk import Desk
+from postroom.http.guard import Guard
 from postroom.http.services import Services
 
 _Endpoint = Callable[[Desk, Request, visits.Visit], Awaitable[Response]]
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def routes(services: Services, guard: Guard) -> list[BaseRoute]:
     """What `http.server` mounts."""
-    desk = Desk(services)
+    desk = Desk(services, guard)
 
     def at(path: str, endpoint: _Endpoint, method: str = "GET") -> Route:
         async def answer(request: Request) -> Response:
@@ -35,6 +36,7 @@ def routes(services: Services) -> list[BaseRoute]:
         Route("/static/{version}/{name}", _static, methods=["GET"], name="console-static"),
         at("/", pages.queue_page),
         at("/entries/{ident}", pages.entry_page),
+        at("/ledger", ledger.ledger_page),
         at("/login", login.login_page),
         at("/login", login.login, "POST"),
         at("/logout", login.logout, "POST"),

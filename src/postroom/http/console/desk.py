@@ -1,4 +1,4 @@
-"""What the console's pages share in one process: keys, throttle, the one reader slot, short-lived counts.
+"""What the console's pages share in one process: keys, the guard, the one reader slot, short-lived counts.
 
 Promises: however many people look, at most one of the store's reader threads works for the console, so that looking never
 keeps delivery waiting; a form is accepted only from a page that this gateway gave to this browser.
@@ -13,29 +13,23 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TypeVar
 
-from postroom.http.console.throttle import Throttle
+from postroom.http.guard import Guard
 from postroom.http.services import Services
 from postroom.model import Queue
-from postroom.store import identity
 from postroom.store.reader import Reader
 
 T = TypeVar("T")
 COUNTS_KEPT = 20  # times as long as counting took: at a million entries that is a second, at a thousand nothing
-HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
 
 
 class Desk:
-    __slots__ = ("_counts", "_counts_until", "_form_key", "_hashing", "_prepared", "_reading", "services", "throttle")
+    __slots__ = ("_counts", "_counts_until", "_form_key", "_reading", "guard", "services")
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, guard: Guard) -> None:
         self.services = services
-        self.throttle = Throttle(
-            services.clock, services.settings.console.login_attempts, services.settings.console.login_window
-        )
+        self.guard = guard
         self._form_key = services.sealer.key("postroom.console.form")
         self._reading = asyncio.Semaphore(1)
-        self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
-        self._prepared = False
         self._counts: dict[Queue, int] = {}
         self._counts_until = 0.0
 
@@ -58,11 +52,3 @@ class Desk:
             ended = perf_counter()
             self._counts_until = ended + COUNTS_KEPT * (ended - began)
         return self._counts
-
-    async def password_is(self, user: identity.User | None, password: str) -> bool:
-        """Off the event loop; as slow for nobody as for somebody, also the first time."""
-        async with self._hashing:
-            if not self._prepared:
-                await asyncio.to_thread(identity.verify_password, None, "")
-                self._prepared = True
-            return await asyncio.to_thread(identity.verify_password, user, password)

@@ -24,7 +24,7 @@ NO_NAME = "(not a field)"
 FIRST_FIELDS = ("from", "to", "cc", "reply-to", "subject", "date", "message-id")
 
 EVENT_TONES = {
-    "delivered": "good", "released": "good", "deferred": "wait", "held": "hold", "taken_over": "wait",
+    "delivered": "good", "released": "good", "deferred": "wait", "held": "hold", "taken_over": "wait", "restored": "wait",
     "bounced": "bad", "rejected": "bad", "dropped": "bad", "expired": "bad",
 }  # fmt: skip
 

@@ -7,19 +7,16 @@ password, even one that was typed into the wrong field. Fails: visits.Refused fo
 
 from __future__ import annotations
 
-import re
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from postroom.http.console import answers, visits
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
-from postroom.store import identity
+from postroom.http.trail import told
+from postroom.store import audit, identity
 
 WRONG = "This e-mail address and password do not belong together."
-MAX_TOLD = 100  # characters of an unknown address that the log repeats
-_ADDRESS = re.compile(r"[\w.+'=/&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}")
 SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
     "logged-out": "You are logged out.",
     "session-over": "Your session is over. Log in again to go on.",
@@ -40,19 +37,22 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     log, clock = desk.services.log, desk.services.clock
     if len(email) > identity.MAX_EMAIL:  # refused whole: a part of it could be somebody
         log.warning("console_login_refused", user=told(email), ip=seen.ip)
+        _note(desk, seen, "not an address")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, status=403)
-    wait = desk.throttle.wait(seen.ip, email)
+    wait = desk.guard.logins.wait(seen.ip, email)
     if wait:
         log.warning("console_login_slowed", user=told(email), ip=seen.ip, wait=wait)
+        _note(desk, seen, f"too many tries for {told(email)}")
         text = f"Too many tries. Wait {wait} seconds, then try again."
         return _page(
             desk, seen, goes_to=goes_to, wrong=text, typed=email, status=429, headers={"retry-after": str(wait)}
         )
     user = await desk.read(lambda reader: identity.find_user(reader.connection, email))
-    if not await desk.password_is(user, fields.get("password", "")) or user is None:
+    if not await desk.guard.password_is(user, fields.get("password", "")) or user is None:
         log.warning("console_login_refused", user=told(email) if user is None else user.email, ip=seen.ip)
+        _note(desk, seen, f"wrong password for {told(email)}")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, typed=email, status=403)
-    desk.throttle.succeeded(seen.ip, email)
+    desk.guard.logins.succeeded(seen.ip, email)
     lifetime, now = desk.services.settings.console.session_lifetime, clock.now()
     found = user
     token, _ = await desk.services.store.write(
@@ -61,14 +61,18 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     if seen.session is not None:
         await _drop(desk, seen.secret)
     log.info("console_login", user=user.email, ip=seen.ip)
+    _note(desk, seen, "", user.email)
     answer = answers.see_other(goes_to)
     visits.set_session(answer, seen, token, lifetime)
     return answer
 
 
-def told(typed: str) -> str:
-    """For the log: people type passwords into the wrong field."""
-    return typed if len(typed) <= MAX_TOLD and _ADDRESS.fullmatch(typed) else "not an address"
+def _note(desk: Desk, seen: visits.Visit, refused: str, email: str = "", kind: str = "login") -> None:
+    """For the audit log; `email` only of one who has shown who they are."""
+    desk.guard.trail.note(
+        kind, outcome=audit.REFUSED if refused else audit.DONE, actor=f"user:{email}" if email else "", what="console",
+        address=seen.ip, detail=refused, logged=True,
+    )  # fmt: skip
 
 
 async def logout(desk: Desk, request: Request, seen: visits.Visit) -> Response:
@@ -76,6 +80,7 @@ async def logout(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     if seen.session is not None:
         await _drop(desk, seen.secret)
         desk.services.log.info("console_logout", user=seen.session.email, ip=seen.ip)
+        _note(desk, seen, "", seen.session.email, "logout")
     answer = answers.see_other(f"{PREFIX}/login?said=logged-out")
     visits.clear_session(answer, seen)
     return answer

@@ -71,7 +71,7 @@ async def entry_page(desk: Desk, request: Request, seen: Visit) -> Response:
 
 async def _answer(desk: Desk, request: Request, seen: Visit, ident: int | None) -> Response:
     if seen.session is None:
-        return _to_login(request)
+        return to_login(request)
     if not any(seen.allows(permission) for permission in PERMISSIONS.values()):
         text = f"The role {seen.session.role.name} may not see queues: it takes “{PROCESSING_READ}”."
         return problem(seen, desk, 403, "Not allowed", text)
@@ -87,7 +87,7 @@ async def _answer(desk: Desk, request: Request, seen: Visit, ident: int | None) 
     return answers.page("queue.html", _values(desk, request, seen, view, ident), status)
 
 
-def _to_login(request: Request) -> Response:
+def to_login(request: Request) -> Response:
     """The way back is kept. Our own script asks for fragments: it gets a plain 401 and reloads the page."""
     if is_fragment(request):
         return answers.page("fragment.html", {}, 401)
@@ -145,6 +145,7 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
         **frame(seen, desk),
         "now": now,
         "here": here,
+        "unaccounted": wording.unaccounted(desk.services.store.ledger_difference),
         "layout": "fragment.html" if is_fragment(request) else "frame.html",
         "listing": listing,
         "title": wording.QUEUE_TITLES[listing.queue],

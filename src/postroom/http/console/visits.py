@@ -31,7 +31,7 @@ MAX_FIELDS = 20
 MAX_COOKIE = 200  # characters; ours are shorter
 FRAGMENT = "x-fragment"  # set by our own script: other sites cannot send it
 
-_LOCAL = re.compile(rf"{PREFIX}/(?:entries/[0-9a-f]{{1,16}})?(?:\?[A-Za-z0-9=&%+._~@:*-]{{0,2000}})?")
+_LOCAL = re.compile(rf"{PREFIX}/(?:entries/[0-9a-f]{{1,16}}|ledger)?(?:\?[A-Za-z0-9=&%+._~@:*-]{{0,2000}})?")
 
 
 class Refused(Exception):
@@ -63,7 +63,7 @@ async def visit(desk: Desk, request: Request) -> Visit:
     # A proxy that ends TLS says so in a header that anybody can send: it only ever makes the sender's own cookie stricter.
     secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
     ip = request.client.host if request.client else ""
-    token = _cookie(request, SESSION_COOKIE)
+    token = _cookie(request, _named(SESSION_COOKIE, secure))
     if token:
         now = desk.services.clock.now()
         # Not in the console's reader slot: it takes microseconds, and a long search there would keep everybody waiting.
@@ -72,7 +72,7 @@ async def visit(desk: Desk, request: Request) -> Visit:
         )
         if session is not None:
             return Visit(token, False, secure, ip, theme, session)
-    secret = _cookie(request, _form_cookie(secure))
+    secret = _cookie(request, _named(FORM_COOKIE, secure))
     return Visit(secret or secrets.token_urlsafe(32), not secret, secure, ip, theme, None)
 
 
@@ -120,30 +120,36 @@ def frame(seen: Visit, desk: Desk) -> dict[str, object]:
         "hostname": desk.services.settings.gateway.hostname,
         "now": desk.services.clock.now(),
         "here": "",
+        "place": "queues",
+        "ledger_difference": desk.services.store.ledger_difference,
     }
 
 
 def with_form_cookie(answer: Response, seen: Visit) -> Response:
     if seen.fresh:
-        # The prefix demands the path `/`, and https.
-        _set(answer, seen, _form_cookie(seen.secure), seen.secret, path="/" if seen.secure else PREFIX)
+        _set_bound(answer, seen, FORM_COOKIE, seen.secret)
     return answer
 
 
-def _form_cookie(secure: bool) -> str:
-    return HOST_ONLY + FORM_COOKIE if secure else FORM_COOKIE
+def _named(cookie: str, secure: bool) -> str:
+    return HOST_ONLY + cookie if secure else cookie
 
 
 def set_session(answer: Response, seen: Visit, token: str, lifetime: Millis) -> None:
-    _set(answer, seen, SESSION_COOKIE, token, lifetime // SECOND)
+    _set_bound(answer, seen, SESSION_COOKIE, token, lifetime // SECOND)
 
 
 def clear_session(answer: Response, seen: Visit) -> None:
-    _set(answer, seen, SESSION_COOKIE, "", 0)
+    _set_bound(answer, seen, SESSION_COOKIE, "", 0)
 
 
 def set_theme(answer: Response, seen: Visit, theme: str) -> None:
     _set(answer, seen, THEME_COOKIE, theme, THEME_KEPT)
+
+
+def _set_bound(answer: Response, seen: Visit, name: str, value: str, max_age: int | None = None) -> None:
+    """To this very host, over https. The prefix demands the path `/`, and https."""
+    _set(answer, seen, _named(name, seen.secure), value, max_age, path="/" if seen.secure else PREFIX)
 
 
 def _set(answer: Response, seen: Visit, name: str, value: str, max_age: int | None = None, path: str = PREFIX) -> None:

@@ -76,6 +76,8 @@ EVENT_NAMES = {
     "retried": "Retry asked for",
     "taken_over": "Taken over: the worker that had it ended without a result",
     "requested": "Action asked for while it was being worked on",
+    "restored": "Restored from a backup",
+    "repaired": "Put right by verify",
     "delivered": "Delivered",
     "bounced": "Bounced",
     "rejected": "Rejected",
@@ -84,6 +86,14 @@ EVENT_NAMES = {
     "expired": "Expired",
     "exported": "Exported",
     "notice": "Notice sent to the sender",
+}
+ORIGIN_NAMES = {
+    "accepted": "Accepted over SMTP",
+    "notice": "Notices of our own",
+    "copy": "Copies",
+    "redirect": "Redirects",
+    "import": "Imported",
+    "correction": "Corrections by postroom verify",
 }
 PAUSE_MEANINGS = {
     Scope.PROCESSING: "Mail is accepted and kept; nothing is checked until processing is resumed.",
@@ -152,6 +162,14 @@ def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
 def moment(at: Millis) -> str:
     """`2026-11-22 10:04:31 UTC`."""
     return _utc(at).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def unaccounted(difference: int) -> str:
+    """What a difference of the ledger means; empty when there is none."""
+    entries = f"{abs(difference):,} {'entry' if abs(difference) == 1 else 'entries'}"
+    if difference > 0:
+        return f"{entries} came in and neither ended nor wait."
+    return f"{entries} ended or wait that never came in." if difference else ""
 
 
 def machine_moment(at: Millis) -> str:

@@ -6,18 +6,23 @@ from typing import Any
 
 import msgspec
 
+from postroom.http.auth import Caller
 from postroom.http.gateway.envelope import Failure
-from postroom.store.identity import AppKeys
 
 
 class Call(msgspec.Struct, frozen=True):
-    app: AppKeys
+    app: Caller
     request_id: str
     body: dict[str, Any]
     items: list[Any]  # of `data`; empty when none was sent
 
+    @property
+    def actor(self) -> str:
+        """Who does it, for timelines and the audit log."""
+        return self.app.actor
 
-def read_call(app: AppKeys, request_id: str, body: Any) -> Call:
+
+def read_call(app: Caller, request_id: str, body: Any) -> Call:
     """Nothing, `{}`, `data` missing, null, an object or a list: all are seen (contract 6.4). Raises Failure."""
     if body is None:
         body = {}

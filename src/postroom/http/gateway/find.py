@@ -32,7 +32,7 @@ PATH = "/api/gateway/find-processing-messages"
 MAX_ITEMS = 25  # of `data`, each one a query of its own (contract section 3)
 
 
-class _Listed(msgspec.Struct, frozen=True):
+class Listed(msgspec.Struct, frozen=True):
     messages: list[QueuedMessage]
 
 
@@ -79,8 +79,8 @@ class FindProcessingMessages:
     async def _page(self, place: Place) -> Page:
         return await self._services.store.read(lambda reader: read_page(reader, place, self._totals))
 
-    def _listed(self, page: Page) -> _Listed:
-        return _Listed(messages(page.entries, self._idents, self._services.clock.now()))
+    def _listed(self, page: Page) -> Listed:
+        return Listed(messages(page.entries, self._idents, self._services.clock.now()))
 
     def _pagination(self, page: Page, context: str) -> Pagination:
         if page.place.total == 0:  # recorded: nothing found has no total either

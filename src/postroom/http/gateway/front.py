@@ -1,138 +1,188 @@
-"""The door of the vendor-compatible API: one ASGI application for everything below `/api/`.
+"""The door of the vendor-compatible API: one ASGI application for everything below `/api/`, and for `/oauth/token`.
 
 Promises: the recorded order - rate limiter, credentials, application id, signature, permission, body, function - and the
-envelope for every outcome, our own failures included, whose details stay in the log. Only calls that an application has signed
-count as its own; all others count for the address they come from, and cost no query once that has used up its share. Fails: never; an exception that
-reaches it becomes a 500 envelope.
+envelope for every outcome, our own failures included, whose details stay in the log. `callers` says who calls; a changing call is
+written into the audit log. Fails: never; an exception that reaches it becomes a 500 envelope.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from postroom.clock import SECOND
 from postroom.errors import EnvironmentFailed
-from postroom.http import auth
-from postroom.http.asgi import BodyStalled, BodyTooLarge, log_failure, read_all, reply, request_id
-from postroom.http.gateway import find
+from postroom.http import bearer
+from postroom.http.asgi import BodyStalled, BodyTooLarge, Headers, log_failure, read_all, reply, request_id
+from postroom.http.callers import Admitted, Callers, caller_address, too_many
+from postroom.http.gateway import (
+    account,
+    find,
+    held,
+    login,
+    oauth,
+    queues,
+    rejections,
+    release,
+    release_logs,
+    tracking,
+)
 from postroom.http.gateway.call import Call, read_call
+from postroom.http.gateway.door import Door, Knock, read_json
 from postroom.http.gateway.envelope import CONTENT_TYPE, RECORDED_HEADERS, Failure
-from postroom.http.gateway.reader import MAX_BODY, UnreadableBody, read_body
-from postroom.http.limiter import Allowance, Limiter, network
+from postroom.http.gateway.reader import MAX_BODY
+from postroom.http.gateway.replays import Replays
+from postroom.http.guard import Guard
+from postroom.http.limiter import Allowance
 from postroom.http.services import Services
-from postroom.store import identity
+from postroom.store import audit, permissions
 
 PREFIX = "/api/"
-_LARGE = 16 * 1024  # bytes; above this a body is read off the event loop (256 KiB of the worst kind take 0.15 s)
-# Calls that no application has signed, of one address in a window: as recorded for unknown access keys (contract section 5).
-_STRANGERS = (5000, 5 * SECOND)
+PREFIXES = (PREFIX, oauth.PATH)
 _CLOSE = ((b"connection", b"close"),)  # the rest of a body that is too large is not waited for
 
 
 class Function(msgspec.Struct, frozen=True):
-    """One address of the API. `run` gives the body of a 200 answer."""
+    """One address of the API. `run` gives the body of a 200 answer; `changes`: it is no mere look (replays.py, audit log).
+
+    `permission` empty: whoever may call anything may call this.
+    """
 
     permission: str
     run: Callable[[Call], Awaitable[bytes]]
+    changes: bool = False
+
+
+def functions(services: Services) -> dict[str, Function]:
+    """The one table of what signed calls and calls with a token reach."""
+    return {
+        find.PATH: Function(permissions.PROCESSING_READ, find.FindProcessingMessages(services)),
+        held.LIST: Function(permissions.DASHBOARD_READ, held.HeldList(services)),
+        held.SUMMARY: Function(permissions.HELD_SUMMARY_READ, held.HeldSummary(services)),
+        release.RELEASE: Function(permissions.HELD_EDIT, release.HoldRelease(services), changes=True),
+        release.REJECT: Function(permissions.HELD_EDIT, release.HoldReject(services), changes=True),
+        release_logs.PATH: Function(permissions.HELD_READ, release_logs.function(services)),
+        queues.PATH: Function(permissions.DASHBOARD_READ, queues.EmailQueues(services)),
+        tracking.SEARCH: Function(permissions.TRACKING_READ, tracking.Search(services)),
+        tracking.INFO: Function(permissions.TRACKING_READ, tracking.MessageInfo(services)),
+        rejections.PATH: Function(permissions.REJECTIONS_READ, rejections.function(services)),
+        account.PATH: Function(permissions.DASHBOARD_READ, account.GetAccount(services)),
+    }
 
 
 class GatewayApi:
-    def __init__(self, services: Services) -> None:
-        api = services.settings.api
+    def __init__(self, services: Services, guard: Guard) -> None:
         self._services = services
-        self._limiter = Limiter(services.clock, api.rate_limit, api.rate_window)
-        self._strangers = Limiter(services.clock, *_STRANGERS)
-        self._applications = auth.Applications(services.clock, self._find_app)
-        self._functions: dict[str, Function] = {
-            find.PATH: Function(identity.PROCESSING_READ, find.FindProcessingMessages(services)),
+        self._trail = guard.trail
+        self.callers = Callers(services, guard)
+        self._replays = Replays(services.store, guard.running)
+        self.functions = functions(services)
+        self._doors: dict[str, Door] = {
+            login.LOGIN: login.Login(services, guard, self.callers),
+            login.DISCOVER: login.Discover(services, self.callers),
+            oauth.PATH: oauth.TokenDoor(services, guard, self.callers),
         }
-
-    async def _find_app(self, app_id: str) -> identity.AppKeys | None:
-        sealer = self._services.sealer
-        return await self._services.store.read(lambda reader: identity.find_app(reader.connection, sealer, app_id))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = "/" + scope["path"].lstrip("/")  # `//api/..` of a doubled slash (contract 6.4)
-        function = self._functions.get(path)
-        allowance = self._limiter.untouched()
+        counted = Counted(self.callers.untouched())
         try:
-            app, allowance = await self._counted(scope, path if function else "")
-            if not allowance.allowed:
-                raise _too_many(allowance, self._strangers if isinstance(app, Failure) else self._limiter)
-            if function is None:
-                raise Failure(404, "err_url_not_found", f"No function at {path[:200]}")
-            if scope["method"] != "POST":
-                raise Failure(
-                    405, "err_method_not_allowed", f"Method {scope['method'][:20]} is not allowed: use POST",
-                    headers=((b"allow", b"POST"),),
-                )  # fmt: skip
-            if isinstance(app, Failure):
-                raise app
-            auth.check_permission(app, function.permission)
-            body = await function.run(read_call(app, request_id(scope), await self._body(scope, receive)))
-            headers = [CONTENT_TYPE, *RECORDED_HEADERS, *allowance.headers()]
-            await reply(send, 200, body, headers)
+            door = self._doors.get(path)
+            if door is None:
+                body = await self._called(path, scope, receive, counted)
+            else:
+                body = await self._knocked(door, scope, receive, counted)
+            await reply(send, 200, body, [CONTENT_TYPE, *RECORDED_HEADERS, *counted.allowance.headers()])
         except Failure as failure:
-            headers = [CONTENT_TYPE, *allowance.headers(), *failure.headers]
-            await reply(send, failure.status, failure.body(), headers)
+            await reply(send, failure.status, failure.body(), _headers(counted, failure.headers))
         except BodyStalled:
-            headers = [CONTENT_TYPE, *allowance.headers(), *_CLOSE]
             late = Failure(400, "err_body_incomplete", "Body did not arrive", retryable=True)
-            await reply(send, late.status, late.body(), headers)
+            await reply(send, late.status, late.body(), _headers(counted, _CLOSE))
         except Exception as problem:  # noqa: BLE001 - the last line: a bug must not leave the client without an envelope
-            await self._broken(scope, send, problem, allowance)
+            await self._broken(scope, send, problem, counted)
 
-    async def _counted(self, scope: Scope, function: str) -> tuple[identity.AppKeys | Failure, Allowance]:
-        """Who calls, or why that is refused: told only after the limiter and what else comes first have judged."""
-        stranger = network((scope.get("client") or ("",))[0])
+    async def _called(self, path: str, scope: Scope, receive: Receive, counted: Counted) -> bytes:
+        """A signed call, or one with a token."""
+        function = self.functions.get(path)
+        admitted, counted.allowance = await self.callers.admit(scope, path if function else "")
+        if not counted.allowance.allowed:
+            raise too_many(counted.allowance)
+        if function is None:
+            if isinstance(admitted, Admitted) and admitted.signature is None:
+                raise bearer.no_such_function()
+            raise Failure(404, "err_url_not_found", f"No function at {path[:200]}")
+        if scope["method"] != "POST":
+            raise wrong_method(scope)
+        if isinstance(admitted, Failure):
+            raise admitted
+        if function.permission:
+            self.callers.check_permission(scope, admitted.caller, path, function.permission)
+        data = await _data(scope, receive)
+        call = read_call(admitted.caller, request_id(scope), await read_json(data))
+        if not function.changes:
+            return await function.run(call)
+        return await self._changed(path, scope, admitted, function, call, data)
+
+    async def _changed(
+        self, path: str, scope: Scope, admitted: Admitted, function: Function, call: Call, data: bytes
+    ) -> bytes:
+        outcome, detail = audit.FAILED, ""
         try:
-            found: identity.AppKeys | Failure = await self._signer(scope, stranger)
+            body = await self._replays.once(admitted, data, lambda: function.run(call))
+            outcome = audit.DONE
         except Failure as failure:
-            found = failure
-        if isinstance(found, Failure):
-            return found, self._strangers.take(stranger, "")
-        return found, self._limiter.take(found.app_id, function)
+            outcome, detail = audit.REFUSED, f"{failure.status} {failure.fault.code}"
+            raise
+        finally:
+            actor = admitted.caller.actor
+            self._trail.note(
+                "call", outcome=outcome, actor=actor, what=path, address=caller_address(scope), detail=detail
+            )
+        return body
 
-    async def _signer(self, scope: Scope, stranger: str) -> identity.AppKeys:
-        """The application that has signed this request, just now. Raises Failure."""
-        services = self._services
-        request = auth.read_request(scope["headers"], scope.get("raw_path") or b"", scope["query_string"])
-        auth.check_realm(request.authorization)
-        if self._strangers.spent(stranger, "") and not self._applications.met(request.app_id):
-            raise auth.invalid_app_id(request.app_id)  # not looked up: the limiter will refuse it anyway
-        app = await self._applications.find(request.app_id)
-        if app is None:
-            raise auth.invalid_app_id(request.app_id)
-        if not auth.signed_by(request, app):
-            raise auth.invalid_signature()
-        auth.check_date(request.date, services.clock.now(), services.settings.api.clock_tolerance)
-        return app
+    async def _knocked(self, door: Door, scope: Scope, receive: Receive, counted: Counted) -> bytes:
+        """A call of somebody who has no keys yet: counted for where it comes from."""
+        counted.allowance = self.callers.count_unsigned(scope)
+        if not counted.allowance.allowed:
+            raise too_many(counted.allowance)
+        if scope["method"] != "POST":
+            raise wrong_method(scope)
+        knock = Knock(scope, caller_address(scope), await _data(scope, receive))
+        return await door(knock)
 
-    async def _body(self, scope: Scope, receive: Receive) -> object:
-        try:
-            data = await read_all(scope, receive, MAX_BODY)
-            return read_body(data) if len(data) <= _LARGE else await asyncio.to_thread(read_body, data)
-        except BodyTooLarge as problem:
-            raise Failure(413, "err_body_too_large", f"Request {problem}", headers=_CLOSE) from None
-        except UnreadableBody as problem:
-            raise Failure(400, "err_invalid_json", f"Request {problem}") from None
-
-    async def _broken(self, scope: Scope, send: Send, problem: Exception, allowance: Allowance) -> None:
+    async def _broken(self, scope: Scope, send: Send, problem: Exception, counted: Counted) -> None:
         """Without details: those are in the log, under the request id."""
         log_failure(self._services.log, scope, problem)
         environment = isinstance(problem, EnvironmentFailed)
         text = "Not available just now, try again" if environment else "Internal error"
         failure = Failure(500, "err_internal", text, retryable=environment)
-        await reply(send, 500, failure.body(), [CONTENT_TYPE, *allowance.headers()])
+        await reply(send, 500, failure.body(), _headers(counted, ()))
 
 
-def _too_many(allowance: Allowance, limiter: Limiter) -> Failure:
+class Counted:
+    """What the limiter has said so far of one request: every answer tells it, also of one that broke."""
+
+    __slots__ = ("allowance",)
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.allowance = allowance
+
+
+def _headers(counted: Counted, more: tuple[tuple[bytes, bytes], ...]) -> Headers:
+    told = {name for name, _ in more}
+    return [CONTENT_TYPE, *[pair for pair in counted.allowance.headers() if pair[0] not in told], *more]
+
+
+async def _data(scope: Scope, receive: Receive) -> bytes:
+    try:
+        return await read_all(scope, receive, MAX_BODY)
+    except BodyTooLarge as problem:
+        raise Failure(413, "err_body_too_large", f"Request {problem}", headers=_CLOSE) from None
+
+
+def wrong_method(scope: Scope) -> Failure:
     return Failure(
-        429, "err_rate_limit_exceeded",
-        f"Too many calls: at most {allowance.limit} in {limiter.window} ms, more in {allowance.reset} ms",
-        retryable=True,
+        405, "err_method_not_allowed", f"Method {scope['method'][:20]} is not allowed: use POST",
+        headers=((b"allow", b"POST"),),
     )  # fmt: skip

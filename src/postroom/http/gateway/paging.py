@@ -94,34 +94,55 @@ def _size(value: Any, maximum: int) -> int:
     return min(max(value, 1), maximum)
 
 
-class PageTokens:
-    """Makes tokens and reads them back. `context`: the application and function a token is good for."""
+class TokenSeal:
+    """Makes opaque text of bytes and reads it back. `context`: the application and function it is good for."""
 
-    __slots__ = ("_aead", "_decode", "_encode")
+    __slots__ = ("_aead",)
 
-    def __init__(self, sealer: Sealer) -> None:
-        self._aead = AESGCM(sealer.key("postroom.page-token"))
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(Place).decode
+    def __init__(self, sealer: Sealer, purpose: str) -> None:
+        self._aead = AESGCM(sealer.key(purpose))
 
-    def write(self, place: Place, context: str) -> str:
+    def seal(self, plain: bytes, context: str) -> str:
         nonce = secrets.token_bytes(_NONCE)
-        sealed = nonce + self._aead.encrypt(nonce, self._encode(place), context.encode())
+        sealed = nonce + self._aead.encrypt(nonce, plain, context.encode())
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
-    def read(self, token: str, context: str, now: Millis) -> Place:
+    def open(self, token: str, context: str) -> bytes:
         try:
             if len(token) > MAX_TOKEN:
                 raise ValueError
             text = token.strip().rstrip("=").encode("ascii")
             sealed = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            plain = self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
-            place = self._decode(plain)
-        except (ValueError, binascii.Error, InvalidTag, msgspec.MsgspecError):
+            return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
+        except (ValueError, binascii.Error, InvalidTag):
+            raise PageRefused(invalid_token()) from None
+
+
+class PageTokens:
+    """Places as tokens."""
+
+    __slots__ = ("_decode", "_encode", "_seal")
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._seal = TokenSeal(sealer, "postroom.page-token")
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Place).decode
+
+    def write(self, place: Place, context: str) -> str:
+        return self._seal.seal(self._encode(place), context)
+
+    def read(self, token: str, context: str, now: Millis) -> Place:
+        try:
+            place = self._decode(self._seal.open(token, context))
+        except msgspec.MsgspecError:
             raise PageRefused(invalid_token()) from None
         if now >= place.expires:
-            raise PageRefused(invalid_token(": it has expired, ask for the first page again"))
+            raise expired()
         return place
+
+
+def expired() -> PageRefused:
+    return PageRefused(invalid_token(": it has expired, ask for the first page again"))
 
 
 def read_page(reader: Reader, place: Place, totals: Totals) -> Page:

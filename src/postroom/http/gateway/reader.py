@@ -1,7 +1,7 @@
 """Request bodies, read as leniently as the vendor reads them (contract 6.4).
 
 Takes JSON and what clients send in its place: single quotes (Python's `str(dict)`), `True`, `None` and their kin in any case,
-`u'..'` of Python 2, unquoted names, trailing commas, a byte order mark, a multipart form with a `data` field, nothing at all. Promises: linear
+`u'..'` of Python 2, unquoted names, trailing commas, a byte order mark, a form with a `data` field, multipart or not, nothing at all. Promises: linear
 time, bounded depth, nothing evaluated; the result holds only dict, list, str, int, float, bool and None, all of which can be
 written as JSON again. Fails: UnreadableBody says where and what was expected.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -30,6 +31,8 @@ _ESCAPE = re.compile(
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_FORM = re.compile(rb"\s*+(?:data|meta)=")
+_MAX_FIELDS = 20
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 
 _strict = msgspec.json.Decoder().decode
@@ -48,7 +51,9 @@ def read_body(data: bytes) -> Any:
         except (msgspec.MsgspecError, UnicodeError, RecursionError):  # not strictly JSON: below
             pass
     if data.lstrip()[:2] == b"--":
-        return _form_data(data)
+        return _multipart(data)
+    if _FORM.match(data):
+        return _form(data)
     return _read_text(data)
 
 
@@ -191,16 +196,29 @@ def _as_number(text: str, at: int, number: str) -> int | float:
     return value
 
 
-def _form_data(data: bytes) -> dict[str, Any]:
-    """A multipart form whose field `data` holds the item (a published collection sends this, contract 6.3; RFC 7578).
+def _form(data: bytes) -> dict[str, Any]:
+    """`data=%7B..%7D`: the item, the list of items or the whole body as a form's field, JSON header or not."""
+    try:
+        # Latin-1 there and back: every byte as it was sent; what they spell is found out as for any other body.
+        text = data.strip().decode("latin-1")
+        found = parse_qsl(text, keep_blank_values=True, encoding="latin-1", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise UnreadableBody(f"body is a form of more than {_MAX_FIELDS} fields: expected JSON") from None
+    return _body_of({name: _read_text(value.encode("latin-1")) for name, value in found if name in ("data", "meta")})
 
-    Or the whole body: an item has no member `data` or `meta`, a body has hardly anything else.
-    """
+
+def _body_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """An item has no member `data` or `meta`, a body has hardly anything else."""
+    found = fields.get("data")
+    return found if isinstance(found, dict) and found.keys() & {"data", "meta"} else fields
+
+
+def _multipart(data: bytes) -> dict[str, Any]:
+    """A multipart form whose field `data` holds the item, or the whole body (a published collection sends this, contract 6.3; RFC 7578)."""
     boundary, _, rest = data.lstrip().partition(b"\n")
     boundary = boundary.rstrip()
     for part in rest.split(b"\n" + boundary):
         head, blank, value = part.lstrip(b"\r\n").replace(b"\r\n", b"\n").partition(b"\n\n")
         if blank and re.search(rb'name="?data"?[ \t]*+(?:;|$)', head, re.MULTILINE | re.IGNORECASE):
-            found = _read_text(value)
-            return found if isinstance(found, dict) and found.keys() & {"data", "meta"} else {"data": found}
+            return _body_of({"data": _read_text(value)})
     raise UnreadableBody("body is a multipart form without a field named 'data': expected JSON")

@@ -1,0 +1,241 @@
+"""`python -m bench.fill --data DIR --entries N`: a realistic queue of N entries, for whatever must stay fast with many.
+
+Written through the store's own insert path in large transactions, while no gateway runs. Skewed as real queues are: the mail
+is that of `bench.people`, most of it recent; most reasons to wait are shared, some are of one entry alone. The same seed
+makes the same queue, its times end now.
+
+Promises: the ledger adds up, nothing is leased, entries say what their messages say. By default a message claims the size
+that real mail has while its body is a short one; `--sizes real` claims the short one's. Fails: one line and status 1 when
+the directory has a queue already or a gateway works there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import sys
+import time
+from bisect import bisect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+import click
+
+from bench.people import World
+from postroom.clock import DAY, HOUR, MINUTE, SECOND, Millis, SystemClock
+from postroom.errors import PostroomError
+from postroom.model import Label, Queue
+from postroom.settings import Settings
+from postroom.store import apply, codes, sql
+from postroom.store.records import Accepted, NewMessage
+from postroom.store.sqlite import fetch
+from postroom.store.store import Store, open_store
+
+SPAN = 7 * DAY
+BATCH = 5_000  # entries of one transaction
+MIX = {"processing": 60, "delivery": 22, "held": 10, "bulk_processing": 6, "system": 2}
+FRESH = {Queue.PROCESSING: 0.3, Queue.BULK: 0.7, Queue.DELIVERY: 0.1, Queue.SYSTEM: 0.3}  # never tried yet
+RECIPIENTS = (1.4, 20.5)  # of a message, of a mailing: the shares are of entries
+UPDATE = (
+    "UPDATE entry SET queue = ?, from_queue = ?, info_id = ?, attempts = ?, since = ?, next_attempt = ?, label = ? "
+    "WHERE id = ?"
+)
+
+# Reasons to wait, each with its share; {id} makes a text of its own, as the replies of large providers do.
+CHECKING = {
+    "Scanner down: antivirus does not answer (connection refused)": 40,
+    "Scanner slow: antivirus did not answer within 30 seconds": 22,
+    "Waiting for a check: spam score not available": 14,
+    "Waiting for a check: the DNS did not answer for {domain}": 12,
+    "Scanner busy: too many messages at once": 10,
+    "Interrupted: the gateway stopped while this was being worked on": 2,
+}
+SENDING = {
+    "mx1.{domain} did not take the connection: timed out": 26,
+    "mx1.{domain} refused the connection": 14,
+    "451 4.7.1 Greylisted, please try again in 5 minutes": 16,
+    "421 4.7.0 Try again later, closing connection. ({id})": 9,
+    "452 4.2.2 The recipient's mailbox is over quota": 12,
+    "450 4.1.8 Sender address rejected: domain not found": 5,
+    "The connection to mx2.{domain} was lost before the answer": 8,
+    "No route to the destination": 4,
+    "454 4.7.0 TLS is not available just now": 6,
+}
+HOLDING = {
+    "Held by policy: attachment of a kind that is not allowed": 34,
+    "Held by policy: suspected impersonation of a colleague": 22,
+    "Held by policy: encrypted archive": 16,
+    "Held by a person": 18,
+    "May have been delivered: the attempt ended without a result; held for a person": 4,
+    "Held: it could not be checked within 96 hours": 6,
+}
+
+
+class Moments:
+    """The clock of a filling: every id that is given moves it on, from a week ago to now, ever slower: recent mail is more."""
+
+    def __init__(self, begin: Millis, number: int) -> None:
+        self._begin, self._number = begin, number
+        self.given = 0
+
+    def at(self, position: int) -> Millis:
+        return self._begin + int(SPAN * min(1.0, position / self._number) ** 0.6)
+
+    def now(self) -> Millis:
+        self.given += 1
+        return self.at(self.given)
+
+
+class Filling:
+    """One filling of one store."""
+
+    def __init__(self, store: Store, moments: Moments, end: Millis, world: World, chance: random.Random) -> None:
+        self._store = store
+        self._moments = moments
+        self._end = end
+        self._world = world
+        self._chance = chance
+
+    def run(self, entries: int, mix: dict[str, int], progress: Callable[[int], None]) -> None:
+        left, queues = entries, [Queue(name) for name in mix]
+        shares = [share / RECIPIENTS[queue is Queue.BULK] for queue, share in zip(queues, mix.values(), strict=True)]
+        while left:
+            wanted = self._chance.choices(queues, weights=shares, k=min(left, BATCH))
+            left -= self._store.write_now(partial(self._write, wanted, min(left, BATCH)))
+            progress(entries - left)
+
+    def _write(self, wanted: list[Queue], number: int, connection: apsw.Connection) -> int:
+        """One transaction: so many entries, in the queues as wanted as far as they are needed."""
+        writer, cursor = self._store._writer, connection.cursor()
+        news: list[tuple[NewMessage, Millis | None]] = []
+        queues: list[Queue] = []
+        position, left = self._moments.given + 1, number
+        for queue in wanted:
+            if not left:
+                break
+            born = Queue.PROCESSING if queue is Queue.HELD else queue
+            new = self._world.message(self._moments.at(position), born, left)
+            news.append((new, None))
+            queues.append(queue)
+            position += len(new.recipients)
+            left -= len(new.recipients)
+        accepted = apply.insert(cursor, self._store._ids, writer.infos, writer.tally, news, lambda received: received)
+        updates: list[Any] = []
+        events: list[Any] = []
+        for queue, one in zip(queues, accepted, strict=True):
+            self._live(cursor, queue, one, updates, events)
+        cursor.executemany(UPDATE, updates)
+        cursor.executemany(sql.insert_events(1), events)
+        return number
+
+    def _live(self, cursor: apsw.Cursor, queue: Queue, one: Accepted, updates: list[Any], events: list[Any]) -> None:
+        """What has become of a message's entries since it was accepted."""
+        chance, received = self._chance, one.message.received
+        number = codes.QUEUE[queue]
+        for entry in one.entries:
+            if chance.random() < FRESH.get(queue, 0):
+                continue
+            age = max(SECOND, self._end - received)
+            if queue is Queue.HELD:
+                at = received + min(age, chance.randrange(20 * SECOND))
+                info = self._info(cursor, HOLDING)
+                updates.append((number, codes.QUEUE[Queue.PROCESSING], info, 1, received, at, 0, entry))
+                events.append((entry, at, "held", number, info, ""))
+                continue
+            checked = queue in (Queue.PROCESSING, Queue.BULK)
+            attempts = 1 + min(int(chance.expovariate(0.15)), age // MINUTE)
+            label = Label.MAYBE_DELIVERED if not checked and chance.random() < 0.005 else Label.NONE
+            since = received if checked else received + min(age, chance.randrange(5 * SECOND))
+            due = self._end + chance.randrange(5 * MINUTE if checked else 4 * HOUR)
+            info = self._info(cursor, CHECKING if checked else SENDING)
+            updates.append((number, None, info, attempts, since, due, int(label), entry))
+            for attempt in range(max(1, attempts - 1), attempts + 1):
+                events.append((entry, since + age * attempt // (attempts + 1), "deferred", number, info, ""))
+
+    def _info(self, cursor: apsw.Cursor, reasons: dict[str, int]) -> int:
+        texts, shares = _spread(tuple(reasons.items()))
+        text = texts[bisect(shares, self._chance.random() * shares[-1])]
+        if "{" in text:
+            text = text.format(domain=self._world.domain(), id=f"{self._chance.getrandbits(64):x}")
+        return self._store._writer.infos.id(cursor, text)
+
+
+_SPREAD: dict[Any, tuple[list[str], list[int]]] = {}
+
+
+def _spread(reasons: tuple[tuple[str, int], ...]) -> tuple[list[str], list[int]]:
+    if reasons not in _SPREAD:
+        _SPREAD[reasons] = ([text for text, _ in reasons], list(itertools.accumulate(share for _, share in reasons)))
+    return _SPREAD[reasons]
+
+
+def fill(
+    data: Path, entries: int, *, seed: int = 2026, mix: dict[str, int] | None = None, real_sizes: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:  # fmt: skip
+    """Queue so many entries in the store of this data directory; PostroomError when it has a queue already."""
+    end = SystemClock().now()
+    moments = Moments(end - SPAN, entries)
+    chance = random.Random(seed)
+    store = open_store(Settings(data=str(data)), clock=moments)
+    try:
+        if fetch(store.read_now().connection, sql.ENTRIES_ALL)[0][0]:
+            raise PostroomError(f"{data} has a queue already: give an empty directory")
+        Filling(store, moments, end, World(chance, real_sizes=real_sizes), chance).run(entries, mix or MIX, progress)
+        created, ended, queued = store.read_now().ledger()
+        if queued != entries or sum(created.values()) - sum(ended.values()) != queued:
+            raise RuntimeError(f"the ledger does not add up: {created}, {ended}, {queued} queued")
+    finally:
+        store.close()
+
+
+def parsed_mix(text: str) -> dict[str, int]:
+    """processing=60,held=40"""
+    mix = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        if name not in MIX or not share.isdecimal():
+            raise argparse.ArgumentTypeError(f"{part!r}: expected QUEUE=SHARE of {', '.join(MIX)}")
+        mix[name] = int(share)
+    if not sum(mix.values()):
+        raise argparse.ArgumentTypeError("no queue has a share")
+    return mix
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Queue many realistic entries in an empty data directory.")
+    parser.add_argument("--data", type=Path, required=True, help="the data directory, as of postroom serve --data")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="(1,000,000)")
+    parser.add_argument("--seed", type=int, default=2026, help="the same seed makes the same queue (2026)")
+    parser.add_argument(
+        "--queue-mix", type=parsed_mix, default=MIX, metavar="QUEUE=SHARE,...", help="(mostly processing)"
+    )
+    parser.add_argument("--sizes", choices=("spread", "real"), default="spread", help="what messages claim (spread)")
+    chosen = parser.parse_args()
+    if chosen.entries < 1:
+        parser.error("--entries must be at least 1")
+    begin = time.perf_counter()
+    try:
+        with click.progressbar(length=chosen.entries, label="Queueing", file=sys.stderr) as bar:
+            fill(
+                chosen.data, chosen.entries, seed=chosen.seed, mix=chosen.queue_mix, real_sizes=chosen.sizes == "real",
+                progress=lambda done: bar.update(done - bar.pos),
+            )  # fmt: skip
+    except PostroomError as problem:
+        print(f"fill: {problem}", file=sys.stderr)
+        return 1
+    seconds = time.perf_counter() - begin
+    size = (chosen.data / "postroom.db").stat().st_size
+    print(
+        f"{chosen.entries:,} entries in {seconds:.0f} s ({chosen.entries / seconds:,.0f} a second), {size >> 20:,} MiB",
+        flush=True,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

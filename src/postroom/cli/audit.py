@@ -1,0 +1,94 @@
+"""`postroom audit list`: who came in, who was refused, who changed what.
+
+Promises: looking changes nothing; no secret ever stood in what is shown. Fails: exit 1 when nothing matches, exit 2 for a kind or a time
+that there is not.
+"""
+
+from __future__ import annotations
+
+import click
+
+from postroom.cli.place import Commands, Place, Refusal, at_a_place
+from postroom.cli.query import when
+from postroom.cli.table import Cell, Column, print_json, print_table
+from postroom.clock import SystemClock
+from postroom.store import audit as log
+from postroom.telemetry import stamp
+
+_COLOURS = {log.REFUSED: "yellow", log.FAILED: "red"}
+_GROUPS = sorted({kind.partition(".")[0] for kind in log.KINDS if "." in kind})
+
+
+@click.group(cls=Commands)
+def audit() -> None:
+    """The audit log: logins, refusals, changes."""
+
+
+@audit.command("list")
+@click.option("--since", metavar="TIME", help='Since TIME: "2 hours" ago, 14:00, 2026-11-22.')
+@click.option("--actor", "who", metavar="TEXT", default="", help="Part of who did it: alice, cli:, app:soar.")
+@click.option("--kind", metavar="KIND", default="", help="login, call, user.create ..., or a group such as user.")
+@click.option("--outcome", type=click.Choice([log.DONE, log.REFUSED, log.FAILED]), help="Only these.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most so many lines.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@at_a_place
+def list_audit(
+    place: Place, since: str | None, who: str, kind: str, outcome: str | None, limit: int, as_json: bool
+) -> None:
+    """List the audit log, newest first. What happened again and again is one line with a number.
+
+    \b
+    Examples:
+      postroom audit list
+      postroom audit list --since "1 day" --outcome refused
+      postroom audit list --kind user --actor cli: --json
+    """
+    now = SystemClock().now()
+    if kind and kind not in log.KINDS and kind not in _GROUPS:
+        raise click.UsageError(f"--kind: expected one of {', '.join([*_GROUPS, *log.KINDS])}, got {kind!r}")
+    begin = when(since, "--since", now)
+    with place.store() as store:
+        connection = store.read_now().connection
+        lines = log.read(connection, since=begin, actor=who, kind=kind, outcome=outcome or "", limit=limit)
+    if as_json:
+        print_json([_as_json(line) for line in lines])
+    elif lines:
+        _print(lines)
+    if not lines:
+        raise Refusal("nothing in the audit log matches")
+
+
+def _as_json(line: log.Line) -> dict[str, object]:
+    return {
+        "id": line.id,
+        "at": stamp(line.at),
+        "last": stamp(line.last),
+        "times": line.times,
+        "actor": line.actor,
+        "kind": line.kind,
+        "what": line.what,
+        "address": line.address,
+        "outcome": line.outcome,
+        "detail": line.detail,
+    }
+
+
+def _print(lines: list[log.Line]) -> None:
+    columns = (
+        Column("AT"), Column("TIMES", right=True, drop=1), Column("ACTOR", least=8), Column("KIND"),
+        Column("WHAT", least=10), Column("FROM", least=7, drop=2), Column("OUTCOME"), Column("DETAIL", least=10, drop=3),
+    )  # fmt: skip
+    rows = [
+        (
+            stamp(line.at)[:19] + "Z",
+            str(line.times) if line.times > 1 else "",
+            line.actor or "-",
+            line.kind,
+            line.what,
+            line.address,
+            Cell(line.outcome, _COLOURS.get(line.outcome)),
+            line.detail,
+        )
+        for line in lines
+    ]
+    print_table(columns, rows)

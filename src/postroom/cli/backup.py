@@ -1,0 +1,135 @@
+"""`postroom backup | restore`: the store as it was at one instant, and back again.
+
+Promises: a backup is taken beside a running gateway and is whole or not there; a restore writes only where no store is, and tells
+what it labelled. Fails: `Refusal` (exit 1) naming the place, what is wrong with it and the remedy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from postroom.cli.place import Place, Refusal, actor, at_a_place
+from postroom.cli.table import Cell, print_json, print_pairs, warn
+from postroom.cli.words import local_exact, many, size_words
+from postroom.clock import SystemClock
+from postroom.sealing import KEY_NAME
+from postroom.store import audit
+from postroom.store.backup import as_json as manifest_json
+from postroom.store.backup import back_up
+from postroom.store.restore import restore as bring_back
+
+_DIRECTORY = click.Path(file_okay=True, path_type=Path)
+_STEPS = 1000  # of the progress bar
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.option(
+    "--with-secrets", is_flag=True, help="Put the key in that opens the applications' keys. Guard such a backup."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> None:
+    """Back up everything that is kept: queue, messages, history, applications, people.
+
+    DIR must not be there yet, or be empty. The gateway goes on meanwhile; the backup is the store as it was at one instant.
+    It holds mail: it is readable by you alone. Your settings file is not in it.
+
+    \b
+    Examples:
+      postroom backup /backup/postroom-2026-11-22
+      postroom backup /backup/today --data /var/lib/postroom
+      postroom backup /safe/full --with-secrets        also secrets.key, so that API keys go on working
+    """
+    settings = place.settings()
+    key = Path(settings.data, KEY_NAME) if with_secrets else None
+    if key is not None and not key.exists():
+        raise Refusal(f"no key file at {key}: give the gateway's --data, or leave --with-secrets out")
+    with place.store() as store, _shown("Backing up") as progress:
+        made = back_up(store, directory, clock=SystemClock(), key=key, progress=progress)
+        store.write_now(
+            lambda connection: audit.add(
+                connection, at=SystemClock().now(), actor=actor(), kind="store.backup", what=str(directory),
+                detail="with the secrets key" if key else "",
+            )
+        )  # fmt: skip
+    if as_json:
+        print_json({"directory": str(directory), **manifest_json(made)})
+    else:
+        click.echo(f"backup {directory}")
+        print_pairs(
+            [
+                ("as of", local_exact(made.instant)),
+                ("waiting", f"{many(made.entries)} of {many(made.messages, 'message')}"),
+                ("history", many(made.history)),
+                ("large bodies", f"{made.bodies:,}"),
+                ("size", size_words(made.bytes)),
+                ("secrets key", "in it: guard it like a password" if made.secrets else "not in it"),
+            ]
+        )
+    _tell_missing(made.missing_bodies)
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.option("--hold", is_flag=True, help="Everything that waits goes to held, for a person to release.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def restore(place: Place, directory: Path, hold: bool, as_json: bool) -> None:
+    """Restore a backup to a data directory that holds no store.
+
+    What waited at the backup's instant may have been delivered since: every entry is labelled "may have been delivered", and is
+    tried again when a gateway starts there. With --hold, or with maybe_delivered = "hold" in the settings, a person
+    releases each one first.
+
+    \b
+    Examples:
+      postroom restore /backup/postroom-2026-11-22 --data /var/lib/postroom
+      postroom restore /backup/postroom-2026-11-22 --data look --hold    to look into it; nothing is sent
+    """
+    settings = place.settings()
+    by_policy = settings.delivery.maybe_delivered == "hold"
+    with _shown("Restoring") as progress:
+        made = bring_back(
+            directory, settings, clock=SystemClock(), hold=hold or by_policy, actor=actor(), progress=progress
+        )
+    if as_json:
+        print_json(msgspec.to_builtins(made))
+    else:
+        click.echo(f"restored to {made.data}, as it was at {made.taken_at}")
+        print_pairs(
+            [
+                ("waiting", many(made.entries)),
+                ("labelled", f"{many(made.labelled)}: may have been delivered since"),
+                ("held", many(made.held)),
+                ("large bodies", f"{made.bodies:,}"),
+                ("ledger", "agrees" if not made.ledger_difference else Cell(f"{made.ledger_difference:+,}", "red")),
+            ]
+        )
+        if not made.secrets and not Path(settings.data, KEY_NAME).exists():
+            warn(
+                "the backup has no secrets key: keys of applications made before it do not work any more. Put the gateway's "
+                f"{KEY_NAME} into {made.data} before it starts, or make new ones: postroom app create"
+            )
+    _tell_missing(made.missing_bodies)
+
+
+def _tell_missing(names: tuple[str, ...]) -> None:
+    if names:
+        warn(f"{many(len(names), 'body')} could not be read in the store itself ({names[0]}, ...): postroom verify")
+
+
+@contextmanager
+def _shown(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with click.progressbar(length=_STEPS, label=label, file=sys.stderr) as bar:
+        yield lambda done, total: bar.update(min(done, total) * _STEPS // max(total, 1) - bar.pos)

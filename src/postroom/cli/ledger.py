@@ -1,0 +1,82 @@
+"""`postroom ledger`: everything created = everything ended + everything that waits, account by account.
+
+Promises: one consistent look, beside a running gateway. Fails: `Refusal` (exit 1) when the difference is not 0.
+"""
+
+from __future__ import annotations
+
+import click
+
+from postroom.cli.place import Place, Refusal, at_a_place
+from postroom.cli.table import Cell, Column, print_json, print_table
+from postroom.cli.words import local_exact
+from postroom.ids import public_id
+from postroom.store import ledger as book
+from postroom.store.ledger import Ledger
+
+SHOWN_LIVES = 10
+
+
+@click.command()
+@click.option("--lives", is_flag=True, help="Also what each process counted, the newest first.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def ledger(place: Place, lives: bool, as_json: bool) -> None:
+    """Show the ledger: what was created, how it ended, what waits. Nothing is missing when the difference is 0.
+
+    \b
+    Examples:
+      postroom ledger
+      postroom ledger --lives
+      postroom ledger --json | jq .difference
+
+    Counts entries: a message to three recipients is three. Exits 1 when the difference is not 0: mail is unaccounted for, and
+    postroom verify tells which.
+    """
+    with place.store() as store:
+        found = book.read(store.read_now())
+    if as_json:
+        print_json(book.as_json(found))
+    else:
+        _print(found)
+        if lives:
+            click.echo()
+            _print_lives(found)
+    if found.difference:
+        raise Refusal(f"the ledger does not agree ({found.difference:+,}): {book.REMEDY}")
+
+
+def _print(found: Ledger) -> None:
+    queued = {queue.value: number for queue, number in found.queued.items()}
+    rows: list[list[str | Cell]] = []
+    for title, accounts in (("created", found.created), ("ended", found.ended), ("queued", queued)):
+        rows.append([Cell(title, bold=True), "", Cell(f"{sum(accounts.values()):,}", bold=True)])
+        rows += [["", kind, f"{number:,}"] for kind, number in accounts.items() if number]
+    colour = "red" if found.difference else "green"
+    rows.append([Cell("difference", colour, bold=True), "", Cell(f"{found.difference:+,}".replace("+0", "0"), colour)])
+    print_table((Column("SIDE"), Column("ACCOUNT"), Column("ENTRIES", right=True)), rows)
+
+
+def _print_lives(found: Ledger) -> None:
+    columns = (
+        Column("LIFE"),
+        Column("BEGAN"),
+        Column("PROCESS"),
+        Column("CREATED", right=True),
+        Column("ENDED", right=True),
+    )
+    rows = [
+        (
+            public_id(life.id),
+            local_exact(life.began),
+            "command" if life.beside else "gateway",
+            f"{life.created:,}",
+            f"{life.ended:,}",
+        )
+        for life in found.lives[:SHOWN_LIVES]
+    ]
+    if rows:
+        print_table(columns, rows)
+    older = len(found.lives) - len(rows) + found.earlier
+    if older:
+        click.echo(f"and {older:,} more before them", err=True)

@@ -1,0 +1,230 @@
+"""`postroom user`: the people who log in to the console, or over the API for keys.
+
+Promises: a password that is made here is shown once, on standard output only; every change stands in the audit log, in the same
+transaction, and ends sessions and keys that it takes the ground from. Fails: `Refusal` (exit 1) naming what was wrong with an address, a
+password or a role.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+
+import apsw
+import click
+
+from postroom.cli.place import Commands, Place, Refusal, actor, at_a_place
+from postroom.cli.table import Cell, Column, print_json, print_pairs, print_table
+from postroom.cli.words import ago
+from postroom.clock import SystemClock
+from postroom.store import audit, identity, people
+from postroom.telemetry import stamp
+
+
+@click.group(cls=Commands)
+def user() -> None:
+    """People: who may log in to the console, or over the API."""
+
+
+@user.command("create")
+@click.option("--email", required=True, metavar="ADDRESS", help="What they log in with.")
+@click.option("--role", required=True, metavar="ROLE", help="What they may do; postroom role list shows the roles.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def create_user(place: Place, email: str, role: str, password_stdin: bool, as_json: bool) -> None:
+    """Create a person and print a new password for them, this once.
+
+    \b
+    Examples:
+      postroom user create --email alice@corp.example --role administrator
+      pass mail/alice | postroom user create --email alice@corp.example --role monitor --password-stdin
+    """
+    password = _password(password_stdin)
+    hashed = identity.hash_password(password)
+    with place.store() as store:
+
+        def create(connection: apsw.Connection) -> identity.User:
+            made = identity.create_user(connection, email=email, password_hash=hashed, role=role)
+            _told(connection, "user.create", made.email, f"role {role}")
+            return made
+
+        made = store.write_now(create)
+    shown = {} if password_stdin else {"password": password}
+    if as_json:
+        print_json({"email": made.email, "role": role, **shown})
+    else:
+        click.echo(f"user {made.email}, role {role}")
+        print_pairs(list(shown.items()))
+
+
+@user.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@at_a_place
+def list_users(place: Place, as_json: bool) -> None:
+    """List people with their roles, and how many keys the API's login has given them.
+
+    \b
+    Example:
+      postroom user list
+    """
+    with place.store() as store:
+        found = people.list_users(store.read_now().connection)
+    if as_json:
+        print_json(
+            [
+                {
+                    "email": listed.email,
+                    "role": listed.role,
+                    "created": stamp(listed.created),
+                    "disabled": None if listed.disabled is None else stamp(listed.disabled),
+                    "keys": listed.keys,
+                }
+                for listed in found
+            ]
+        )
+        return
+    now = SystemClock().now()
+    columns = (
+        Column("EMAIL", least=10),
+        Column("ROLE"),
+        Column("CREATED"),
+        Column("DISABLED"),
+        Column("KEYS", right=True),
+    )
+    rows = [
+        (
+            listed.email,
+            listed.role,
+            ago(listed.created, now),
+            Cell("-") if listed.disabled is None else Cell(ago(listed.disabled, now), "red"),
+            str(listed.keys),
+        )
+        for listed in found
+    ]
+    if rows:
+        print_table(columns, rows)
+    else:
+        click.echo("no users", err=True)
+
+
+@user.command("password")
+@click.argument("email", metavar="ADDRESS")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def set_password(place: Place, email: str, password_stdin: bool, as_json: bool) -> None:
+    """Give a person a new password and print it, this once. Their sessions and their keys from login end.
+
+    \b
+    Examples:
+      postroom user password alice@corp.example
+      pass mail/alice | postroom user password alice@corp.example --password-stdin
+    """
+    password = _password(password_stdin)
+    hashed = identity.hash_password(password)
+    with place.store() as store:
+
+        def change(connection: apsw.Connection) -> str:
+            found = people.set_password(connection, email, hashed)
+            _told(connection, "user.password", found)
+            return found
+
+        found = store.write_now(change)
+    shown = {} if password_stdin else {"password": password}
+    if as_json:
+        print_json({"email": found, **shown})
+    else:
+        click.echo(f"user {found} has a new password")
+        print_pairs(list(shown.items()))
+
+
+@user.command("disable")
+@click.argument("email", metavar="ADDRESS")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def disable_user(place: Place, email: str, as_json: bool) -> None:
+    """Shut a person out: sessions and keys from login end within a second. Enabling lets them log in again.
+
+    \b
+    Example:
+      postroom user disable alice@corp.example
+    """
+    _switch(place, email, as_json, disabled=True)
+
+
+@user.command("enable")
+@click.argument("email", metavar="ADDRESS")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def enable_user(place: Place, email: str, as_json: bool) -> None:
+    """Let a disabled person log in again, with the password that they had.
+
+    \b
+    Example:
+      postroom user enable alice@corp.example
+    """
+    _switch(place, email, as_json, disabled=False)
+
+
+def _switch(place: Place, email: str, as_json: bool, *, disabled: bool) -> None:
+    """Asking for what is already so is no failure: a script may say it twice."""
+    now = SystemClock().now()
+
+    def switch(connection: apsw.Connection) -> tuple[str, bool]:
+        found, done = people.disable(connection, email, now) if disabled else people.enable(connection, email)
+        if done:
+            _told(connection, "user.disable" if disabled else "user.enable", found)
+        return found, done
+
+    with place.store() as store:
+        found, done = store.write_now(switch)
+    if as_json:
+        print_json({"email": found, "disabled": disabled, "changed": done})
+    else:
+        state = "may not log in" if disabled else "may log in"
+        click.echo(f"user {found} {state}{'' if done else ' already'}")
+
+
+@user.command("delete")
+@click.argument("email", metavar="ADDRESS")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def delete_user(place: Place, email: str, yes: bool, as_json: bool) -> None:
+    """Delete a person, their sessions and their keys. What they did stays in timelines and in the audit log.
+
+    \b
+    Examples:
+      postroom user delete alice@corp.example
+      postroom user delete alice@corp.example --yes
+    """
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"nobody can be asked: say --yes to delete {email}")
+        click.confirm(f"Delete {email}?", abort=True, err=True)
+    with place.store() as store:
+
+        def delete(connection: apsw.Connection) -> str:
+            found = people.delete(connection, email)
+            _told(connection, "user.delete", found)
+            return found
+
+        found = store.write_now(delete)
+    if as_json:
+        print_json({"email": found, "deleted": True})
+    else:
+        click.echo(f"user {found} is deleted")
+
+
+def _password(from_input: bool) -> str:
+    if not from_input:
+        return secrets.token_urlsafe(15)
+    typed = sys.stdin.readline().rstrip("\r\n")
+    if not typed:
+        raise Refusal("no password on standard input")
+    return typed
+
+
+def _told(connection: apsw.Connection, kind: str, what: str, detail: str = "") -> None:
+    audit.add(connection, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)

@@ -1,0 +1,1 @@
+"""Our own API, `/v1`: what the vendor-compatible one has no call for."""

@@ -1,0 +1,14 @@
+"""`GET /v1/ledger`: created by origin, ended by outcome, queued by queue, the difference, and what each process life counted.
+
+Promises: one snapshot, read in a reader thread. Fails: StoreUnavailable when the store cannot be read.
+"""
+
+from __future__ import annotations
+
+from postroom.http.services import Services
+from postroom.store import ledger as book
+
+
+async def ledger(services: Services) -> dict[str, object]:
+    """The answer's JSON; numbers are entries, not messages."""
+    return book.as_json(await services.store.read(book.read))

@@ -1,0 +1,177 @@
+"""A log, page by page: what `get-rejections` and `get-held-release-logs` have in common.
+
+Promises: as `paging` does for the queue: the token holds query, size, top, border, total and expiry, and is good for one application
+and function only; lines that arrive later are not shown, lines that are forgotten vanish. Fails: what is wrong with an item or a
+token stands in `fail`, with HTTP 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from postroom.clock import Millis
+from postroom.http.gateway.call import Call
+from postroom.http.gateway.envelope import ItemFailure, Pagination, answer, invalid_token, malformed
+from postroom.http.gateway.members import BadItem
+from postroom.http.gateway.paging import PageRefused, TokenSeal, expired, read_asked
+from postroom.http.services import Services
+from postroom.model import Order
+from postroom.store.logs import Log, LogQuery, count, find
+from postroom.store.reader import Reader
+
+MAX_ITEMS = 25  # of `data`, each one a query of its own (contract section 3)
+
+
+class Line(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+T = TypeVar("T", bound=Line)
+
+
+class Spot(msgspec.Struct, frozen=True, array_like=True):
+    """A page of a log. `after` and `before`: the border id, of which one at most is given. `first`: its total is not known."""
+
+    query: LogQuery
+    size: int
+    top: int | None
+    after: int | None
+    before: int | None
+    total: int | None  # None: not known yet, or more than is counted
+    first: bool
+    expires: Millis
+
+
+class LogPage(msgspec.Struct, Generic[T], frozen=True):
+    spot: Spot
+    lines: list[T]
+    earlier: bool
+    later: bool
+
+
+class LogListing(Generic[T]):
+    """The function. `read_query` may raise BadItem; `shown` makes the one element of `data` of a page's lines."""
+
+    def __init__(
+        self, services: Services, path: str, log: Log[T], *, read_query: Callable[[Any, Millis], LogQuery],
+        shown: Callable[[list[T]], Any],
+    ) -> None:  # fmt: skip
+        self._services = services
+        self._path = path
+        self._log = log
+        self._read_query = read_query
+        self._shown = shown
+        self._seal = TokenSeal(services.sealer, "postroom.log-token")
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Spot).decode
+
+    async def __call__(self, call: Call) -> bytes:
+        context = f"{call.app.app_id} {self._path}"
+        now = self._services.clock.now()
+        try:
+            asked = read_asked(call.body, call.items, self._services.settings.api.page_size)
+            spot = self._opened(asked.token, context, now) if asked.token else None
+        except PageRefused as problem:
+            return answer([], [ItemFailure(None, (problem.fault,))], None)
+        if spot is not None:
+            page = await self._page(spot)
+            return answer([self._shown(page.lines)], [], self._pagination(page, context))
+        if len(call.items) > MAX_ITEMS:
+            return answer([], [ItemFailure(None, (malformed("data", f"an array of up to {MAX_ITEMS} objects"),))], None)
+        pages: list[LogPage[T]] = []
+        failed: list[ItemFailure] = []
+        for item in call.items or [{}]:
+            try:
+                query = self._read_query(item, now)
+            except BadItem as problem:
+                failed.append(ItemFailure(item, problem.faults))
+            else:
+                pages.append(await self._page(Spot(query, asked.size, None, None, None, None, True, 0)))
+        pagination = self._pagination(pages[0], context) if len(pages) == 1 else _together(pages)
+        return answer([self._shown(page.lines) for page in pages], failed, pagination)
+
+    async def _page(self, spot: Spot) -> LogPage[T]:
+        log = self._log
+
+        def read(reader: Reader) -> LogPage[T]:
+            with reader.connection:  # one snapshot
+                page = read_log(reader, log, spot)
+            return page
+
+        return await self._services.store.read(read)
+
+    def _opened(self, token: str, context: str, now: Millis) -> Spot:
+        try:
+            spot = self._decode(self._seal.open(token, context))
+        except msgspec.MsgspecError:
+            raise PageRefused(invalid_token()) from None
+        if now >= spot.expires:
+            raise expired()
+        return spot
+
+    def _pagination(self, page: LogPage[T], context: str) -> Pagination:
+        if not page.lines and not page.earlier and not page.later:
+            return Pagination(0)
+        lines, spot = page.lines, page.spot
+        following = previous = None
+        if page.later:
+            after = lines[-1].id if lines else spot.before
+            following = msgspec.structs.replace(spot, after=after, before=None)
+        if page.earlier:
+            before = lines[0].id if lines else spot.after
+            previous = msgspec.structs.replace(spot, after=None, before=before)
+        return Pagination(len(lines), spot.total, self._sealed(following, context), self._sealed(previous, context))
+
+    def _sealed(self, spot: Spot | None, context: str) -> str | None:
+        if spot is None:
+            return None
+        expires = self._services.clock.now() + self._services.settings.api.page_token_lifetime
+        return self._seal.seal(self._encode(msgspec.structs.replace(spot, first=False, expires=expires)), context)
+
+
+def read_log(reader: Reader, log: Log[T], spot: Spot) -> LogPage[T]:
+    """A line more than asked tells that a page follows; the other side is looked up."""
+    connection, query, size = reader.connection, spot.query, spot.size
+    found = find(connection, log, query, limit=size + 1, after=spot.after, before=spot.before, top=spot.top)
+    more = len(found) > size
+    if spot.before is not None:
+        lines = found[1:] if more else found
+        if not lines:  # all that stood here is gone: what lies behind the border is the next page
+            step = 1 if query.order is Order.NEWEST else -1
+            spot = msgspec.structs.replace(spot, before=spot.before + step)
+        border = lines[-1].id if lines else spot.before
+        later = bool(find(connection, log, query, limit=1, after=border, top=spot.top))
+        return LogPage(spot, lines, earlier=more, later=later)
+    lines = found[:size]
+    if spot.after is not None:
+        if not lines:
+            step = -1 if query.order is Order.NEWEST else 1
+            spot = msgspec.structs.replace(spot, after=spot.after + step)
+        border = lines[0].id if lines else spot.after
+        earlier = bool(find(connection, log, query, limit=1, before=border, top=spot.top))
+        return LogPage(spot, lines, earlier=earlier, later=more)
+    if not spot.first:
+        return LogPage(spot, lines, earlier=False, later=more)
+    total = count(connection, log, query) if more else len(lines)
+    newest = lines[:1] if query.order is Order.NEWEST else find(connection, log, msgspec.structs.replace(query, order=Order.NEWEST), limit=1)  # fmt: skip
+    return LogPage(
+        msgspec.structs.replace(spot, top=newest[0].id if newest else None, total=total),
+        lines,
+        earlier=False,
+        later=more,
+    )
+
+
+def _together(pages: list[LogPage[T]]) -> Pagination | None:
+    """Of several queries in one call: the sums, and no token, which can stand for one query only."""
+    if not pages:
+        return None
+    shown = sum(len(page.lines) for page in pages)
+    totals = [page.spot.total for page in pages]
+    return (
+        Pagination(shown, None if None in totals else sum(total or 0 for total in totals)) if shown else Pagination(0)
+    )

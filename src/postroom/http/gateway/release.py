@@ -1,0 +1,124 @@
+"""`POST /api/gateway/hold-release` and `hold-reject`: what a person decides about held mail.
+
+Promises: an item is obeyed only when every member of it is understood; the answer says of each id what became of it, and `fail` says
+why where nothing did; who asked stands in the timeline and in the release log. Fails: what is wrong with an item stands in `fail`,
+with HTTP 200; the other items are done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from postroom.http.gateway.call import Call
+from postroom.http.gateway.envelope import Fault, ItemFailure, answer, invalid_token, malformed
+from postroom.http.gateway.idents import EntryIds
+from postroom.http.gateway.members import BadItem, missing
+from postroom.http.gateway.wire_held import MAX_RELEASED, check_body, read_reject, read_release
+from postroom.http.services import Services
+from postroom.model import Action, ActionReport
+
+RELEASE = "/api/gateway/hold-release"
+REJECT = "/api/gateway/hold-reject"
+
+
+class Released(msgspec.Struct, frozen=True):
+    id: str
+    release: bool
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    id: str
+    reject: bool
+
+
+class HoldRelease:
+    def __init__(self, services: Services) -> None:
+        self._store = services.store
+        self._idents = EntryIds(services.sealer)
+
+    async def __call__(self, call: Call) -> bytes:
+        refused = _refused(call, "id")
+        if refused is not None:
+            return refused
+        failed: list[ItemFailure] = []
+        data: list[Any] = []
+        asked: dict[str, list[tuple[int, str, Any]]] = {}  # by reason: entry, its id as sent, the item
+        for item in call.items:
+            try:
+                text, reason = read_release(item)
+            except BadItem as problem:
+                failed.append(ItemFailure(item, problem.faults))
+                continue
+            entry = self._idents.ident(text)
+            if entry is None:
+                failed.append(ItemFailure(item, (invalid_token(),)))
+            else:
+                asked.setdefault(reason, []).append((entry, text, item))
+        for reason, wanted in asked.items():
+            report = await self._store.act(
+                Action.RELEASE, [entry for entry, _, _ in wanted], actor=call.actor, reason=reason
+            )
+            why = _why(report)
+            for entry, text, item in wanted:
+                data.append(Released(text, entry not in why))
+                if entry in why:
+                    failed.append(ItemFailure(item, (_not_held(why[entry]),)))
+        return answer(data, failed, None)
+
+
+class HoldReject:
+    def __init__(self, services: Services) -> None:
+        self._store = services.store
+        self._idents = EntryIds(services.sealer)
+
+    async def __call__(self, call: Call) -> bytes:
+        refused = _refused(call, "ids")
+        if refused is not None:
+            return refused
+        failed: list[ItemFailure] = []
+        data: list[Any] = []
+        for item in call.items:
+            try:
+                wanted = read_reject(item)
+            except BadItem as problem:
+                failed.append(ItemFailure(item, problem.faults))
+                continue
+            known = {text: self._idents.ident(text) for text in wanted.ids}
+            entries = [entry for entry in known.values() if entry is not None]
+            report = await self._store.act(
+                Action.REJECT,
+                entries,
+                actor=call.actor,
+                reason=wanted.reason,
+                notify=wanted.notify,
+                held_only=True,  # what is elsewhere by now is not touched
+            )
+            why = _why(report)
+            for text, entry in known.items():
+                if entry is None:
+                    failed.append(ItemFailure({"id": text}, (invalid_token(),)))
+                    continue
+                data.append(Rejected(text, entry not in why))
+                if entry in why:
+                    failed.append(ItemFailure({"id": text}, (_not_held(why[entry]),)))
+        return answer(data, failed, None)
+
+
+def _refused(call: Call, field: str) -> bytes | None:
+    """What makes the whole call a mistake."""
+    fault = check_body(call.body)
+    if fault is None and not call.items:
+        fault = missing(field)
+    if fault is None and len(call.items) > MAX_RELEASED:
+        fault = malformed("data", f"an array of 1 to {MAX_RELEASED} objects")
+    return None if fault is None else answer([], [ItemFailure(None, (fault,))], None)
+
+
+def _why(report: ActionReport) -> dict[int, str]:
+    return dict(report.refused)
+
+
+def _not_held(why: str) -> Fault:
+    return Fault("id", "err_hold_not_held", f"Message is {why}", False)

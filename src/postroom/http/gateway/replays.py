@@ -1,0 +1,62 @@
+"""Changing calls, each once: the body of a signed call is not signed (contract 1.1), so a signature is good for one body only.
+
+Promises: the same signature with the same body gets the same answer, while the first call runs as well as afterwards and across a restart;
+with another body it gets 401 and changes nothing. A call that failed on our side may be sent again. Reads never come here. Fails: Failure
+for another body; what the call itself raises passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from postroom.http.callers import Admitted
+from postroom.http.gateway.envelope import Failure
+from postroom.store import signatures
+from postroom.store.store import Store
+
+
+class Replays:
+    def __init__(self, store: Store, running: dict[bytes, tuple[bytes, asyncio.Future[None]]]) -> None:
+        """`running`: signature -> (hash of the body, its end); it outlives new settings."""
+        self._store = store
+        self._running = running
+
+    async def once(self, admitted: Admitted, data: bytes, run: Callable[[], Awaitable[bytes]]) -> bytes:
+        """`data`: the body as it came; `run` gives the body of a 200 answer. A call with a token has nothing to compare."""
+        if admitted.signature is None:
+            return await run()
+        signature = hashlib.sha256(admitted.signature).digest()
+        body_hash = hashlib.sha256(data).digest()
+        while signature in self._running:
+            first, ended = self._running[signature]
+            if first != body_hash:
+                raise other_body()
+            await asyncio.shield(ended)  # then its answer is in the store, or it failed and this one is the next to try
+        ended = asyncio.get_running_loop().create_future()
+        self._running[signature] = (body_hash, ended)
+        try:
+            return await self._first(signature, body_hash, admitted.expires, run)
+        finally:
+            del self._running[signature]
+            ended.set_result(None)
+
+    async def _first(
+        self, signature: bytes, body_hash: bytes, expires: int, run: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        used = await self._store.write(lambda connection: signatures.use(connection, signature, body_hash, expires))
+        if used is not None and used.body_hash != body_hash:
+            raise other_body()
+        if used is not None and used.answer is not None:
+            return used.answer
+        answer = await run()
+        await self._store.write(lambda connection: signatures.answered(connection, signature, answer))
+        return answer
+
+
+def other_body() -> Failure:
+    return Failure(
+        401, "err_xdk_invalid_signature",
+        "0004 Invalid Signature: it was used for another body; a call that changes something needs a signature of its own",
+    )  # fmt: skip

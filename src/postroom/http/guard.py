@@ -1,0 +1,36 @@
+"""What the doors of the gateway share - console, vendor-compatible API, our own API: the slowing of guesses, password checks,
+the trail into the audit log.
+
+Promises: a password is checked off the event loop, two at once at most, as slowly for nobody as for somebody. Fails: never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from postroom.http.services import Services
+from postroom.http.throttle import Throttle
+from postroom.http.trail import Trail
+from postroom.store import identity
+
+HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
+
+
+class Guard:
+    __slots__ = ("_hashing", "_prepared", "logins", "running", "trail")
+
+    def __init__(self, services: Services) -> None:
+        console = services.settings.console
+        self.logins = Throttle(services.clock, console.login_attempts, console.login_window)
+        self.trail = Trail(services.store, services.clock, services.log)
+        self.running: dict[bytes, tuple[bytes, asyncio.Future[None]]] = {}  # changing calls (gateway/replays.py)
+        self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
+        self._prepared = False
+
+    async def password_is(self, user: identity.User | None, password: str) -> bool:
+        """Also the first time."""
+        async with self._hashing:
+            if not self._prepared:
+                await asyncio.to_thread(identity.verify_password, None, "")
+                self._prepared = True
+            return await asyncio.to_thread(identity.verify_password, user, password)

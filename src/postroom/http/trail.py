@@ -1,0 +1,164 @@
+"""The way of what happens at our doors into the audit log and the log: logins, tokens, refusals.
+
+Promises: never waited for; the same happening again within an hour raises a number in its line; a stranger gets a bounded number
+of lines, all strangers together, too, and the rest of an hour is folded into lines that name nobody, so that nobody can fill
+the disk; the log gets one line for each line of the audit log. Nothing that was sent as a secret comes here. Fails: what the store
+does not take is kept and tried again, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import Counter
+
+import apsw
+
+from postroom.clock import HOUR, Clock, Millis
+from postroom.http.limiter import network
+from postroom.store import audit
+from postroom.store.store import Store
+from postroom.telemetry import Log
+
+FOLDED: Millis = HOUR
+MAX_OF_ADDRESS = 50  # lines in an hour about strangers of one network who were refused
+MAX_LINES = (
+    1000  # about strangers together, and apart from them about callers who were refused, and about what was done
+)
+MAX_WAITING = 4 * MAX_LINES  # not yet written, because the store does not take them
+FLUSH_EVERY = 1.0  # seconds between two writes: however many come, the writer is asked once
+
+_Key = tuple[str, str, str, str, str, str]
+
+MAX_TOLD = 100  # characters of an address that somebody typed
+_ADDRESS = re.compile(r"[\w.+'=/&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}")
+
+
+def told(typed: str) -> str:
+    """What the logs repeat of the name in a login: people type passwords into the wrong field."""
+    return typed if len(typed) <= MAX_TOLD and _ADDRESS.fullmatch(typed) else "not an address"
+
+
+class _Open:
+    """A line of this hour; `row` once it is written."""
+
+    __slots__ = ("first", "key", "last", "row", "times")
+
+    def __init__(self, key: _Key, at: Millis) -> None:
+        self.key = key
+        self.row: int | None = None
+        self.first = self.last = at
+        self.times = 0  # not yet written
+
+
+class Trail:
+    def __init__(self, store: Store, clock: Clock, log: Log) -> None:
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._hour = 0
+        self._lines: dict[_Key, _Open] = {}
+        self._of_address: Counter[str] = Counter()
+        self._of_sort: Counter[tuple[str, bool]] = Counter()
+        self._changed: dict[_Open, None] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self._flushing = asyncio.Lock()
+        self._failing = False
+
+    def note(
+        self, kind: str, *, outcome: str, actor: str = "", what: str = "", address: str = "", detail: str = "",
+        logged: bool = False,
+    ) -> None:  # fmt: skip
+        """On the event loop. `actor`: only one who has shown who they are; `logged`: it stands in the log already."""
+        now = self._clock.now()
+        if now // FOLDED != self._hour:
+            self._hour = now // FOLDED
+            self._lines = {}
+            self._of_address.clear()
+            self._of_sort.clear()
+        key = (actor, kind, what, address, outcome, detail)
+        if key not in self._lines:
+            key = self._bounded(key)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Open(key, now)
+            if not logged:
+                self._tell(*key)
+        line.last = now
+        line.times += 1
+        self._changed[line] = None
+        if self._writing is None and not self._closing.is_set():
+            self._writing = asyncio.get_running_loop().create_task(self._write(), name="audit-trail")
+
+    def _bounded(self, key: _Key) -> _Key:
+        """The key of a line of its own, or of the one that names nobody."""
+        actor, kind, _, address, outcome, _ = key
+        sort, place = (outcome, actor != ""), network(address)
+        if self._of_sort[sort] >= MAX_LINES or len(self._changed) >= MAX_WAITING:
+            return ("", kind, "", "", outcome, "others, not listed one by one")
+        if not actor and outcome != audit.DONE and self._of_address[place] >= MAX_OF_ADDRESS:
+            return ("", kind, "", place, outcome, "others from there, not listed one by one")
+        self._of_sort[sort] += 1
+        self._of_address[place] += not actor
+        return key
+
+    def _tell(self, actor: str, kind: str, what: str, address: str, outcome: str, detail: str) -> None:
+        say = self._log.info if outcome == audit.DONE else self._log.warning
+        say(f"{kind}_{outcome}".replace(".", "_"), actor=actor, what=what, ip=address, why=detail)
+
+    async def flush(self) -> None:
+        """Write what is not yet written. StoreUnavailable: it is kept."""
+        async with self._flushing:
+            changed, self._changed = self._changed, {}
+            if not changed:
+                return
+            told = [(line, line.times, line.last) for line in changed]
+
+            def write(connection: apsw.Connection) -> list[int]:
+                return [_write(connection, *state) for state in told]
+
+            try:
+                rows = await self._store.write(write)
+            except BaseException:
+                self._changed = {**changed, **self._changed}
+                raise
+            for (line, times, _), row in zip(told, rows, strict=True):
+                line.row = row
+                line.times -= times
+            self._failing = False
+
+    async def _write(self) -> None:
+        while True:
+            await self._try()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), FLUSH_EVERY)
+            if not self._changed or self._closing.is_set():
+                self._writing = None
+                return
+
+    async def _try(self) -> None:
+        try:
+            await self.flush()
+        except Exception as problem:  # noqa: BLE001 - whatever it was: it is kept, told once, and tried again
+            if not self._failing:
+                self._log.error("audit_not_written", problem=f"{type(problem).__name__}: {problem}")
+            self._failing = True
+
+    async def close(self) -> None:
+        """Write the rest. Idempotent."""
+        self._closing.set()
+        if self._writing is not None:
+            await self._writing
+        await self._try()
+
+
+def _write(connection: apsw.Connection, line: _Open, times: int, last: Millis) -> int:
+    actor, kind, what, address, outcome, detail = line.key
+    if line.row is not None and audit.again(connection, line.row, last=last, times=times):
+        return line.row
+    return audit.add(
+        connection, at=line.first, last=last, actor=actor, kind=kind, what=what, address=address, outcome=outcome,
+        detail=detail, times=times,
+    )  # fmt: skip

@@ -1,0 +1,155 @@
+"""The audit log: who came in, who was refused, who changed what. Inside the writer's transaction.
+
+Promises: a change and its line are one transaction, so that neither is there without the other; no text is longer than its
+bound. What comes from strangers is folded before it gets here (`http.trail`), so that nobody can fill the disk. Fails: apsw
+errors pass through; a kind that is not in the list is our bug.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+
+from postroom.clock import MINUTE, Millis
+from postroom.ids import public_id
+from postroom.model import Action, ActionReport
+from postroom.store.sqlite import fetch
+
+DONE = "done"
+REFUSED = "refused"
+FAILED = "failed"
+
+# kind -> what a line of it tells
+KINDS: dict[str, str] = {
+    "login": "Somebody logged in, or tried to: to the console, or over the API for keys.",
+    "logout": "Somebody left the console.",
+    "token": "An application asked for an OAuth token.",
+    "call": "A call of the API that was refused, or one that changes something.",
+    "app.create": "A new application.",
+    "app.revoke": "An application whose keys no longer work.",
+    "user.create": "A new person.",
+    "user.password": "A new password; sessions and keys made with the old one have ended.",
+    "user.disable": "A person who may no longer log in.",
+    "user.enable": "A person who may log in again.",
+    "user.delete": "A person who is gone.",
+    "role.create": "A new role.",
+    "queue.pause": "A stage was paused.",
+    "queue.resume": "A stage goes on.",
+    "entries.retry": "Entries were made due at once.",
+    "entries.hold": "Entries were held.",
+    "entries.release": "Held entries were released.",
+    "entries.reject": "Entries were rejected.",
+    "store.backup": "A backup was made.",
+    "store.restore": "The store was restored from a backup.",
+    "store.repair": "Damage in the store was repaired.",
+    "settings.reload": "Settings, or files that they name, were read again.",
+}
+
+MAX_TEXT = 400  # characters of each field
+MAX_REFUSED = 100_000  # lines about refusals; older ones go before their time
+SLICE = 500  # lines of one step of forgetting
+FOLDED = MINUTE  # a large action comes in slices: within this they are one line
+
+_COLUMNS = "id, at, last, times, actor, kind, what, address, outcome, detail"
+_ADD = (
+    "INSERT INTO audit (at, last, times, actor, kind, what, address, outcome, detail) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"
+)
+_AGAIN = "UPDATE audit SET last = max(last, ?), times = times + ? WHERE id = ? RETURNING id"
+_SAME = (
+    "SELECT id FROM audit WHERE at > ? AND what = '' AND actor = ? AND kind = ? AND address = ? AND outcome = ? AND detail = ? "
+    "ORDER BY id DESC LIMIT 1"
+)
+_OLD = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)"
+_BORDER = "SELECT id FROM audit WHERE outcome = 'refused' ORDER BY id DESC LIMIT 1 OFFSET ?"
+_OVER = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE outcome = 'refused' AND id <= ? ORDER BY id LIMIT ?)"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of the log. `times` > 1: the same happened so often from `at` to `last`."""
+
+    id: int
+    at: Millis
+    last: Millis
+    times: int
+    actor: str
+    kind: str
+    what: str
+    address: str
+    outcome: str
+    detail: str
+
+
+def add(
+    connection: apsw.Connection, *, at: Millis, actor: str, kind: str, what: str = "", address: str = "",
+    outcome: str = DONE, detail: str = "", times: int = 1, last: Millis | None = None,
+) -> int:  # fmt: skip
+    """One more line; its id."""
+    assert kind in KINDS, kind
+    texts = [text[:MAX_TEXT] for text in (actor, kind, what, address, outcome, detail)]
+    return int(fetch(connection, _ADD, (at, at if last is None else last, times, *texts))[0][0])
+
+
+def again(connection: apsw.Connection, line: int, *, last: Millis, times: int) -> bool:
+    """The same happened again. False: the line is gone."""
+    return bool(fetch(connection, _AGAIN, (last, times, line)))
+
+
+def add_part(
+    connection: apsw.Connection, *, at: Millis, actor: str, kind: str, what: str, outcome: str, detail: str, times: int
+) -> None:
+    """A slice of an action: joins the line of the slice before it. A line that names what it is about stands alone."""
+    same = (
+        [] if what else fetch(connection, _SAME, (at - FOLDED, actor[:MAX_TEXT], kind, "", outcome, detail[:MAX_TEXT]))
+    )
+    if not same or not again(connection, same[0][0], last=at, times=times):
+        add(connection, at=at, actor=actor, kind=kind, what=what, outcome=outcome, detail=detail, times=times)
+
+
+def add_acted(
+    connection: apsw.Connection, action: Action, report: ActionReport, *, at: Millis, actor: str, reason: str
+) -> None:
+    """A slice of an action on entries: one line for those it was done to or asked for, one for those refused."""
+    for outcome, ids in (
+        (DONE, [*report.done, *report.requested]),
+        (REFUSED, [ident for ident, _ in report.refused]),
+    ):
+        if ids:
+            what = public_id(ids[0]) if len(ids) == 1 else ""
+            add_part(
+                connection, at=at, actor=actor, kind=f"entries.{action.value}", what=what, outcome=outcome,
+                detail=reason, times=len(ids),
+            )  # fmt: skip
+
+
+def read(
+    connection: apsw.Connection, *, since: Millis | None = None, until: Millis | None = None, actor: str = "",
+    kind: str = "", outcome: str = "", before: int | None = None, limit: int = 100,
+) -> list[Line]:  # fmt: skip
+    """Newest first. `actor`: a part of it; `kind`: one, or the group in front of its point; `before`: older than this line."""
+    where: list[str] = ["1 = 1"]
+    values: list[Any] = []
+    for condition, value in (
+        ("last >= ?", since), ("at <= ?", until), ("id < ?", before), ("outcome = ?", outcome or None),
+        ("instr(lower(actor), lower(?)) > 0", actor or None),
+    ):  # fmt: skip
+        if value is not None:
+            where.append(condition)
+            values.append(value)
+    if kind:
+        where.append("(kind = ? OR substr(kind, 1, ?) = ?)")
+        values += [kind, len(kind) + 1, kind + "."]
+    statement = f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
+    return [Line(*row) for row in fetch(connection, statement, (*values, limit))]
+
+
+def reap(connection: apsw.Connection, before: Millis) -> int:
+    """One small step of forgetting: lines from before, then refusals beyond their number; how many went."""
+    changes = connection.total_changes()
+    connection.execute(_OLD, (before, SLICE))
+    border = fetch(connection, _BORDER, (MAX_REFUSED,))
+    if border:
+        connection.execute(_OVER, (border[0][0], SLICE))
+    return connection.total_changes() - changes

@@ -1,0 +1,125 @@
+"""What cannot be read: the words it is marked with, and whether a body file is all there.
+
+Never delete what cannot be read: its entries go to `held`, with one of these texts, for a person to decide. Promises: the
+texts are few (they stand in the info dictionary). Fails: never; trouble with a file is an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+import msgspec
+
+from postroom.clock import SECOND, Millis
+from postroom.ids import public_id
+from postroom.model import Queue
+from postroom.store.bodies import Bodies
+from postroom.store.reader import Reader
+from postroom.store.records import Claimed, Lease, Waited
+from postroom.store.sqlite import LOST_CHARACTER, is_environment
+from postroom.telemetry import Counts, Log
+
+UNREADABLE = "The stored message cannot be read; see the log, and restore it from a backup"
+BODY_GONE = "The stored body is gone or not complete; restore it from a backup, then release"
+BODY_CHANGED = "The stored body is not what was accepted; compare it, or restore it from a backup, then release"
+MISPLACED = "It names the message of another entry; look at it, then release"
+ENDED_BEFORE = "It stands in the history, too, as if it had ended; find out whether it was delivered, then release"
+RESTORED_STATE = "Its stored state was damaged and has been put right; look at it, then release"
+RECIPIENT_LOST = "Its entry was lost, and the recipient with it; read its header, tell the sender, then reject it"
+ENTRY_UNREADABLE = "Its recipient cannot be read; postroom verify --repair tells what is left of it"
+INFO_LOST = "The stored reason was lost"
+
+NOT_NOW = "The stored message cannot be read just now; the log says why"
+_BODY = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{30}")
+LATER = 10 * SECOND  # until it is tried again
+
+# Entries that are held with one of these are known and shown: nothing more can be done for them without a person.
+MARKS = frozenset({UNREADABLE, BODY_GONE, BODY_CHANGED, MISPLACED, ENDED_BEFORE, RESTORED_STATE, RECIPIENT_LOST})
+
+NOBODY = "unknown@lost.invalid"  # stands for a lost recipient: reaches nobody, whatever is done with it (RFC 6761 6.4)
+
+
+class Unread(NamedTuple):
+    """A claimed entry whose message cannot be worked on, and why. `later`: only just now, nothing is wrong with it."""
+
+    lease: Lease
+    problem: str
+    text: str
+    later: bool
+
+    def waited(self, now: Millis) -> Waited:
+        """What becomes of it: held and marked, or tried again with its attempt not counted."""
+        lease, at = self.lease, now + LATER if self.later else now
+        if self.later:
+            return Waited(
+                lease.entry, lease.lease, lease.queue, None, self.text, lease.attempts - 1, at, 0, now, "deferred"
+            )
+        return Waited(lease.entry, lease.lease, Queue.HELD, lease.queue, self.text, lease.attempts, at, 0, now, "held")
+
+
+def with_messages(reader: Reader, bodies: Bodies, leases: Sequence[Lease]) -> tuple[list[Claimed], list[Unread]]:
+    """Leases grouped by message, and those whose message cannot be read. What disk and memory cannot do just now says
+    nothing about the message: that is no reason to trouble a person."""
+    by_message: dict[int, list[Lease]] = {}
+    for lease in leases:
+        by_message.setdefault(lease.message_id, []).append(lease)
+    claimed: list[Claimed] = []
+    unread: list[Unread] = []
+    for ident, group in by_message.items():
+        problem, text, later, message = "", UNREADABLE, False, None
+        try:
+            message = reader.message(ident)
+        except (apsw.Error, msgspec.DecodeError, ValueError) as failure:
+            later = is_environment(failure)
+            problem, text = f"{type(failure).__name__}: {failure}", NOT_NOW if later else UNREADABLE
+        if message is not None:
+            if message.body_object:
+                problem, later = body_problem(bodies, message.body_object, message.size)
+                text = NOT_NOW if later else BODY_GONE
+            elif message.body is None:
+                problem = "its bytes are not there"
+            if LOST_CHARACTER in message.env_from:
+                problem, text, later = "its sender is not readable", UNREADABLE, False
+        elif not problem:
+            problem = "its row is not there"
+        if problem or message is None:
+            unread += [Unread(lease, problem, text, later) for lease in group]
+        else:
+            claimed.append(Claimed(message, tuple(group)))
+    return claimed, unread
+
+
+def tell_messages(unread: Sequence[Unread], log: Log, counts: Counts) -> None:
+    for one in unread:
+        counts.unreadable += 0 if one.later else 1
+        log.error("message_unreadable", id=public_id(one.lease.entry), problem=one.problem, info=one.text)
+
+
+def tell_entries(entries: Sequence[int], log: Log, counts: Counts) -> None:
+    for entry in entries:
+        counts.unreadable += 1
+        log.error("entry_unreadable", id=public_id(entry), problem="its recipient is not readable")
+
+
+def body_problem(bodies: Bodies, name: str, size: int) -> tuple[str, bool]:
+    """(why this file cannot be the body that was accepted, whether that may be for now only); ("", False) = nothing speaks
+    against it. Does not read it."""
+    if not is_body_name(name):
+        return f"{name}: not the name of a body", False
+    path = bodies.path(name)
+    try:
+        state = os.stat(path)
+    except OSError as problem:
+        return f"{name}: {problem.strerror}", not (isinstance(problem, FileNotFoundError) and path.parent.is_dir())
+    if not stat.S_ISREG(state.st_mode):
+        return f"{name}: not a file", False
+    return ("", False) if state.st_size == size else (f"{name}: {state.st_size} bytes, accepted were {size}", False)
+
+
+def is_body_name(name: str) -> bool:
+    return _BODY.fullmatch(name) is not None

@@ -1,0 +1,105 @@
+"""One closed list of permissions, checked on every call."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from postroom.errors import PeerError
+from postroom.http.admin.operations import OPERATIONS
+from postroom.http.gateway.front import functions
+from postroom.store import identity, permissions
+from tests.http.conftest import Served
+from tests.http.keys import a_token, an_app, audit_told, carrying
+
+# contract section 2: which permission the vendor documents for each call
+DOCUMENTED = {
+    "/api/gateway/find-processing-messages": "Monitoring | Processing | Read",
+    "/api/gateway/get-hold-message-list": "Account | Dashboard | Read",
+    "/api/gateway/get-hold-summary-list": "Account | Monitoring | Held Summary | Read",
+    "/api/gateway/hold-release": "Account | Monitoring | Held | Edit",
+    "/api/gateway/hold-reject": "Account | Monitoring | Held | Edit",
+    "/api/email/get-email-queues": "Account | Dashboard | Read",
+    "/api/message-finder/search": "Gateway | Tracking | Read",
+    "/api/message-finder/get-message-info": "Gateway | Tracking | Read",
+    "/api/gateway/get-held-release-logs": "Monitoring | Held | Read",
+    "/api/gateway/get-rejections": "Monitoring | Rejections | Read",
+}
+
+
+async def test_every_call_asks_for_the_documented_permission(served: Served) -> None:
+    asked = {path: function.permission for path, function in functions(served.services).items()}
+    assert {path: asked.get(path) for path in DOCUMENTED} == DOCUMENTED
+    assert {permission for permission in asked.values() if permission} <= permissions.PERMISSIONS.keys()
+
+
+def test_our_own_api_asks_for_permissions_of_the_list() -> None:
+    assert {operation.permission for operation in OPERATIONS} <= permissions.PERMISSIONS.keys() | {""}
+
+
+async def test_every_permission_is_asked_for_somewhere(served: Served) -> None:
+    """One that nothing checks would be a promise that nobody keeps. The audit log's is checked by the command line's successor."""
+    asked = {function.permission for function in functions(served.services).values()}
+    asked |= {operation.permission for operation in OPERATIONS} | {permissions.API_LOGIN, permissions.AUDIT_READ}
+    assert asked >= permissions.PERMISSIONS.keys()
+
+
+async def test_every_call_is_refused_without_its_permission_and_let_in_with_it(served: Served) -> None:
+    table = {path: function.permission for path, function in functions(served.services).items() if function.permission}
+    await an_app(served, "nothing")
+    nothing = carrying(await a_token(served, "nothing"))
+    for number, permission in enumerate(sorted(set(table.values()))):
+        await an_app(served, f"only {number}", permission)
+        only = carrying(await a_token(served, f"only {number}"))
+        for path, wanted in table.items():
+            signed = await served.post(path, served.signed(path, role=f"only {number}"), b"{}")
+            bearer = await served.post(path, only, b"{}")
+            assert (signed.status, bearer.status) == ((200, 200) if wanted == permission else (403, 403)), path
+    for path, wanted in table.items():
+        answer = await served.post(path, nothing, b"{}")
+        assert (answer.status, answer.json["fail"][0]["errors"][0]["code"]) == (403, "err_xdk_operation_forbidden")
+        assert f"role nothing lacks the permission {wanted}" in answer.json["fail"][0]["errors"][0]["message"]
+    refused = await audit_told(served, kind="call", actor="app:nothing")
+    assert [(what, outcome) for _, _, what, outcome, _, _ in refused] == [(path, "refused") for path in table]
+
+
+def test_the_list_is_written_like_the_vendors_menu_paths_and_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/access.md").read_text().replace("\\|", "|")
+    for name, text in permissions.PERMISSIONS.items():
+        assert re.fullmatch(r"[A-Z]\w+( \| [A-Z][\w ]+)+ \| (Read|Edit)", name)
+        assert f"| `{name}` | {text} |" in page
+
+
+async def test_the_built_in_roles_hold_permissions_of_the_list(served: Served) -> None:
+    roles = await served.store.read(lambda reader: identity.list_roles(reader.connection))
+    assert [role.name for role in roles] == ["administrator", "monitor"]
+    for role in roles:
+        assert set(role.permissions) <= permissions.PERMISSIONS.keys() | {permissions.ALL}
+    monitor = set(roles[1].permissions)
+    assert permissions.API_LOGIN in monitor
+    assert {name for name in monitor if name.endswith("Edit")} == {permissions.API_LOGIN}
+
+
+@pytest.mark.parametrize("text", ["Monitoring | Processing | Read", " monitoring|processing |  READ ", "*"])
+def test_blanks_and_case_do_not_matter(text: str) -> None:
+    assert permissions.check([text, text]) == ("*" if text == "*" else "Monitoring | Processing | Read",)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Monitoring | Procesing | Read", "Monitoring | Processing | Read"),
+        ("Gateway | Tracking", "Gateway | Tracking | Read"),
+    ],
+)
+def test_what_is_nearly_right_is_suggested(text: str, meant: str) -> None:
+    with pytest.raises(PeerError, match=re.escape(f'did you mean "{meant}"?')):
+        permissions.check([text])
+
+
+def test_nonsense_is_refused() -> None:
+    for text in ("", "Everything", "|"):
+        with pytest.raises(PeerError, match="expected one of the list"):
+            permissions.check([text])

@@ -1,0 +1,89 @@
+"""The ledger adds up what each process counted, and says when it does not agree with the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+from postroom.clock import HandClock
+from postroom.model import Outcome, Queue
+from postroom.store import ledger
+from postroom.store.records import EndedEntry
+from postroom.store.store import Store
+from postroom.telemetry import Log
+from tests.store.conftest import Opener, a_message, accepted, hand
+
+
+def delivered(store: Store, clock: HandClock) -> None:
+    got = accepted(store, a_message(), lease_until=clock.now() + 60_000)
+    (entry,) = got.entries
+    end = EndedEntry(entry, entry, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, clock.now())
+    hand(store, lambda batch: batch.ends.append(end))
+
+
+def test_each_life_counts_for_itself_and_together_they_agree(opening: Opener, clock: HandClock) -> None:
+    first = opening()
+    accepted(first, a_message("bob@corp.example", "carol@corp.example"))
+    delivered(first, clock)
+    first.close()
+    clock.move(1000)
+    second = opening()
+    delivered(second, clock)
+    beside = opening(beside=True)
+    accepted(beside, a_message(queue=Queue.BULK))
+
+    found = ledger.read(second.read_now())
+    assert found.difference == 0
+    assert {kind: number for kind, number in found.created.items() if number} == {"accepted": 5}
+    assert {kind: number for kind, number in found.ended.items() if number} == {"delivered": 2}
+    assert {queue: number for queue, number in found.queued.items() if number} == {Queue.PROCESSING: 2, Queue.BULK: 1}
+    assert [(life.beside, life.created, life.ended) for life in found.lives] == [
+        (True, 1, 0), (False, 1, 1), (False, 3, 1),
+    ]  # fmt: skip
+    assert found.lives[1].began >= clock.now() > found.lives[2].began
+
+
+def test_old_lives_are_added_up_and_only_the_newest_told_one_by_one(store: Store) -> None:
+    store.write_now(
+        lambda c: c.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 80) "
+            "INSERT INTO ledger SELECT i, kind, 7 FROM n, (SELECT 'accepted' AS kind UNION SELECT 'delivered')"
+        ).fetchall()
+    )
+    found = ledger.read(store.read_now())
+    assert (len(found.lives), found.earlier) == (ledger.LIVES, 80 - ledger.LIVES)
+    assert (found.created["accepted"], found.ended["delivered"], found.difference) == (560, 560, 0)
+
+
+def test_an_account_that_only_a_repair_writes_is_shown(store: Store) -> None:
+    accepted(store, a_message())
+    store.write_now(lambda c: c.execute("INSERT INTO ledger VALUES (1, 'correction', -1)").fetchall())
+    found = ledger.read(store.read_now())
+    assert (found.created["correction"], found.difference) == (-1, -1)
+    told = ledger.as_json(found)
+    assert (told["difference"], told["created"]["correction"]) == (-1, -1)
+
+
+def test_a_difference_is_an_error_in_the_log_once_until_it_changes(store: Store) -> None:
+    out = io.StringIO()
+    log = Log(out)
+
+    def checked() -> int:
+        return asyncio.run(ledger.check(store, log))
+
+    def lines() -> list[str]:
+        log.flush()
+        found = [line.split(" ", 1)[1] for line in out.getvalue().splitlines()]
+        out.seek(0)
+        out.truncate()
+        return found
+
+    accepted(store, a_message())
+    assert (checked(), lines()) == (0, [])
+    store.write_now(lambda c: c.execute("INSERT INTO ledger VALUES (1, 'accepted', 2)").fetchall())
+    assert checked() == store.ledger_difference == 2
+    (told,) = lines()
+    assert told.startswith("error ledger_difference difference=2 created=3 ended=0 queued=1 remedy=")
+    assert (checked(), lines()) == (2, [])
+    store.write_now(lambda c: c.execute("DELETE FROM ledger WHERE connection = 1").fetchall())
+    assert (checked(), lines()) == (0, ["warning ledger_agrees"])
