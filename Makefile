@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-soak bench-restart crash lock clean
+.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-api bench-soak bench-restart crash lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -35,7 +35,7 @@ check: $(STAMP)  ## format, lint, types, house rules
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_house.py
 
-bench: bench-intake bench-relay bench-page  ## every published figure
+bench: bench-intake bench-relay bench-page bench-api  ## every published figure
 
 bench-intake: $(STAMP)  ## durable intake, Postroom and Postfix in turn
 	@$(BIN)/python -m bench.intake
@@ -48,6 +48,9 @@ bench-page: $(STAMP)    ## memory, and the first page of 100 at 100,000 queued
 
 bench-restart: $(STAMP) ## ready again with 1,000,000 queued, and the memory it takes (N=n)
 	@$(BIN)/python -m bench.restart $(if $(N),--entries $(N))
+
+bench-api: $(STAMP)     ## calls per second for a page of 25 of 100,000 entries, on one core
+	@$(BIN)/python -m bench.api
 
 bench-soak: $(STAMP)    ## an hour at 200 messages a second, one try in ten deferred (MINUTES=n)
 	@$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -232,15 +233,15 @@ def test_a_full_rate_window_is_waited_out(vendor: ScriptedVendor, client: Client
 @pytest.mark.parametrize(
     ("headers", "low", "high"),
     [
-        ({"Retry-After": "3600"}, 3600, 3600),
-        ({"X-RateLimit-Reset": "90000"}, 90, 90),
-        ({"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}, 3500, 3600),
+        (lambda: {"Retry-After": "3600"}, 3600, 3600),
+        (lambda: {"X-RateLimit-Reset": "90000"}, 90, 90),
+        (lambda: {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}, 3500, 3600),
     ],
 )
 def test_a_wait_beyond_patience_is_told(
-    vendor: ScriptedVendor, client: Client, headers: dict[str, str], low: float, high: float
+    vendor: ScriptedVendor, client: Client, headers: Callable[[], dict[str, str]], low: float, high: float
 ) -> None:
-    vendor.script(Scripted("{}", 429, headers))
+    vendor.script(Scripted("{}", 429, headers()))
     with pytest.raises(RateLimited) as caught:
         list(client.find_processing_messages())
     assert caught.value.wait is not None

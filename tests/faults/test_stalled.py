@@ -10,6 +10,7 @@ from bench.gateway import Gateway
 
 from tests.faults.conftest import all_delivered, logged, rows, send
 from tests.faults.receiver import SlowReceiver
+from tests.faults.test_disk import command
 from tests.system.conftest import Starter, eventually, route_to
 from tests.system.wire import Sender, a_mail
 
@@ -62,6 +63,8 @@ def test_stopped_for_longer_than_its_leases_it_goes_on_where_it_was(
 def test_work_that_takes_longer_than_three_leases_keeps_its_own(starting: Starter, slow_receiver: SlowReceiver) -> None:
     gateway = starting(route_to(slow_receiver) + SETTINGS)
     acked = in_hand(gateway, slow_receiver)
+    for stage in ("processing", "delivery"):  # nothing is claimed: what renews a lease now is the heartbeat alone
+        command(gateway, "queue", "pause", stage)
     first = max(leases(gateway))
     eventually(lambda: min(leases(gateway)) > first + 3 * LEASE, "every lease was renewed for three of its lengths")
     slow_receiver.let_go()

@@ -280,8 +280,9 @@ async def test_password_checks_do_not_stop_the_event_loop(served: Served, monkey
     waited: list[bool] = []
 
     def slowly(user: identity.User | None, password: str) -> bool:
-        began.set()
-        waited.append(answered.wait(30))
+        if user is not None:  # the first check of all is nobody's
+            began.set()
+            waited.append(answered.wait(30))
         return check(user, password)
 
     monkeypatch.setattr(identity, "verify_password", slowly)
@@ -290,7 +291,7 @@ async def test_password_checks_do_not_stop_the_event_loop(served: Served, monkey
     assert (await served.get("/health/live")).status == 200
     answered.set()
     assert (await login).status == 200
-    assert all(waited)
+    assert waited == [True]
 
 
 # -- discovery

@@ -531,6 +531,9 @@ def test_an_ended_entry_that_cannot_be_read_is_put_right(scene: Scene, damage_do
 
 def test_a_pause_of_a_stage_that_does_not_exist_is_deleted(scene: Scene) -> None:
     scene.plant("INSERT INTO pause (scope, since, actor) VALUES ('singing', 1, 'ops'), ('delivery', 'x', 'ops')")
+    store = scene.open()
+    assert {scope.value for scope in store.read_now().pauses()} == {"delivery"}, "mail must go on meanwhile"
+    store.close()
     found_and_repaired(scene, "pause")
     assert [scope.value for scope in scene.open().read_now().pauses()] == ["delivery"]
 

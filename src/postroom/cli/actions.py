@@ -99,7 +99,9 @@ def release(**given: Any) -> None:
 
 @click.command()
 @_choosing
-@click.option("--message", "reason", metavar="TEXT", default="", help="Why; kept, and told to the sender with --notify.")
+@click.option(
+    "--message", "reason", metavar="TEXT", default="", help="Why; kept, and told to the sender with --notify."
+)
 @click.option("--notify", is_flag=True, help="Tell the sender. A null sender is never told.")
 def reject(**given: Any) -> None:
     """Reject: end entries without delivery, for good. What is being worked on just now is refused: hold it first.
@@ -151,9 +153,7 @@ def _perform(store: Store, action: Action, ids: tuple[int, ...], reason: str, no
         bar = click.progressbar(length=len(ids), label=action.capitalize(), file=sys.stderr)
     with bar as shown:
         progress: Callable[[int], None] = shown.update if shown is not None else lambda number: None
-        return store.act_now(
-            action, ids, actor=actor(), reason=reason.strip(), notify=notify, progress=progress
-        )
+        return store.act_now(action, ids, actor=actor(), reason=reason.strip(), notify=notify, progress=progress)
 
 
 def _print_report(action: Action, report: ActionReport, as_json: bool) -> None:

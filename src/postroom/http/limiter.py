@@ -7,6 +7,7 @@ whatever callers make up. Fails: never; a caller over its limit is told so, whic
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 import msgspec
 
@@ -72,6 +73,7 @@ class Limiter:
             self._windows = {}
 
 
+@lru_cache(maxsize=1024)
 def network(ip: str) -> str:
     """Whose address it is: an IPv6 customer has at least a /64 to choose from."""
     try:

@@ -1,7 +1,6 @@
-"""`model.Filter` -> conditions of SQL. Values are always bound: whatever is searched for is literal text.
+"""The terms of a `model.Filter` -> conditions of SQL. Values are always bound: whatever is searched for is literal text.
 
-Promises: the same entries whichever index is used; which one is named here, because the planner, given an id range and a
-queue, may walk the table by id instead (138 ms in place of 33 at a million rows). Fails: AssertionError for a filter that needs
+This is what a search means; whichever index is used (sources.py) finds the same entries. Fails: AssertionError for a term that needs
 `now` and did not get it; anything that a person wrote has been checked before (query.py).
 """
 
@@ -9,83 +8,56 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import apsw
 
 from postroom.clock import Millis
-from postroom.ids import first_id_at
 from postroom.model import Aspect, Field, Filter, Label, Priority, Queue, Relation, Term
 from postroom.store import codes
 from postroom.store.search import needle, region_pattern
 
-HINTS = {"queue": "INDEXED BY entry_queue", "filter": "INDEXED BY entry_filter", "": ""}
 _LABELS = {"maybe-delivered": Label.MAYBE_DELIVERED, "suspect": Label.SUSPECT}
 _COMPARED = {
     Aspect.ATTEMPTS: "e.attempts",
     Aspect.SIZE: "e.size",
     Aspect.NEXT: "e.next_attempt - ?",
 }
-_BY_INFO = "e.info_id IN (SELECT id FROM info WHERE instr(folded, ?) > 0)"
+Condition = tuple[str, tuple[Any, ...]]  # of an entry `e`, and what is bound in it
+BY_INFO = "e.info_id IN (SELECT id FROM info WHERE instr(folded, ?) > 0)"
 _HELD = codes.QUEUE[Queue.HELD]
 
 
+def terms_of(filter: Filter) -> tuple[Term, ...]:
+    """All terms, the filter's one text among them."""
+    if not filter.text:
+        return filter.terms
+    return (Term(Aspect(filter.field.value), Relation.HAS, filter.text), *filter.terms)
+
+
+def said(terms: Iterable[Term], now: Millis | None) -> Conditions:
+    """What the terms say of an entry `e`, each one checked on its row."""
+    found = Conditions([], [])
+    for term in terms:
+        found.add(condition(term, now), term.negated)
+    return found
+
+
 class Conditions(NamedTuple):
+    """All of them must hold."""
+
     where: list[str]
     values: list[Any]
-    hint: str  # a key of HINTS
 
-    def clause(self) -> str:
-        return "WHERE " + " AND ".join(self.where) if self.where else ""
-
-
-def conditions(filter: Filter, top: int | None = None, now: Millis | None = None) -> Conditions:
-    """Everything of a filter; `top`: no id above it; `now`: for the states of the moment."""
-    where: list[str] = []
-    values: list[Any] = []
-    hint = ""
-    if filter.queues:
-        where.append(_one_of("e.queue", len(filter.queues)))
-        values += [codes.QUEUE[queue] for queue in filter.queues]
-        hint = "queue" if len(filter.queues) == 1 else ""
-    if filter.routes:
-        where.append(_one_of("e.route", len(filter.routes)))
-        values += [codes.ROUTE[route] for route in filter.routes]
-    if filter.attachment is not None:
-        where.append("e.attachment = ?")
-        values.append(1 if filter.attachment else 0)
-        if hint and len(filter.routes) == 1:
-            hint = "filter"
-    if filter.since is not None:
-        where.append("e.id >= ?")
-        values.append(first_id_at(filter.since))
-    if filter.until is not None:
-        where.append("e.id < ?")
-        values.append(first_id_at(filter.until + 1))
-    if top is not None:
-        where.append("e.id <= ?")
-        values.append(top)
-    if filter.ids:
-        where.append(_one_of("e.id", len(filter.ids)))
-        values += filter.ids
-        hint = ""
-    if filter.text:
-        _add(where, values, _contains(Aspect(filter.field.value), filter.text), False)
-    for term in filter.terms:
-        _add(where, values, _term(term, now), term.negated)
-    return Conditions(where, values, hint)
+    def add(self, one: Condition, negated: bool = False) -> None:
+        text, bound = one
+        self.where.append(f"NOT ({text})" if negated else f"({text})")
+        self.values.extend(bound)
 
 
-Condition = tuple[str, tuple[Any, ...]]
-
-
-def _add(where: list[str], values: list[Any], condition: Condition, negated: bool) -> None:
-    text, bound = condition
-    where.append(f"NOT ({text})" if negated else f"({text})")
-    values += bound
-
-
-def _term(term: Term, now: Millis | None) -> Condition:
+def condition(term: Term, now: Millis | None) -> Condition:
+    """Of one term, as if it were not negated."""
     aspect, value = term.aspect, term.value
     if aspect in _COMPARED:
         bound: tuple[Any, ...] = (value,)
@@ -116,7 +88,7 @@ def _term(term: Term, now: Millis | None) -> Condition:
             return "e.recipient LIKE ? ESCAPE '\\'", (pattern,)
         return "e.env_from LIKE ? ESCAPE '\\' OR e.from_address LIKE ? ESCAPE '\\'", (pattern, pattern)
     if aspect is Aspect.ERROR:
-        return f"e.attempts > 0 AND {_BY_INFO}", (needle(text),)
+        return f"e.attempts > 0 AND {BY_INFO}", (needle(text),)
     return _contains(aspect, text)
 
 
@@ -124,10 +96,10 @@ def _contains(aspect: Aspect, text: str) -> Condition:
     """Literal substring, any case. `instr` is a plain comparison of bytes; LIKE runs only on what it lets through."""
     text = needle(text)
     if aspect is Aspect.INFO:
-        return _BY_INFO, (text,)
+        return BY_INFO, (text,)
     pattern = region_pattern(Field(aspect.value), text)
     if pattern is None:
-        return f"instr(e.search, ?) > 0 OR {_BY_INFO}", (text, text)
+        return f"instr(e.search, ?) > 0 OR {BY_INFO}", (text, text)
     return "instr(e.search, ?) > 0 AND e.search LIKE ? ESCAPE '\\'", (text, pattern)
 
 
@@ -179,7 +151,3 @@ def _ip_within(ip: str, network: str) -> bool:
         return ipaddress.ip_address(ip) in ipaddress.ip_network(network)
     except ValueError:
         return False
-
-
-def _one_of(column: str, number: int) -> str:
-    return f"{column} = ?" if number == 1 else f"{column} IN ({','.join('?' * number)})"

@@ -138,8 +138,9 @@ class Reader:
         return sum([-int(number) if kind in outcomes else int(number) for kind, number in found])
 
     def pauses(self) -> dict[Scope, Millis]:
-        """What is paused, since when."""
-        return {Scope(scope): since for scope, since, _ in fetch(self.connection, sql.PAUSES)}
+        """What is paused, since when. A stage that nobody knows (damage) stops nothing; `postroom verify` tells of it."""
+        known = {scope.value: scope for scope in Scope}
+        return {known[scope]: since for scope, since, _ in fetch(self.connection, sql.PAUSES) if scope in known}
 
 
 def _clause(where: list[str]) -> str:

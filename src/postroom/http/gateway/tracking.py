@@ -48,7 +48,9 @@ class Search:
     def __init__(self, services: Services, *, budget: float = tracking.BUDGET) -> None:
         self._services = services
         self._budget = budget
-        self._one_at_a_time = asyncio.Lock()  # a long one has one reader thread; the others stay free for everything else
+        self._one_at_a_time = (
+            asyncio.Lock()
+        )  # a long one has one reader thread; the others stay free for everything else
         self._idents = EntryIds(services.sealer)
         self._seal = TokenSeal(services.sealer, "postroom.tracking-token")
         self._encode = msgspec.msgpack.Encoder().encode

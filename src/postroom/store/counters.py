@@ -1,0 +1,142 @@
+"""How many entries wait: summed from counters by the hour of their id, the rest counted by index.
+
+The table `tally` holds the entries up to `counted.upto`, kept by triggers (migration 0005) in the transaction of every change,
+whoever makes it. `advance` takes in what has stayed behind that, so that mail which passes at once is never counted.
+Promises: exact in every snapshot, wherever `upto` stands. Fails: apsw errors pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from postroom.clock import HOUR
+from postroom.ids import first_id_at
+from postroom.model import Filter
+from postroom.store import codes
+from postroom.store.sqlite import fetch
+
+HOUR_IDS = first_id_at(HOUR)  # stands in the migration as 3774873600000
+LAST = (1 << 63) - 1
+STEP = 2_000  # entries taken in by one transaction: about a millisecond
+
+_ALL_QUEUES = ", ".join(str(number) for number in range(len(codes.QUEUES)))
+_ALL_ROUTES = ", ".join(str(number) for number in range(len(codes.ROUTES)))
+_BY_QUEUE = "SELECT queue, sum(number) FROM tally GROUP BY queue"
+_NEWER = "SELECT count(*) FROM entry INDEXED BY entry_queue WHERE queue = ? AND id > ?"
+_UPTO = "SELECT upto FROM counted"
+_BORDER = "SELECT max(id), count(*) FROM (SELECT id FROM entry WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)"
+_TAKE_IN = (
+    "INSERT INTO tally (queue, route, attachment, hour, number) "
+    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry INDEXED BY entry_filter "
+    f"WHERE queue IN ({_ALL_QUEUES}) AND route IN ({_ALL_ROUTES}) AND attachment IN (0, 1) AND id > ? AND id <= ? "
+    "GROUP BY 1, 2, 3, 4 "
+    "ON CONFLICT (queue, route, attachment, hour) DO UPDATE SET number = number + excluded.number"
+)
+_RECOUNT = (
+    "INSERT INTO tally (queue, route, attachment, hour, number) "
+    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry INDEXED BY entry_filter "
+    "WHERE id <= (SELECT upto FROM counted) GROUP BY 1, 2, 3, 4"
+)
+
+
+def is_plain(filter: Filter) -> bool:
+    """Whether the counters know what it asks for."""
+    return not (filter.text or filter.terms or filter.ids)
+
+
+def by_queue(connection: apsw.Connection) -> dict[int, int]:
+    """Entries of each queue, by its number. Inside a snapshot."""
+    found = {number: 0 for number in range(len(codes.QUEUES))}
+    found.update(fetch(connection, _BY_QUEUE))
+    upto = _upto(connection)
+    return {queue: number + int(fetch(connection, _NEWER, (queue, upto))[0][0]) for queue, number in found.items()}
+
+
+def total(connection: apsw.Connection, filter: Filter, low: int, high: int) -> int:
+    """How many entries of a plain filter have an id from `low` to `high`. Inside a snapshot."""
+    if low > high:
+        return 0
+    queues = [codes.QUEUE[queue] for queue in filter.queues] or range(len(codes.QUEUES))
+    routes = [codes.ROUTE[route] for route in filter.routes] or range(len(codes.ROUTES))
+    attachments = (0, 1) if filter.attachment is None else (int(filter.attachment),)
+    narrow = bool(filter.routes) or filter.attachment is not None
+    first, behind = -(-low // HOUR_IDS), (high + 1) // HOUR_IDS  # whole hours
+    if first >= behind:
+        ranges = [(low, high)]
+        found = 0
+    else:
+        upto = _upto(connection)
+        ranges = [(low, first * HOUR_IDS - 1), (max(first * HOUR_IDS, upto + 1), behind * HOUR_IDS - 1)]
+        ranges.append((behind * HOUR_IDS, high))
+        found = _tallied(connection, queues, routes, attachments, first, behind)
+    for lowest, highest in ranges:
+        if lowest <= highest:
+            bounds = (lowest, min(highest, LAST))
+            found += _counted(connection, queues, routes if narrow else (), attachments, bounds)
+    return found
+
+
+def advance(connection: apsw.Connection, newest: int) -> int:
+    """Inside a transaction: take in entries up to `newest`, a step of them; how many."""
+    upto = _upto(connection)
+    border, number = fetch(connection, _BORDER, (upto, newest, STEP))[0]
+    if not number:
+        return 0
+    fetch(connection, _TAKE_IN, (upto, border))
+    fetch(connection, "DELETE FROM tally WHERE number = 0")
+    fetch(connection, "UPDATE counted SET upto = ?", (border,))
+    return int(number)
+
+
+def wanting(connection: apsw.Connection, newest: int) -> bool:
+    """Whether `advance` would find anything. On a reader."""
+    return bool(fetch(connection, f"SELECT 1 FROM entry WHERE id > ({_UPTO}) AND id <= ? LIMIT 1", (newest,)))
+
+
+def recount(connection: apsw.Connection) -> None:
+    """Inside a transaction: everything anew from the index."""
+    fetch(connection, "DELETE FROM tally")
+    fetch(connection, _RECOUNT)
+
+
+def _upto(connection: apsw.Connection) -> int:
+    return int(fetch(connection, _UPTO)[0][0])
+
+
+def _tallied(
+    connection: apsw.Connection,
+    queues: Sequence[int],
+    routes: Sequence[int],
+    attachments: Sequence[int],
+    first: int,
+    behind: int,
+) -> int:
+    text = (
+        f"SELECT coalesce(sum(number), 0) FROM tally WHERE queue IN ({_marks(queues)}) AND route IN ({_marks(routes)}) "
+        f"AND attachment IN ({_marks(attachments)}) AND hour >= ? AND hour < ?"
+    )
+    return int(fetch(connection, text, (*queues, *routes, *attachments, first, behind))[0][0])
+
+
+def _counted(
+    connection: apsw.Connection,
+    queues: Sequence[int],
+    routes: Sequence[int],
+    attachments: Sequence[int],
+    bounds: tuple[int, int],
+) -> int:
+    values: tuple[Any, ...]
+    if routes:
+        where = f"queue IN ({_marks(queues)}) AND route IN ({_marks(routes)}) AND attachment IN ({_marks(attachments)})"
+        index, values = "entry_filter", (*queues, *routes, *attachments)
+    else:
+        where, index, values = f"queue IN ({_marks(queues)})", "entry_queue", tuple(queues)
+    text = f"SELECT count(*) FROM entry INDEXED BY {index} WHERE {where} AND id >= ? AND id <= ?"
+    return int(fetch(connection, text, (*values, *bounds))[0][0])
+
+
+def _marks(values: Sequence[int]) -> str:
+    return ",".join("?" * len(values))
