@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postroom import query
 from postroom.clock import DAY, HOUR, MINUTE
-from postroom.model import Aspect, Filter, Queue, Relation, Route, Term
+from postroom.model import Aspect, Field, Filter, Queue, Relation, Route, Term
 from postroom.query import LABELS, MAX_QUERY, MAX_TEXT, STATES, QueryProblem, flattened, parse, write
 
 NOW = 1_795_000_000_000
@@ -180,3 +181,31 @@ def test_any_line_is_understood_or_refused_with_a_place(line: str) -> None:
         assert parse(write(found), NOW) == found
         return
     assert 0 <= place <= len(line)
+
+
+def test_both_means_what_meets_both() -> None:
+    one = query.parse("queue:held|delivery since:2h from:a has:attachment id:1|2", NOW)
+    other = Filter(
+        queues=(Queue.DELIVERY, Queue.SYSTEM), since=NOW - 1000, until=NOW, text="b", field=Field.TO, ids=(2, 3)
+    )
+    found = query.both(one, other)
+    assert found == query.both(found, Filter())
+    assert (found.queues, found.ids, found.attachment) == ((Queue.DELIVERY,), (2,), True)
+    assert (found.since, found.until) == (NOW - 1000, NOW)
+    assert found.terms == (Term(Aspect.FROM, Relation.HAS, "a"), Term(Aspect.TO, Relation.HAS, "b"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("queue:held", "queue:system"), ("route:inbound", "-route:inbound"), ("id:1", "id:2"), ("has:attachment", "-has:attachment")],
+)  # fmt: skip
+def test_both_of_what_excludes_each_other_is_refused(one: str, other: str) -> None:
+    with pytest.raises(QueryProblem):
+        query.both(query.parse(one, NOW), query.parse(other, NOW))
+
+
+def test_a_line_is_parted_as_it_is_written() -> None:
+    assert query.spelled('  FROM:"a b"  -has:attachment x  age>1m ') == [
+        ("from", 'FROM:"a b"'), ("has", "-has:attachment"), ("", "x"), ("age", "age>1m"),
+    ]  # fmt: skip
+    assert query.spelled(" ") == []

@@ -36,6 +36,7 @@ from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.server import SmtpServer
 from postroom.smtp_out.pool import Pool
 from postroom.store import audit, identity, rejections
+from postroom.store.following import follow
 from postroom.store.horizon import reschedule
 from postroom.store.recorded import switching
 from postroom.store.store import Store, open_store
@@ -102,6 +103,7 @@ class Gateway:
         self._tasks = [asyncio.create_task(self._flushing()), asyncio.create_task(self.upkeep.run())]
         # The doors are open and every port is ours: only now is anything claimed and sent.
         await self.worker.start()
+        follow(self.store, log=log, counts=counts)
         await self._announce()
 
     async def _announce(self) -> None:

@@ -19,6 +19,7 @@ from postroom.retry import Schedule, next_attempt
 EVENTS = (
     "accepted", "claimed", "checked", "bulked", "moved", "deferred", "held", "released", "retried", "taken_over",
     "requested", "restored", "repaired", "delivered", "bounced", "rejected", "dropped", "expired", "notice",
+    "deleted", "unbulked", "leaving", "undone",
 )  # fmt: skip
 
 QUEUED_INFO = "Queued for Processing"  # the vendor's own words (contract section 8, P1)
@@ -35,6 +36,7 @@ MOVES: dict[tuple[Queue, str], tuple[Queue, ...]] = {
     (Queue.PROCESSING, "hold"): (Queue.HELD,),
     (Queue.BULK, "pass"): (Queue.DELIVERY,),
     (Queue.BULK, "hold"): (Queue.HELD,),
+    (Queue.BULK, "unbulk"): (Queue.PROCESSING,),
     (Queue.DELIVERY, "hold"): (Queue.HELD,),
     (Queue.SYSTEM, "hold"): (Queue.HELD,),
     (Queue.HELD, "release"): (Queue.PROCESSING, Queue.BULK, Queue.DELIVERY, Queue.SYSTEM),
@@ -136,9 +138,9 @@ def after_check(entry: Standing, verdict: Verdict, schedule: Schedule, now: Mill
             return Waits(at, verdict.info)
 
 
-def after_reject(entry: Standing, reply: str, *, notify: bool) -> Ends:
-    """What a person's refusal means. Here somebody has looked and decided, so a stranger may be told, too."""
-    return Ends(Outcome.REJECTED, reply, notice=notify and not entry.null_sender)
+def after_person(entry: Standing, outcome: Outcome, reply: str, *, notify: bool) -> Ends:
+    """What it means that a person ends an entry. Here somebody has looked and decided, so a stranger may be told, too."""
+    return Ends(outcome, reply, notice=notify and not entry.null_sender)
 
 
 def after_send(entry: Standing, result: SendResult, schedule: Schedule, now: Millis, *, hold_maybe: bool) -> Change:

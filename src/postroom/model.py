@@ -274,6 +274,10 @@ class Action(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     REJECT = "reject"
+    BOUNCE = "bounce"  # return to sender now
+    DELETE = "delete"
+    BULK = "bulk"  # from processing to bulk_processing ...
+    UNBULK = "unbulk"  # ... and back
 
 
 class ActionReport(msgspec.Struct, frozen=True, gc=False):

@@ -25,7 +25,7 @@ SLOWEST = 1.0  # seconds an answer waits right below a bound
 SLOW_BACKLOG = 0.9  # of the bound: from here on intake slows down
 SLOW_DISK = 1.25  # of the low mark
 OPEN_AGAIN = 0.98  # of the backlog's bound: closing and opening must not alternate with every look
-FEW_DESCRIPTORS = 16  # fewer left: nothing new is begun, so that what is in hand can be ended
+FEW_DESCRIPTORS = 16  # or an eighth of few; fewer left: nothing new is begun, so that what is in hand can be ended
 MOST_DESCRIPTORS = 65_536  # as many are asked for at the start
 JUMP: Millis = 60_000  # that the clock may run away from the machine's own between two looks, before it has jumped
 
@@ -41,7 +41,7 @@ class Pressure:
         self._disk_free = sys.maxsize
         self._queued = 0
         self._backlog_full = False
-        self._descriptors = sys.maxsize  # left to this process
+        self._starved = False  # of file descriptors
         self._counting: asyncio.Task[None] | None = None
         self._ahead: Millis | None = None  # of the clock before the machine's own
         self.on_clock_set_back: Callable[[], None] = lambda: None
@@ -60,7 +60,7 @@ class Pressure:
             return f"disk low: {self._disk_free >> 20} MiB free, at least {low >> 20} MiB needed"
         if self._store.failing:
             return f"store not writable: {self._store.failing}"
-        if self._descriptors < FEW_DESCRIPTORS:
+        if self._starved:
             return "out of file descriptors: raise the limit of open files (ulimit -n, LimitNOFILE=)"
         return ""
 
@@ -124,11 +124,11 @@ class Pressure:
         self._disk_free = free
 
     def _look_at_descriptors(self) -> None:
-        left = descriptors_left()
-        if (left < FEW_DESCRIPTORS) != (self._descriptors < FEW_DESCRIPTORS):
-            word = "descriptors_low" if left < FEW_DESCRIPTORS else "descriptors_fine"
-            self._log.warning(word, left=left, limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        self._descriptors = left
+        left, limit = descriptors_left(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        starved = left < (FEW_DESCRIPTORS if limit < 0 else min(FEW_DESCRIPTORS, limit // 8))
+        if starved != self._starved:
+            self._log.warning("descriptors_low" if starved else "descriptors_fine", left=left, limit=limit)
+        self._starved = starved
 
     def _look_at_clock(self) -> None:
         """A clock that is set. Slow corrections, which never jump, are none of our business."""
@@ -148,7 +148,8 @@ def descriptors_left() -> int:
     except OSError:
         return 0
     os.close(found)
-    return max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - found)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit < 0 else max(0, limit - found)
 
 
 def ask_for_descriptors() -> None:

@@ -57,6 +57,7 @@ _PIECE = re.compile(r'(?P<minus>-?)(?:(?P<key>[A-Za-z_]+)(?P<op>:|<=|>=|<|>|=))?
 _PLAIN = re.compile(r"[^\s\"\\*:<>=|-][^\s\"\\*|]*")
 _BARE = re.compile(r"[^\s\"\\:<>=|-][^\s\"\\:<>=]*")
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
 class QueryProblem(PeerError):
@@ -128,6 +129,42 @@ def write(filter: Filter) -> str:
     if filter.text:
         parts.append(_written(Term(Aspect(filter.field.value), Relation.HAS, filter.text)))
     return " ".join([*parts, *map(_written, filter.terms)])
+
+
+def both(one: Filter, other: Filter) -> Filter:
+    """What meets both. QueryProblem, at the start, when nothing can."""
+    if None not in (one.attachment, other.attachment) and one.attachment is not other.attachment:
+        raise QueryProblem(0, "with and without an attachment: nothing can match")
+    one, other = flattened(one), flattened(other)
+    since = [at for at in (one.since, other.since) if at is not None]
+    until = [at for at in (one.until, other.until) if at is not None]
+    return Filter(
+        queues=_shared(one.queues, other.queues, "queue"),
+        routes=_shared(one.routes, other.routes, "route"),
+        attachment=other.attachment if one.attachment is None else one.attachment,
+        since=max(since, default=None),
+        until=min(until, default=None),
+        ids=_shared(one.ids, other.ids, "id"),
+        terms=tuple(dict.fromkeys((*one.terms, *other.terms))),
+    )
+
+
+def _shared(one: tuple[T, ...], other: tuple[T, ...], key: str) -> tuple[T, ...]:
+    """Empty = any."""
+    if not one or not other:
+        return one or other
+    found = tuple(each for each in one if each in other)
+    if not found:
+        raise QueryProblem(0, f"no {key} is left that this could match")
+    return found
+
+
+def spelled(text: str) -> list[tuple[str, str]]:
+    """The conditions of a line as they are written, each behind its field ("": bare words). QueryProblem: a quote is wrong."""
+    found = list(_pieces(text))
+    starts = [piece.at for piece in found]
+    ends = [*starts[1:], len(text)]
+    return [(piece.key, text[piece.at : end].rstrip()) for piece, end in zip(found, ends, strict=False)]
 
 
 def flattened(filter: Filter) -> Filter:

@@ -140,6 +140,15 @@ class Retention(msgspec.Struct, frozen=True):
     audit: Millis = 365 * DAY  # how long the audit log is kept
 
 
+class Plans(msgspec.Struct, frozen=True):
+    undo_window: Millis = 15 * MINUTE  # how long a plan can be undone; until then what it rejects, bounces or deletes is kept
+    expiry: Millis = HOUR  # how long a plan may wait to be applied
+    max_entries: int = 1_000_000  # entries of one plan; a role may have a smaller limit
+    max_changed: int = 10  # percent of a plan's entries that may have changed since it was made; with more it is not applied
+    retry_rate: int = 20  # entries of one destination that a plan makes due in a time;
+    retry_window: Millis = SECOND  # more are spread over the time that follows
+
+
 class Log(msgspec.Struct, frozen=True):
     format: str = "text"  # one line per event: words for people, or one JSON object each for programs
     level: str = "info"  # the least important events that are written
@@ -159,5 +168,6 @@ class Settings(msgspec.Struct, frozen=True):
     api: Api = Api()
     console: Console = Console()
     retention: Retention = Retention()
+    plans: Plans = Plans()
     log: Log = Log()
     data: str = "data"  # the directory that everything is kept in (--data)

@@ -80,6 +80,11 @@ KEYS: dict[str, Kind] = {
     "retention.history": Duration(SECOND, 10 * YEAR, example="30 days"),
     "retention.rejections": Duration(MINUTE, 10 * YEAR, example="7 days"),
     "retention.audit": Duration(HOUR, 10 * YEAR, example="365 days"),
+    "plans.undo_window": Duration(SECOND, 7 * DAY, example="15 minutes"),
+    "plans.expiry": Duration(MINUTE, 7 * DAY, example="1 hour"),
+    "plans.max_entries": Number(1, 100_000_000),
+    "plans.max_changed": Number(0, 100),
+    "plans.retry_rate": Rate(100_000),
     "log.format": Choice(("text", "json")),
     "log.level": Choice(("debug", "info", "warning", "error")),
     "data": Directory(),
@@ -89,6 +94,7 @@ KEYS: dict[str, Kind] = {
 FIELDS: dict[str, tuple[str, ...]] = {
     "api.rate_limit": ("rate_limit", "rate_window"),
     "api.refusal_limit": ("refusal_limit", "refusal_window"),
+    "plans.retry_rate": ("retry_rate", "retry_window"),
 }
 
 # Tables of the file: "gateway", "smtp", ..., "retry", "retry.processing", "retry.delivery".

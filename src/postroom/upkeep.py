@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from postroom.clock import SECOND, Clock
 from postroom.errors import EnvironmentFailed
 from postroom.settings import Settings
-from postroom.store import expiry, ledger, pins, retained, upkeep
+from postroom.store import expiry, ledger, pins, plans, retained, upkeep
 from postroom.store.store import Store
 from postroom.telemetry import Log
 
@@ -25,6 +25,7 @@ ORPHANS_EVERY = 3600.0
 SWEEP_EVERY = 600.0  # a look whether it is worth it
 SESSIONS_EVERY = 3600.0
 LEDGER_EVERY = 60.0
+PLANS_EVERY = 1.0
 
 
 class Chore:
@@ -58,6 +59,7 @@ class Upkeep:
             Chore("sessions", SESSIONS_EVERY, self._end_sessions, first=SESSIONS_EVERY),
             Chore("access", REAP_EVERY, self._expire_access, first=REAP_EVERY),
             Chore("ledger", LEDGER_EVERY, self._check_ledger, first=DISK_LOOK),
+            Chore("plans", PLANS_EVERY, self._look_after_plans, first=DISK_LOOK),
             Chore("retained", REAP_EVERY, self._look_after_retained, first=DISK_LOOK),
         ]
 
@@ -138,6 +140,12 @@ class Upkeep:
         before = now - self._settings.retention.audit
         while await self._store.write(lambda connection: expiry.reap(connection, now, before)):
             pass
+
+    async def _look_after_plans(self) -> None:
+        before = self._clock.now() - self._settings.retention.history
+        ended = await plans.run(self._store, plans.look_after(self._store, self._clock, before))
+        if ended:
+            self._log.info("plans_ended", entries=ended)
 
     async def _end_sessions(self) -> None:
         await upkeep.end_sessions(self._store, self._clock.now())

@@ -61,6 +61,76 @@ def test_mail_is_found_looked_at_and_left(office: Office, person: Window) -> Non
     person.one("#password")
 
 
+def test_the_search_box_takes_the_language_and_marks_what_is_wrong(office: Office, person: Window) -> None:
+    office.send("Quarterly report", attachment=True)
+    office.send("Your order 88213", to="carol@corp.example")
+    person.go("/console/")
+    person.one("#q").send_keys("to:carol@* -has:attachment", Keys.ENTER)
+    person.until(lambda: person.texts(SUBJECTS) == ["Your order 88213"], "the search narrows the list")
+    person.until(lambda: person.run("return document.querySelector('#q').value") == "to:carol@*", "the box")
+    assert person.run("return document.querySelector('[name=attachment]').value") == "no"  # and the control agree
+    person.run("document.querySelector('#q').value = ''")
+    person.one("#q").send_keys("form:carol", Keys.ENTER)
+    person.until(lambda: person.text("#trouble mark") == "form:carol", "the place is marked")
+    assert "Did you mean from:?" in person.text("#trouble").replace("\n", "")
+    person.click(lambda: person.one(".help summary"))
+    person.until(lambda: person.one(".help-card").is_displayed(), "the help")
+    person.press(Keys.ESCAPE)
+    person.until(lambda: not person.one(".help-card").is_displayed(), "Escape closes it")
+    person.click(lambda: person.one(".help summary"))
+    person.click(lambda: next(found for found in person.all(".help-card a") if found.text == "has:attachment"))
+    person.until(lambda: person.texts(SUBJECTS) == ["Quarterly report"], "an example is a link")
+
+
+def picked(person: Window) -> list[str]:
+    return list(person.run(
+        "return [...document.querySelectorAll('.pick:checked')].map(e => e.closest('tr').querySelector('.c-subject a').innerText)"
+    ))  # fmt: skip
+
+
+def pick(person: Window, subject: str) -> None:
+    person.click(lambda: next(row for row in person.all("#rows tr") if subject in row.text).find_element("css selector", ".pick"))  # fmt: skip
+    person.until(lambda: subject in picked(person), f"{subject} is chosen")
+
+
+def test_chosen_messages_are_held_and_one_is_released_from_its_panel(office: Office, person: Window) -> None:
+    for subject in ("One", "Two", "Three"):
+        office.send(subject)
+    person.go("/console/")
+    assert not person.one("#picked").is_displayed()
+    pick(person, "One")
+    pick(person, "Two")
+    assert person.one("#picked").is_displayed()
+    office.send("Four")
+    person.until(lambda: person.texts(SUBJECTS) == ["Four", "Three", "Two", "One"], "the list lives on")
+    assert picked(person) == ["Two", "One"]  # and keeps what is chosen
+    assert not person.one("#detail").is_displayed()
+    person.click(lambda: person.one("#picked [value=hold]"))
+    person.until(lambda: "Hold 2 messages?" in person.text(".act h1"), "it asks first")
+    person.one("#reason").send_keys("asked for by legal", Keys.ENTER)
+    person.until(lambda: "2 messages held." in person.text("#banners"), "it says what it did")
+    person.until(lambda: person.texts(SUBJECTS) == ["Four", "Three"], "they are gone from the list")
+    person.go("/console/?queue=held")
+    open_row(person, "Two")
+    person.until(lambda: "asked for by legal" in person.text("#detail .timeline"), "the timeline tells why")
+    person.click(lambda: next(found for found in person.all(".detail-acts a") if found.text == "Release"))
+    person.until(lambda: "Release 1 message?" in person.text(".act h1"), "it asks first")
+    person.click(lambda: person.one("#do"))
+    person.until(lambda: "1 message released." in person.text("#banners"), "it says what it did")
+    person.until(lambda: person.texts(SUBJECTS) == ["One"], "the other one is held still")
+
+
+def test_all_of_a_page_are_chosen_at_once(office: Office, person: Window) -> None:
+    office.send("One")
+    office.send("Two")
+    person.go("/console/")
+    person.until(lambda: len(person.texts(SUBJECTS)) == 2, "both are there")
+    person.click(lambda: person.one("#pick-all"))
+    person.until(lambda: picked(person) == ["Two", "One"], "both are chosen")
+    pick_one = "document.querySelector('.pick').click(); return document.querySelector('#pick-all').indeterminate"
+    assert person.run(pick_one)
+
+
 def test_a_hostile_message_is_only_text(office: Office, person: Window) -> None:
     office.send(HOSTILE, sender='"<b>x</b>"@shop.example')
     person.go("/console/")
@@ -132,8 +202,16 @@ def test_everything_but_refresh_works_without_scripts(office: Office, person: Wi
     person.until(lambda: person.one("#detail-title").text == "Quarterly report", "the panel")
     person.click(lambda: person.one("[data-close]"))
     person.until(lambda: not person.one("#detail").is_displayed(), "a link closes the panel")
+    person.go("/console/")
+    person.click(lambda: person.one(".pick"))
+    person.click(lambda: person.one("#picked [value=reject]"))
+    person.until(lambda: person.one(".act h1").text == "Reject 1 message?", "it asks first")
+    person.one("#reason").send_keys("not wanted", Keys.ENTER)
+    person.until(lambda: "1 message rejected." in person.one("#banners").text, "it says what it did")
     person.click(lambda: person.one("#tabs a:nth-child(4)"))
-    person.until(lambda: person.one(".blank").text.startswith(("Nothing matches", "Nothing is held")), "the empty queue")
+    person.until(
+        lambda: person.one(".blank").text.startswith(("Nothing matches", "Nothing is held")), "the empty queue"
+    )
     person.click(lambda: person.one(".menu summary"))
     person.click(lambda: person.one("[name=theme][value=dark]"))
     person.until(lambda: person.one("html").get_attribute("data-theme") == "dark", "the theme is a form")

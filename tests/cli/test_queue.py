@@ -87,8 +87,20 @@ def test_json_has_the_documented_keys(postroom: Shell, mail: Mail) -> None:
         (["invoice"], ["deferred", "maybe"]),
         (["invoice", "erin"], ["maybe"]),
         (["invoice 8"], ["maybe"]),
-        (["8 invoice"], []),
+        (['"8 invoice"'], []),
         (["final DOT"], ["maybe"]),
+        (["from:dave -subject:7"], ["maybe"]),
+        (["from:dave", "-subject:7"], ["maybe"]),
+        (["-from:alice@", "-queue:system", "--order", "newest"], ["maybe", "deferred"]),
+        (["queue:delivery|system", "--from", "dave"], ["deferred", "maybe"]),
+        (["to:*@example.org has:attachment attempts>=1"], ["deferred"]),
+        (["is:locked"], ["working"]),
+        (["is:waiting label:maybe-delivered"], ["maybe"]),
+        (["is:due"], ["waiting", "notice"]),
+        (["next>1m next<1h"], ["deferred", "maybe"]),
+        (["age>1h"], []),
+        (["age<1h size<1KiB ip:2001:db8::/32"], ["working"]),
+        (["error:451"], ["deferred"]),
         (["--since", "1 hour"], ["waiting", "deferred", "maybe", "working", "notice"]),
         (["--until", "1 hour"], []),
         (["--since", "2020-01-01", "--until", "2020-01-02 10:00Z"], []),
@@ -131,16 +143,14 @@ def test_a_long_list_is_read_page_by_page_and_says_what_it_leaves_out(gateway: G
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["from:alice"], "'from:alice': the search language is not in this release; use --from"),
-        (["to:alice"], "use --to"),
-        (["age>10m"], "use --since/--until"),
-        (["size>1MiB"], "this release cannot filter by it"),
+        (["has:attachment", "--no-attachment"], "words and options together: with and without an attachment"),
+        (["queue:held", "--queue", "system"], "words and options together: no queue is left that this could match"),
         (["--since", "yesterday"], "--since: expected a time like"),
         (["--until", "5 minuts"], 'did you mean "5 minutes"?'),
         (["--since", "25:00"], "--since: expected a time like"),
         (["--ip", "192.0.2.0/99"], "--ip: '192.0.2.0/99' is not a network"),
         (["--subject", ""], "--subject: expected 1 to 256 characters, got 0"),
-        (["x" * 257], "search text: expected 1 to 256 characters, got 257"),
+        (["x" * 257], "expected a text of 1 to 256 characters, found 257"),
         (["0123456789abcdef", "word"], "give either ids or words to search for, not both: 'word' is not an id"),
         (["0123456789abcdef", "--queue", "held"], "give either ids or a filter, not both"),
         (["ffffffffffffffff"], "is not an id"),
@@ -153,6 +163,40 @@ def test_a_wrong_query_is_refused_with_what_is_right(postroom: Shell, options: l
         assert refused.exit_code == 2
         assert said in refused.stderr
         assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["report form:alice"], ["no field is called 'form'", "  report form:alice", "         ^ did you mean from:?"]),
+        (["report", "-form:alice", "age:10m"], None),
+        (["age:10m"], ["age is a number: compare it", "  age:10m", "  ^ did you mean age>10m?"]),
+        (['from:"alice'], ['a quote is opened and not closed: add "', '  from:"alice', "       ^"]),
+        (["日本 \x1b[31m queue:heldd"], [
+            "queue: 'heldd' is not one of processing, bulk_processing, delivery, held, system",
+            "  日本  [31m queue:heldd", "             ^ did you mean queue:held?",
+        ]),
+        (["x" * 200 + " is:late"], [
+            "is: 'late' is not one of locked, waiting, due, tried", f"  {'x' * 59} is:late", f"  {' ' * 60}^",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_wrong_query_is_shown_with_a_mark_under_the_place(
+    postroom: Shell, mail: Mail, words: list[str], shown: list[str] | None
+) -> None:
+    for command in ("list", "count", "retry"):
+        refused = postroom("queue", command, *words)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        if shown is not None:
+            said = refused.stderr.partition("Error: ")[2].splitlines()
+            assert said[0].startswith(shown[0])
+            assert [line.rstrip() for line in said[1:]] == shown[1:]
+
+
+def test_an_action_takes_the_language(postroom: Shell, mail: Mail) -> None:
+    held = postroom.json("queue", "hold", "from:dave attempts>=1", "-to:erin", "--yes")
+    assert held["done"] == ids(mail.deferred)
+    assert postroom.json("queue", "count", "queue:held")["total"] == 1
 
 
 def test_count_tells_each_queue_who_works_and_what_is_paused(gateway: Gateway, postroom: Shell, mail: Mail) -> None:

@@ -34,11 +34,12 @@ from postroom.model import Origin
 from postroom.smtp_in import body as smtp_in_body
 from postroom.smtp_in import receive, server
 from postroom.smtp_out import connection, pool, session
-from postroom.store import apply, backup, claim, pins, store, upkeep, writer
+from postroom.store import apply, backup, claim, pins, search_index, store, upkeep, writer
 
 NONE = "none"
 WRITER = "postroom-writer"
 CHECKPOINTER = "postroom-checkpoint"
+SEARCH = "postroom-search"
 STARTER = "MainThread"  # until the writer runs, all SQL is of the start
 SPREAD = 0.003  # seconds: about the time of what is to be interrupted
 
@@ -234,6 +235,13 @@ MOMENTS: dict[str, Moment] = {
     "incremental vacuum": Moment("planted", 1, statement(WRITER, "PRAGMA incremental_vacuum", amid=True)),
     "sweep of infos begun": Moment("planted", 1, before(upkeep, "_delete_unused")),
     "infos deleted": Moment("planted", 2, statement(WRITER, "DELETE FROM info")),
+    "counters following": Moment("load", 3, statement(WRITER, "UPDATE counted")),
+    "search index being made": Moment("load", 20, statement(SEARCH, "(?!BEGIN|SELECT)")),
+    "search index filling": Moment("load", 4, statement(SEARCH, "INSERT INTO ix", amid=True)),
+    "search index filled, not committed": Moment("load", 4, after(search_index.Filling, "_note")),
+    "search index swept": Moment(
+        "load", 2, statement(SEARCH, "DELETE FROM ix|INSERT INTO ix .ix. VALUES .'delete-all", amid=True)
+    ),
     "backup command": Moment(
         "backup",
         8,
@@ -327,19 +335,27 @@ PACE: dict[str, float] = {
     "SWEEP_EVERY": 0.2,
     "GROWN_MUCH": 1,  # texts
     "ORPHANS_EVERY": 0.5,
+    "search_index.IDLE": 0.05,
+    "search_index.ENDED_LEAST": 1,
     "ORPHAN_AGE": 100,  # milliseconds; what is under way is known as such
 }
 
 
 def at_test_pace() -> None:
     """Rare things come often; nothing else differs."""
-    for name, value in PACE.items():
+    for place, value in PACE.items():
+        module, _, name = place.rpartition(".")
         homes = [
-            module for called, module in sys.modules.items() if called.startswith("postroom.") and hasattr(module, name)
+            home
+            for called, home in sys.modules.items()
+            if called.startswith("postroom.") and called.endswith(module) and hasattr(home, name)
         ]
-        assert homes, f"no module has {name} any more"
+        assert homes, f"no module has {place} any more"
         for home in homes:
             setattr(home, name, value)
+    filler = search_index.Filler.__init__
+    assert filler.__kwdefaults__ is not None
+    filler.__kwdefaults__["behind"] = 0.02  # seconds until an entry is taken in
 
 
 def main() -> None:

@@ -40,9 +40,9 @@ def test_our_own_api_asks_for_permissions_of_the_list() -> None:
 
 
 async def test_every_permission_is_asked_for_somewhere(served: Served) -> None:
-    """One that nothing checks would be a promise that nobody keeps. The audit log's is checked by the command line's successor."""
+    """One that nothing checks would be a promise that nobody keeps."""
     asked = {function.permission for function in functions(served.services).values()}
-    asked |= {operation.permission for operation in OPERATIONS} | {permissions.API_LOGIN, permissions.AUDIT_READ}
+    asked |= {operation.permission for operation in OPERATIONS} | {permissions.API_LOGIN}  # at the login
     assert asked >= permissions.PERMISSIONS.keys()
 
 

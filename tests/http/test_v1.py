@@ -14,8 +14,10 @@ from postroom.http.admin import shapes
 from postroom.http.admin.operations import OPERATIONS
 from postroom.ids import public_id
 from postroom.model import Action, Queue, Route
-from postroom.store import identity
+from postroom.store import identity, permissions
 from tests.http.conftest import Answer, HandClock, Served, request_bytes, talk
+
+MONITORS = {permissions.PROCESSING_READ}  # of what is asked for here
 
 
 async def get(served: Served, target: str, role: str = identity.ADMINISTRATOR) -> Answer:
@@ -54,6 +56,7 @@ async def fill(served: Served) -> dict[str, int]:
 
 
 async def test_every_operation_needs_a_token_and_its_permission(served: Served) -> None:
+    assert {permissions.PROCESSING_READ, permissions.PROCESSING_EDIT} <= {one.permission for one in OPERATIONS}
     for operation in OPERATIONS:
         target = operation.path.replace("{id}", "1")
         plain = await talk(served.address, request_bytes(operation.method, target, {}))
@@ -66,7 +69,7 @@ async def test_every_operation_needs_a_token_and_its_permission(served: Served) 
         monitor = await talk(
             served.address, request_bytes(operation.method, target, await served.bearer(identity.MONITOR))
         )
-        if operation.method == "POST":
+        if operation.permission not in MONITORS:
             problem = check_problem(monitor, 403, "err_xdk_operation_forbidden")
             assert operation.permission in problem["detail"]
         else:
@@ -116,6 +119,12 @@ async def test_queues_are_counted(served: Served) -> None:
         ("until=2027-01-15T08:00:00%2B00:00", ["three", "two", "one"]),
         ("until=2027-01-15T07:59:59Z", []),
         ("limit=2", ["three", "two"]),
+        ("q=zoe", ["three"]),
+        ("q=-from:zoe+-queue:bulk_processing", ["one"]),
+        ("q=queue:delivery|processing&queue=processing", ["one"]),
+        ("q=is:due&order=oldest", ["one", "two", "three"]),
+        ("q=route:outbound&attachment=true&text=two", ["two"]),
+        ("q=", ["three", "two", "one"]),
     ],
 )
 async def test_entries_are_filtered(served: Served, query: str, found: list[str]) -> None:
@@ -163,6 +172,33 @@ async def test_a_wrong_parameter_is_named(served: Served, query: str, field: str
     problem = check_problem(await get(served, f"/v1/entries?{query}"), 400, "bad_parameter")
     assert problem.get("field", "") == field
     assert says in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "what", "at", "meant"),
+    [
+        ("q=report+form:zoe", "no field is called 'form'", 7, "from:"),
+        ("q=age:10m", "age is a number: compare it", 0, "age>10m"),
+        ("q=%22open", 'a quote is opened and not closed: add "', 0, None),
+        ("q=queue:held&queue=system", "no queue is left that this could match", 0, None),
+        ("q=" + "x" * 4097, "a query of 4097 characters: at most 4096 are read", 4096, None),
+    ],
+)
+async def test_a_wrong_query_says_what_where_and_what_was_meant(
+    served: Served, query: str, what: str, at: int, meant: str | None
+) -> None:
+    problem = check_problem(await get(served, f"/v1/entries?{query}"), 400, "bad_query")
+    assert (problem["field"], problem["what"], problem["at"], problem.get("meant")) == ("q", what, at, meant)
+    assert what in problem["detail"]
+
+
+async def test_a_search_that_is_too_broad_is_told(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(served)
+    monkeypatch.setattr("postroom.store.searching.STEPS", 1)
+    served.store.index.bound = 0.0
+    problem = check_problem(await get(served, "/v1/entries?q=zo"), 422, "search_too_broad")
+    assert "too broad" in problem["detail"]
+    assert problem["field"] == "q"
 
 
 async def test_one_entry_is_shown_whole_waiting_and_ended(served: Served) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import queue
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,7 +14,7 @@ import pytest
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Action, Outcome, Queue
 from postroom.settings import Settings
-from postroom.store import writer
+from postroom.store import sqlite, writer
 from postroom.store.records import EndedEntry, Moved
 from postroom.store.store import Store
 from postroom.store.writer import Batch
@@ -73,6 +76,28 @@ def test_a_writer_that_failed_calls_the_disk_good_only_after_it_has_written(
     store.write_now(lambda connection: None)  # wakes it; it wrote nothing, which proves nothing
     assert seen.get(timeout=30) == commits + 1
     assert store.failing == ""
+
+
+def test_callers_that_write_nothing_do_not_keep_the_writer_from_asking_the_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "PROBE_EVERY", 0.2)
+    store._writer.failing = "disk full"
+    limit = time.monotonic() + 30
+    while store.failing and time.monotonic() < limit:
+        store.write_now(lambda connection: None)
+    assert store.failing == ""
+
+
+def test_a_start_that_meets_a_command_looking_at_the_lock_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr("postroom.store.sqlite.time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+    lock = sqlite.lock_directory(tmp_path)
+    os.close(looking)
+    os.close(lock)
 
 
 def test_a_claim_sees_the_ends_of_its_own_batch_though_a_neighbour_breaks_a_rule(

@@ -191,8 +191,14 @@ def list_permissions(place: Place, as_json: bool) -> None:
 @click.option("--name", required=True, help="What applications and people name it by.")
 @click.option("--permission", "wanted", multiple=True, required=True, metavar="TEXT", help="May be given again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--plan-limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Entries that one plan of this role may have.  [default: [plans] max_entries]",
+)
 @at_a_place
-def create_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
+def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: int | None, as_json: bool) -> None:
     """Create a role from permissions: menu paths that end in Read or Edit, or "*" for all.
 
     \b
@@ -208,7 +214,9 @@ def create_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool)
 
         def create(connection: apsw.Connection) -> identity.Role:
             made = identity.create_role(connection, name, held)
-            _told(connection, "role.create", made.name, ", ".join(made.permissions))
+            connection.execute("UPDATE role SET plan_limit = ? WHERE name = ?", (plan_limit, made.name))
+            limited = "" if plan_limit is None else f"; at most {plan_limit} entries in a plan"
+            _told(connection, "role.create", made.name, ", ".join(made.permissions) + limited)
             return made
 
         made = store.write_now(create)

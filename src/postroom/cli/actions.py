@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from postroom.cli.place import Place, Refusal, actor, at_a_place
-from postroom.cli.query import Query, chosen_by_query, matching
+from postroom.cli.query import Query, QueryCommand, chosen_by_query, matching
 from postroom.cli.table import Column, print_json, print_table, warn
 from postroom.cli.words import ago, many
 from postroom.clock import SystemClock
@@ -53,7 +53,7 @@ def _acting(command: _Command) -> _Command:
     return reason(_choosing(command))
 
 
-@click.command(short_help="Retry now: make entries due at once.")
+@click.command(cls=QueryCommand, short_help="Retry now: make entries due at once.")
 @_acting
 def retry(**given: Any) -> None:
     """Retry now: make entries due at once, instead of at their next attempt.
@@ -69,7 +69,7 @@ def retry(**given: Any) -> None:
     _act(Action.RETRY, **given)
 
 
-@click.command()
+@click.command(cls=QueryCommand)
 @_acting
 def hold(**given: Any) -> None:
     """Hold: keep entries until a person releases them.
@@ -77,14 +77,14 @@ def hold(**given: Any) -> None:
     \b
     Examples:
       postroom queue hold 1a2b3c4d5e600001 --reason "asked for by legal"
-      postroom queue hold --from newsletter@ --queue delivery
+      postroom queue hold 'from:newsletter@ queue:delivery age<1h'
 
     What is being sent just now is refused: it may be on its way already.
     """
     _act(Action.HOLD, **given)
 
 
-@click.command()
+@click.command(cls=QueryCommand)
 @_acting
 def release(**given: Any) -> None:
     """Release: let held entries go on where they were.
@@ -97,7 +97,7 @@ def release(**given: Any) -> None:
     _act(Action.RELEASE, **given)
 
 
-@click.command()
+@click.command(cls=QueryCommand)
 @_choosing
 @click.option(
     "--message", "reason", metavar="TEXT", default="", help="Why; kept, and told to the sender with --notify."

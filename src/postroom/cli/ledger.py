@@ -47,7 +47,7 @@ def ledger(place: Place, lives: bool, as_json: bool) -> None:
 
 
 def _print(found: Ledger) -> None:
-    queued = {queue.value: number for queue, number in found.queued.items()}
+    queued = {**{queue.value: number for queue, number in found.queued.items()}, "leaving": found.leaving}
     rows: list[list[str | Cell]] = []
     for title, accounts in (("created", found.created), ("ended", found.ended), ("queued", queued)):
         rows.append([Cell(title, bold=True), "", Cell(f"{sum(accounts.values()):,}", bold=True)])

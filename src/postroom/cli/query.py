@@ -1,7 +1,7 @@
-"""Which entries a command means: its options and bare words -> a store filter, and what the store does not filter by.
+"""Which entries a command means: its words, in the search language, and its options -> one store filter.
 
-This is the one place that builds `model.Filter` for the command line. Promises: everything given must hold; a word that looks
-like the coming search language is refused, not searched for. Fails: click.UsageError naming the option (exit 2).
+This is the one place that builds `model.Filter` for the command line. Promises: everything given must hold, and nothing is guessed.
+Fails: click.UsageError naming the option, or the line with a mark under the place that is wrong (exit 2).
 """
 
 from __future__ import annotations
@@ -17,43 +17,69 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from postroom import query as language
 from postroom import units
+from postroom.cli.table import safe, text_width
 from postroom.clock import Millis, SystemClock
 from postroom.errors import PeerError
 from postroom.ids import parse_public_id
-from postroom.model import Entry, Field, Filter, Order, Queue, Route
+from postroom.model import Aspect, Entry, Filter, Order, Queue, Relation, Route, Term
+from postroom.query import MAX_TEXT, QueryProblem
 from postroom.store.reader import Reader
-from postroom.store.search import MAX_TEXT, needle
 
 R = TypeVar("R")
 PAGE = 1000  # entries read at once: a few milliseconds
 DEFAULT_LIMIT = 50
+SHOWN = 60  # characters of a long line in front of its mark
 
 # Ids carry the time in milliseconds from their 20th bit: since 2004 that is sixteen digits, and an English word is not one.
 _ID = re.compile(r"[0-9a-fA-F]{16}")
-_LANGUAGE = re.compile(r"-?(from|to|subject|route|queue|has|age|attempts|size|ip|info|is|priority)([:<>]|>=|<=|=)")
+_NEGATED = re.compile(rf"-({'|'.join(language.KEYS)})(:|<=|>=|<|>|=).*", re.IGNORECASE | re.DOTALL)
 
 
 class Query(msgspec.Struct, frozen=True):
-    """`filter` is the store's part; `rest` is checked here, entry by entry."""
+    """`ids`: named one by one, in this order; else `filter`. `now`: the moment that states are told of."""
 
     filter: Filter
-    rest: tuple[Callable[[Entry], bool], ...] = ()
     ids: tuple[int, ...] = ()
     limit: int = 0  # 0 = all
     order: Order = Order.NEWEST
+    now: Millis = 0
 
     @property
     def narrows(self) -> bool:
         """Whether anything was asked for at all."""
-        return bool(self.ids or self.rest or self.filter != Filter())
+        return bool(self.ids or self.filter != Filter())
+
+
+class QueryCommand(click.Command):
+    """Lets `-from:bob` be a condition: to click it would be an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" not in args:
+            negated = [word for word in args if _NEGATED.fullmatch(word)]
+            if negated:
+                args = [word for word in args if word not in negated] + ["--", *negated]
+        return super().parse_args(ctx, args)
+
+
+class WrongQuery(click.UsageError):
+    """The line, a mark under the place, and what was probably meant."""
+
+    def __init__(self, line: str, problem: QueryProblem) -> None:
+        line = "".join(char if char.isprintable() else " " for char in line)  # each its own place, as `at` counts
+        start = max(0, problem.at - SHOWN)
+        front, rest = safe(line[start : problem.at]), safe(line[problem.at : problem.at + SHOWN])
+        meant = f"did you mean {problem.meant}?" if problem.meant else ""
+        mark = " " * text_width(front) + "^"
+        super().__init__("\n".join([safe(problem.what), f"  {front}{rest}", f"  {mark} {safe(meant)}".rstrip()]))
 
 
 def chosen_by_query(default_limit: int = 0) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Give a command `[ID... | WORDS...]` and the filter options, and hand them to it as `query`."""
+    """Give a command `[ID... | QUERY]` and the filter options, and hand them to it as `query`."""
     limit_help = "At most this many; 0 = all." + (f"  [default: {default_limit}]" if default_limit else "")
     options: tuple[Callable[[Callable[..., R]], Callable[..., R]], ...] = (
-        click.argument("words", nargs=-1, metavar="[ID... | WORDS...]"),
+        click.argument("words", nargs=-1, metavar="[ID... | QUERY]"),
         click.option(
             "--queue", "queues", multiple=True, type=click.Choice([q.value for q in Queue]), help="In this queue."
         ),
@@ -111,55 +137,52 @@ def build_query(
     limit: int = 0,
     order: str = "newest",
 ) -> Query:
-    """The seam: a search language fills the same Query."""
-    ids, terms = _ids_or_words(words)
-    named = ((Field.FROM, sender, "--from"), (Field.TO, recipient, "--to"), (Field.SUBJECT, subject, "--subject"))
-    for field, text, option in (*named, (Field.INFO, info, "--info")):
-        if text is not None:
-            terms.append((field, _search_text(text, option)))
-    rest: list[Callable[[Entry], bool]] = []
+    """Words and options become one filter."""
+    ids, wanted = _ids_or_words(words, now)
+    terms = [
+        Term(aspect, Relation.HAS, _search_text(text, option))
+        for aspect, text, option in (
+            (Aspect.FROM, sender, "--from"), (Aspect.TO, recipient, "--to"), (Aspect.SUBJECT, subject, "--subject"),
+            (Aspect.INFO, info, "--info"),
+        )
+        if text is not None
+    ]  # fmt: skip
     if ip is not None:
-        network = _network(ip)
-        if network is None:
-            terms.append((Field.IP, _search_text(ip, "--ip")))
-        else:
-            rest.append(lambda entry: _inside(entry.remote_ip, network))
-            if network.num_addresses == 1:  # the store narrows it down; the rest is exact
-                terms.append((Field.IP, str(network.network_address)))
-    # The store searches one text: the longest is likely the rarest. The others are checked on what it finds.
-    terms.sort(key=lambda term: (term[0] is not Field.INFO, len(term[1])), reverse=True)
-    rest += [functools.partial(_contains, field=field, text=needle(text)) for field, text in terms[1:]]
-    field, text = terms[0] if terms else (Field.ALL, "")
-    chosen = Filter(
+        terms.append(_address(ip))
+    options = Filter(
         queues=tuple(Queue(queue) for queue in queues),
         routes=tuple(Route(route) for route in routes),
         attachment=attachment,
         since=when(since, "--since", now),
         until=when(until, "--until", now),
-        text=text,
-        field=field,
+        terms=tuple(terms),
     )
-    if ids and (chosen != Filter() or rest):
+    if ids and options != Filter():
         raise click.UsageError("give either ids or a filter, not both")
-    return Query(chosen, tuple(rest), ids, limit, Order(order))
+    try:
+        chosen = language.both(wanted, options)
+    except QueryProblem as problem:
+        raise click.UsageError(f"words and options together: {problem.what}") from problem
+    return Query(chosen, ids, limit, Order(order), now)
 
 
 def matching(reader: Reader, query: Query) -> Iterator[Entry]:
     """The entries that match, page by page, in order; none that arrived after the first page was read."""
+    found: Iterator[Entry]
     if query.ids:
         found = (entry for entry in map(reader.entry, query.ids) if entry is not None)
     else:
-        found = (entry for entry in _pages(reader, query) if all(holds(entry) for holds in query.rest))
+        found = _pages(reader, query)
     yield from itertools.islice(found, query.limit or None)
 
 
 def _pages(reader: Reader, query: Query) -> Iterator[Entry]:
-    size = min(PAGE, query.limit or PAGE) if not query.rest else PAGE
+    size = min(PAGE, query.limit or PAGE)
     newest = reader.find(Filter(), limit=1)
     top = newest[0].id if newest else 0
     after: int | None = None
     while True:
-        page = reader.find(query.filter, limit=size, order=query.order, after=after, top=top)
+        page = reader.find(query.filter, limit=size, order=query.order, after=after, top=top, now=query.now)
         yield from page
         if len(page) < size:
             return
@@ -168,30 +191,30 @@ def _pages(reader: Reader, query: Query) -> Iterator[Entry]:
 
 def count(reader: Reader, query: Query) -> int:
     """Exactly how many match, whatever the limit."""
-    unlimited = msgspec.structs.replace(query, limit=0)
-    if query.ids or query.rest:
-        return sum(1 for _ in matching(reader, unlimited))
-    return reader.count(query.filter)
+    if query.ids:
+        return sum(reader.entry(ident) is not None for ident in query.ids)
+    return reader.count(query.filter, now=query.now)
 
 
-def _ids_or_words(words: Sequence[str]) -> tuple[tuple[int, ...], list[tuple[Field, str]]]:
+def read_line(line: str, now: Millis) -> Filter:
+    """A line of the search language. WrongQuery shows the place."""
+    try:
+        return language.parse(line, now)
+    except QueryProblem as problem:
+        raise WrongQuery(line, problem) from problem
+
+
+def _ids_or_words(words: Sequence[str], now: Millis) -> tuple[tuple[int, ...], Filter]:
     ids = [word for word in words if _ID.fullmatch(word)]
     if ids and len(ids) < len(words):
         other = next(word for word in words if word not in ids)
         raise click.UsageError(f"give either ids or words to search for, not both: {other!r} is not an id")
     if ids:
         try:
-            return tuple(dict.fromkeys(parse_public_id(word) for word in ids)), []
+            return tuple(dict.fromkeys(parse_public_id(word) for word in ids)), Filter()
         except PeerError as problem:
             raise click.UsageError(str(problem)) from problem
-    for word in words:
-        match = _LANGUAGE.match(word)
-        if match is not None:
-            option = {"has": "--attachment", "age": "--since/--until"}.get(match[1], f"--{match[1]}")
-            known = match[1] in ("from", "to", "subject", "route", "queue", "has", "age", "ip", "info")
-            hint = f"use {option}" if known else "this release cannot filter by it"
-            raise click.UsageError(f"{word!r}: the search language is not in this release; {hint}")
-    return (), [(Field.ALL, _search_text(word, "search text")) for word in words]
+    return (), read_line(" ".join(words), now)
 
 
 def _search_text(text: str, option: str) -> str:
@@ -200,38 +223,14 @@ def _search_text(text: str, option: str) -> str:
     return text
 
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _network(text: str) -> Network | None:
+def _address(text: str) -> Term:
+    """Exactly this address, a network, or else a piece of an address."""
     try:
-        return ipaddress.ip_network(text, strict=False)
+        return Term(Aspect.IP, Relation.WITHIN, str(ipaddress.ip_network(text, strict=False)))
     except ValueError:
         if "/" in text:
             raise click.UsageError(f'--ip: {text!r} is not a network like "192.0.2.0/24"') from None
-        return None
-
-
-def _inside(ip: str, network: Network) -> bool:
-    try:
-        return ipaddress.ip_address(ip) in network
-    except ValueError:
-        return False
-
-
-def _contains(entry: Entry, *, field: Field, text: str) -> bool:
-    """As the store's search text, region by region (postroom.store.search)."""
-    sender = (entry.env_from, entry.from_address, entry.from_name)
-    recipient = (entry.recipient, entry.recipient_name, entry.to_header)
-    parts = {
-        Field.FROM: sender,
-        Field.TO: recipient,
-        Field.SUBJECT: (entry.subject,),
-        Field.IP: (entry.remote_ip,),
-        Field.INFO: (entry.info,),
-        Field.ALL: (*sender, *recipient, entry.subject, entry.remote_ip, entry.info),
-    }[field]
-    return any(text in needle(part) for part in parts)
+        return Term(Aspect.IP, Relation.HAS, _search_text(text, "--ip"))
 
 
 def when(text: str | None, option: str, now: Millis) -> Millis | None:

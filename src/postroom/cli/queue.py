@@ -13,7 +13,8 @@ import msgspec
 
 from postroom.cli.actions import hold, pause, reject, release, resume, retry
 from postroom.cli.place import Commands, Place, Refusal, at_a_place
-from postroom.cli.query import DEFAULT_LIMIT, Query, chosen_by_query, count, matching
+from postroom.cli.plans import COMMANDS as PLAN_COMMANDS
+from postroom.cli.query import DEFAULT_LIMIT, Query, QueryCommand, chosen_by_query, count, matching
 from postroom.cli.show import show
 from postroom.cli.table import Cell, Column, print_json, print_table, warn
 from postroom.cli.words import ago, entry_json, local, next_words
@@ -50,12 +51,19 @@ def queue() -> None:
       held                          a person decides
       system                        our own notices, such as bounces
 
-    Entries are meant by their ids, or by options and words: everything given must hold. Words are searched for in
-    sender, recipient, subject, address and reason, any case, as parts of words.
+    Entries are meant by their ids, or by a query and options: everything given must hold. Bare words are searched for
+    in sender, recipient, subject, address and reason, any case, as parts of words; fields narrow it down:
+
+    \b
+      from:  to:  subject:  info:  error:  ip:  destination:  verdict:  id:
+      queue:  route:  has:attachment  is:locked|waiting|due|tried  priority:  label:
+      age>10m  since:2h  until:2026-11-22T10:00  attempts>=3  size>1MiB  next<5m
+
+    A - in front means "not". Quote the whole query for the shell: 'from:alice age>10m -has:attachment report'.
     """
 
 
-@queue.command("list")
+@queue.command("list", cls=QueryCommand)
 @click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
 @chosen_by_query(DEFAULT_LIMIT)
 @at_a_place
@@ -69,7 +77,7 @@ def list_entries(place: Place, query: Query, as_json: bool) -> None:
       postroom queue list --queue held --json           for a program
       postroom queue list --to @example.org --info 421  deferred by one destination
       postroom queue list --since "2 hours" invoice     the word anywhere, lately
-      postroom queue list --ip 192.0.2.0/24 --limit 0   all, from one network
+      postroom queue list 'to:*@example.org age>1h attempts>=3 -is:locked'
 
     On a terminal the table fits its width; in a pipe nothing is cut. NEXT is when it is tried again: "now" = due,
     "working" = a worker has it, "-" = a person decides. Exits 1 when a filter was given and nothing matches.
@@ -94,7 +102,7 @@ def list_entries(place: Place, query: Query, as_json: bool) -> None:
         _say_nothing(query)
 
 
-@queue.command("count")
+@queue.command("count", cls=QueryCommand)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @chosen_by_query()
 @at_a_place
@@ -105,7 +113,7 @@ def count_entries(place: Place, query: Query, as_json: bool) -> None:
     Examples:
       postroom queue count                       everything that waits
       postroom queue count --queue held          how many wait for a person
-      postroom queue count --info "timed out"    how many wait for this reason
+      postroom queue count 'info:"timed out"'    how many wait for this reason
       postroom queue count --json | jq .total
 
     WORKING entries are with a worker just now. Exits 1 when a filter was given and nothing matches.
@@ -141,7 +149,7 @@ def _counts(reader: Reader, query: Query) -> Iterator[tuple[Queue, int]]:
     if not query.narrows:
         yield from reader.queue_counts().items()
         return
-    if query.ids or query.rest:
+    if query.ids:
         found = dict.fromkeys(Queue, 0)
         for entry in matching(reader, _unlimited(query)):
             found[entry.queue] += 1
@@ -160,16 +168,17 @@ def _oldest(reader: Reader, query: Query, name: Queue) -> Millis | None:
 
 
 def _unlimited(query: Query) -> Query:
-    return Query(query.filter, query.rest, query.ids, 0, query.order)
+    return msgspec.structs.replace(query, limit=0)
 
 
 def _oldest_first(query: Query) -> Query:
-    return Query(query.filter, query.rest, tuple(sorted(query.ids)), 0 if query.ids or query.rest else 1, Order.OLDEST)
+    ids = tuple(sorted(query.ids))
+    return msgspec.structs.replace(query, ids=ids, limit=0 if ids else 1, order=Order.OLDEST)
 
 
 def _within(query: Query, name: Queue) -> Query:
     """The same, in one queue."""
-    return Query(msgspec.structs.replace(query.filter, queues=(name,)), query.rest, query.ids, 0, query.order)
+    return msgspec.structs.replace(query, filter=msgspec.structs.replace(query.filter, queues=(name,)), limit=0)
 
 
 def _print_entries(entries: list[Entry], now: Millis) -> None:
@@ -220,5 +229,5 @@ def _say_nothing(query: Query) -> None:
     click.echo("nothing waits", err=True)
 
 
-for command in (show, retry, hold, release, reject, pause, resume):
+for command in (show, retry, hold, release, reject, *PLAN_COMMANDS, pause, resume):
     queue.add_command(command)

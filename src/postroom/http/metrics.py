@@ -56,6 +56,7 @@ class Stored(msgspec.Struct, frozen=True):
     """What one scrape reads."""
 
     queues: dict[Queue, int]
+    leaving: int
     locked: dict[Queue, int]
     created: dict[str, int]
     ended: dict[str, int]
@@ -64,7 +65,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 def read_stored(reader: Reader, now: Millis) -> Stored:
     created, ended, queued = reader.ledger()
-    return Stored(reader.queue_counts(), reader.locked_counts(now), created, ended, queued)
+    return Stored(reader.queue_counts(), reader.leaving(), reader.locked_counts(now), created, ended, queued)
 
 
 class Scrape(Collector):
@@ -95,6 +96,7 @@ class Scrape(Collector):
         for queue in Queue:
             entries.add_metric([queue.value], stored.queues.get(queue, 0))
             locked.add_metric([queue.value], stored.locked.get(queue, 0))
+        entries.add_metric(["leaving"], stored.leaving)  # what a plan ends when its undo window is over
         yield entries
         yield locked
         created = CounterMetricFamily("postroom_created", "Entries created, by origin", labels=["origin"])

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from postroom import __doc__ as about
-from postroom.http.admin.operations import OPERATIONS, Operation
+from postroom.http.admin.asked import Operation
+from postroom.http.admin.operations import OPERATIONS
 from postroom.http.admin.shapes import Problem
 from postroom.http.described import DOORS, GATEWAY, Described, Door, Schema
 from postroom.http.gateway.envelope import Fault, Pagination
@@ -49,6 +50,7 @@ _PROBLEMS = {
     404: "There is no such entry.",
     409: "The entry's state forbids it.",
     413: "A body over 16 KiB.",
+    422: "The search is too broad to be answered within its bound.",
     429: "Too many calls, or too many refused ones.",
     500: "A failure of the gateway.",
     503: "The store does not answer just now.",

@@ -1,8 +1,9 @@
-"""What a person does to entries: retry now, hold, release, reject; pause and resume. Inside the writer's transaction.
+"""What a person does to entries: retry now, hold, release, to bulk and back, reject, bounce, delete; pause and resume. Inside
+the writer's transaction.
 
-An action on a leased entry is recorded as a request that the worker honours when its lease ends; it is refused once the
-entry may be on its way to the next hop. A rejection needs an entry that nobody works on: hold it first. Every action leaves
-an event with its actor, and what is done with held mail a row in the release log.
+To retry, hold or release a leased entry is recorded as a request that the worker honours when its lease ends; it is refused
+once the entry may be on its way to the next hop. All else needs an entry that nobody works on: hold it first. Every action
+leaves an event with its actor, and what is done with held mail a row in the release log.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import apsw
 from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed
 from postroom.ids import IdGiver
-from postroom.lifecycle import QUEUED_INFO, SENDING, Standing, after_reject
-from postroom.model import Action, ActionReport, Outcome, Queue, Scope
+from postroom.lifecycle import QUEUED_INFO, SENDING, Standing, after_person
+from postroom.model import Action, ActionReport, Outcome, Priority, Queue, Scope
 from postroom.store import codes, released, sql
 from postroom.store.apply import Infos, Tally, end, event
 from postroom.store.bodies import INLINE_BODY, Bodies
@@ -33,7 +34,22 @@ _WORDS = {
     Action.RELEASE: "Released by a person",
     Action.RETRY: "Retry now",
     Action.REJECT: "Rejected by a person",
+    Action.BOUNCE: "Returned to the sender by a person",
+    Action.DELETE: "Deleted by a person",
+    Action.BULK: "Moved to bulk by a person",
+    Action.UNBULK: "Moved back from bulk by a person",
 }
+ENDING = {Action.REJECT: Outcome.REJECTED, Action.BOUNCE: Outcome.BOUNCED, Action.DELETE: Outcome.DELETED}
+EVENT = {
+    Action.RETRY: "retried", Action.HOLD: "held", Action.RELEASE: "released", Action.BULK: "bulked",
+    Action.UNBULK: "unbulked",
+}  # fmt: skip
+SHIFTS = {  # from where, to where, with which priority
+    Action.BULK: (Queue.PROCESSING, Queue.BULK, Priority.LOW),
+    Action.UNBULK: (Queue.BULK, Queue.PROCESSING, Priority.NORMAL),
+}
+LEAVING = "leaving: it ends when the undo window of its plan is over; undo the plan to keep it"
+WORKED_ON = "being worked on just now: hold it first, or try again"
 
 
 class Desk(NamedTuple):
@@ -58,6 +74,11 @@ class Order(NamedTuple):
     held_only: bool = False  # of a rejection: what waits elsewhere is refused
 
     @property
+    def tells(self) -> bool:
+        """Whether the sender is told."""
+        return self.action is Action.BOUNCE or (self.notify and self.action is Action.REJECT)
+
+    @property
     def info(self) -> str:
         words = _WORDS[self.action]
         return f"{words}: {self.reason}" if self.reason else words
@@ -70,7 +91,7 @@ class Acted(NamedTuple):
     objects: list[str]
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """An entry as ENTRY_STATE shows it."""
 
     ident: int
@@ -89,7 +110,7 @@ class _Found(NamedTuple):
 def act(connection: apsw.Connection, desk: Desk, order: Order, ids: Sequence[int]) -> Acted:
     """One action on some entries."""
     cursor = connection.cursor()
-    done: list[_Found] = []
+    done: list[Found] = []
     requested: list[int] = []
     refused: list[tuple[int, str]] = []
     for ident in dict.fromkeys(ids):
@@ -97,8 +118,11 @@ def act(connection: apsw.Connection, desk: Desk, order: Order, ids: Sequence[int
         if not rows:
             refused.append((ident, "not in the queue: it has ended or never existed"))
             continue
-        found = _Found(ident, *rows[0])
-        why = _refusal(order, found.queue, leased=found.lease is not None)
+        found = Found(ident, *rows[0])
+        if found.number == codes.LEAVING:
+            refused.append((ident, LEAVING))
+            continue
+        why = refusal(order, found.queue, leased=found.lease is not None)
         if why:
             refused.append((ident, why))
         elif found.lease is not None:
@@ -106,19 +130,22 @@ def act(connection: apsw.Connection, desk: Desk, order: Order, ids: Sequence[int
             event(cursor, ident, order.now, "requested", found.number, desk.infos.id(cursor, order.info), order.actor)
             requested.append(ident)
         else:
-            if order.action is not Action.REJECT:
+            if order.action not in ENDING:
                 _apply(cursor, desk.infos, order, found)
             done.append(found)
-    objects = _reject(cursor, desk, order, done) if order.action is Action.REJECT and done else []
+    objects = end_all(cursor, desk, order, done) if order.action in ENDING and done else []
     return Acted(ActionReport(tuple([found.ident for found in done]), tuple(requested), tuple(refused)), objects)
 
 
-def _refusal(order: Order, queue: Queue, *, leased: bool) -> str:
+def refusal(order: Order, queue: Queue, *, leased: bool) -> str:
+    """Why this cannot be done to an entry there; empty = it can."""
     action, held = order.action, queue is Queue.HELD
     if not held and (action is Action.RELEASE or order.held_only):
         return f"not held: it is in {queue}"
-    if action is Action.REJECT:
-        return "being worked on just now: hold it first, or try again" if leased else ""
+    if action in SHIFTS and queue is not SHIFTS[action][0]:
+        return f"not in {SHIFTS[action][0]}: it is in {queue}"
+    if action in ENDING or action in SHIFTS:
+        return WORKED_ON if leased else ""
     if action is Action.RELEASE:
         return ""
     if held:
@@ -128,7 +155,7 @@ def _refusal(order: Order, queue: Queue, *, leased: bool) -> str:
     return ""
 
 
-def _apply(cursor: apsw.Cursor, infos: Infos, order: Order, found: _Found) -> None:
+def _apply(cursor: apsw.Cursor, infos: Infos, order: Order, found: Found) -> None:
     text, now, ident = infos.id(cursor, order.info), order.now, found.ident
     match order.action:
         case Action.RETRY:
@@ -141,24 +168,30 @@ def _apply(cursor: apsw.Cursor, infos: Infos, order: Order, found: _Found) -> No
         case Action.RELEASE:
             assert found.from_number is not None
             released.record(cursor, ident, Action.RELEASE, order.actor, order.reason, now)
-            cursor.execute(sql.ENTRY_RELEASE, (now, now, infos.id(cursor, QUEUED_INFO), ident))
+            cursor.execute(sql.ENTRY_RELEASE, (infos.id(cursor, QUEUED_INFO), now, now, ident))
             event(cursor, ident, now, "released", found.from_number, text, order.actor)
+        case Action.BULK | Action.UNBULK:
+            _, queue, priority = SHIFTS[order.action]
+            number = codes.QUEUE[queue]
+            cursor.execute(sql.ENTRY_SHIFT, (number, codes.PRIORITY[priority], text, ident))
+            event(cursor, ident, now, EVENT[order.action], number, text, order.actor)
 
 
-def _reject(cursor: apsw.Cursor, desk: Desk, order: Order, rejected: Sequence[_Found]) -> list[str]:
+def end_all(cursor: apsw.Cursor, desk: Desk, order: Order, chosen: Sequence[Found]) -> list[str]:
     """The entries end as if under a lease of ours, their notices are accepted; bodies to delete after the commit."""
     ends: list[EndedEntry] = []
-    for found in rejected:
-        if found.queue is Queue.HELD:
+    outcome = ENDING[order.action]
+    for found in chosen:
+        if found.queue is Queue.HELD and order.action is Action.REJECT:
             released.record(cursor, found.ident, Action.REJECT, order.actor, order.reason, order.now)
         text = desk.infos.id(cursor, order.info)
-        event(cursor, found.ident, order.now, "rejected", found.number, text, order.actor)
+        event(cursor, found.ident, order.now, outcome.value, found.number, text, order.actor)
         lease = desk.ids.next()
         cursor.execute(sql.ENTRY_TAKE, (lease, order.now, found.ident))
         body_object, told = _notice(cursor, desk, order, found)
         ends.append(
             EndedEntry(
-                found.ident, lease, found.message, found.queue, Outcome.REJECTED, order.info, found.attempts, 0,
+                found.ident, lease, found.message, found.queue, outcome, order.info, found.attempts, 0,
                 order.now, body_object=body_object, notice=told,
             )
         )  # fmt: skip
@@ -167,14 +200,15 @@ def _reject(cursor: apsw.Cursor, desk: Desk, order: Order, rejected: Sequence[_F
     return objects
 
 
-def _notice(cursor: apsw.Cursor, desk: Desk, order: Order, found: _Found) -> tuple[str, NewMessage | None]:
+def _notice(cursor: apsw.Cursor, desk: Desk, order: Order, found: Found) -> tuple[str, NewMessage | None]:
     """(the stored body's name, what tells the sender)."""
     rows = fetch(cursor, sql.MESSAGE_NOTED, (found.ident,))
     if not rows:  # the message's row is lost: its entry can be rejected all the same
         return "", None
     env_from, recipient, route, subject, received, body_object = rows[0]
     standing = Standing(found.queue, found.attempts, found.since, null_sender=not env_from)
-    if not after_reject(standing, order.info, notify=order.notify).notice:
+    outcome = ENDING[order.action]
+    if not after_person(standing, outcome, order.info, notify=order.tells).notice:
         return body_object, None
     try:
         if body_object:
@@ -190,7 +224,7 @@ def _notice(cursor: apsw.Cursor, desk: Desk, order: Order, found: _Found) -> tup
         recipient=recipient,
         subject=subject,
         reply=order.info,
-        outcome=Outcome.REJECTED,
+        outcome=outcome,
         attempts=found.attempts,
         arrived=received,
         now=order.now,

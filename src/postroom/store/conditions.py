@@ -133,7 +133,9 @@ def _within(network: str) -> Condition:
     parsed = ipaddress.ip_network(network)
     if parsed.version == 4:
         octets = str(parsed.network_address).split(".")[: parsed.prefixlen // 8]
-        prefix = ".".join(octets) + ("." if 0 < len(octets) < 4 else "")
+        if not octets:
+            return "ip_within(e.remote_ip, ?)", (network,)
+        prefix = ".".join(octets) + ("." if len(octets) < 4 else "")
         if parsed.prefixlen % 8 == 0:
             return ("e.remote_ip GLOB ?", (prefix + "*",)) if len(octets) < 4 else ("e.remote_ip = ?", (prefix,))
         return "e.remote_ip GLOB ? AND ip_within(e.remote_ip, ?)", (prefix + "*", network)

@@ -49,10 +49,15 @@ def is_plain(filter: Filter) -> bool:
 
 def by_queue(connection: apsw.Connection) -> dict[int, int]:
     """Entries of each queue, by its number. Inside a snapshot."""
-    found = {number: 0 for number in range(len(codes.QUEUES))}
+    found = dict.fromkeys(range(len(codes.QUEUES)), 0)
     found.update(fetch(connection, _BY_QUEUE))
     upto = _upto(connection)
     return {queue: number + int(fetch(connection, _NEWER, (queue, upto))[0][0]) for queue, number in found.items()}
+
+
+def leaving(connection: apsw.Connection) -> int:
+    """Entries that wait for the end of the undo window of their plan."""
+    return int(fetch(connection, "SELECT count(*) FROM entry INDEXED BY entry_queue WHERE queue = ?", (codes.LEAVING,))[0][0])
 
 
 def total(connection: apsw.Connection, filter: Filter, low: int, high: int) -> int:

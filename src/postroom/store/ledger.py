@@ -46,18 +46,19 @@ class Ledger(msgspec.Struct, frozen=True):
     created: dict[str, int]  # by origin, zeros included
     ended: dict[str, int]  # by outcome, zeros included
     queued: dict[Queue, int]
+    leaving: int  # queued, but in none of the queues: they end when the undo window of their plan is over
     lives: tuple[Life, ...]  # newest first
     earlier: int  # lives before these
 
     @property
     def difference(self) -> int:
-        return sum(self.created.values()) - sum(self.ended.values()) - sum(self.queued.values())
+        return sum(self.created.values()) - sum(self.ended.values()) - sum(self.queued.values()) - self.leaving
 
 
 def read(reader: Reader) -> Ledger:
     with reader.connection:  # one snapshot for lines and queue
         lines = fetch(reader.connection, _LINES)
-        queued = reader.queue_counts()
+        queued, leaving = reader.queue_counts(), reader.leaving()
     created = {origin.value: 0 for origin in Origin}
     ended = {outcome.value: 0 for outcome in Outcome}
     lives: dict[int, dict[str, int]] = {}
@@ -66,7 +67,7 @@ def read(reader: Reader) -> Ledger:
         side = ended if kind in _OUTCOMES else created
         side[kind] = side.get(kind, 0) + number
     shown = [Life(life, id_time(life), id_node(life) == BESIDE, kinds) for life, kinds in lives.items()]
-    return Ledger(created, ended, queued, tuple(shown[:LIVES]), max(len(shown) - LIVES, 0))
+    return Ledger(created, ended, queued, leaving, tuple(shown[:LIVES]), max(len(shown) - LIVES, 0))
 
 
 def as_json(found: Ledger) -> dict[str, object]:
@@ -75,7 +76,7 @@ def as_json(found: Ledger) -> dict[str, object]:
         "difference": found.difference,
         "created": found.created,
         "ended": found.ended,
-        "queued": {queue.value: number for queue, number in found.queued.items()},
+        "queued": {**{queue.value: number for queue, number in found.queued.items()}, "leaving": found.leaving},
         "lives": [
             {
                 "id": public_id(life.id),

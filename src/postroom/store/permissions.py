@@ -26,7 +26,7 @@ API_LOGIN = "Services | API Login | Edit"
 
 PERMISSIONS: dict[str, str] = {
     PROCESSING_READ: "Look at everything that is queued: list, search, count, explain.",
-    PROCESSING_EDIT: "Act on what is queued: retry, hold, release, pause and resume.",
+    PROCESSING_EDIT: "Act on what is queued: retry, hold, release, reject, pause and resume.",
     DASHBOARD_READ: "See held messages, the course of the queues, the account.",
     HELD_SUMMARY_READ: "Count held messages by the policy that holds them.",
     HELD_READ: "See who released or rejected held messages.",

@@ -27,6 +27,7 @@ from postroom.store import audit, codes, manifest, sqlite
 from postroom.store.apply import Infos
 from postroom.store.bodies import Bodies
 from postroom.store.manifest import BODIES, DATABASE, SECRETS, Manifest
+from postroom.store.plan_book import DONE
 from postroom.store.reader import Reader
 from postroom.store.sqlite import fetch
 
@@ -221,9 +222,16 @@ _FREE = (
     "UPDATE entry SET label = label | ?, next_attempt = CASE WHEN lease IS NULL THEN next_attempt ELSE ? END, "
     "locked_until = NULL, lease = NULL, strikes = 0 WHERE id BETWEEN ? AND ?"
 )
+# What a plan was about to end may have been undone since: it is held, and goes back to where it stood before the plan.
+_STOOD = (
+    "coalesce((SELECT CASE p.queue WHEN :held THEN p.from_queue ELSE p.queue END FROM plan AS q JOIN plan_entry AS p "
+    "ON p.plan = q.id AND p.entry = entry.id WHERE q.state IN ('applying', 'applied', 'undoing', 'ending') "
+    "AND p.state = :done ORDER BY q.id DESC LIMIT 1), :first)"
+)
 _HOLD = (
-    "UPDATE entry SET queue = ?, from_queue = queue, info_id = ? WHERE id BETWEEN ? AND ? AND queue <> ? "
-    "AND (? OR request IN (?, ?))"
+    f"UPDATE entry SET queue = :held, from_queue = CASE queue WHEN :leaving THEN {_STOOD} ELSE queue END, "
+    "info_id = :told WHERE id BETWEEN :low AND :high AND queue <> :held "
+    "AND (:hold OR queue = :leaving OR request IN (:asked, :refused))"
 )
 _TELL = (
     "INSERT INTO event (entry_id, at, kind, queue, info_id, actor) "
@@ -239,7 +247,13 @@ def _label_slice(
         told = Infos().id(cursor, f"Restored from a backup taken at {taken_at}: may have been delivered since")
         cursor.execute(_FREE, (int(Label.MAYBE_DELIVERED), now, first, last))
         # What a person asked for while the entry was worked on is not forgotten: they see it in held, and decide again.
-        asked = (codes.ACTION[Action.HOLD], codes.ACTION[Action.REJECT])
-        cursor.execute(_HOLD, (_HELD, told, first, last, _HELD, hold, *asked))
+        cursor.execute(
+            _HOLD,
+            {
+                "held": _HELD, "leaving": codes.LEAVING, "first": codes.QUEUE[Queue.PROCESSING], "done": DONE,
+                "told": told, "low": first, "high": last, "hold": hold,
+                "asked": codes.ACTION[Action.HOLD], "refused": codes.ACTION[Action.REJECT],
+            },
+        )  # fmt: skip
         cursor.execute("UPDATE entry SET request = NULL WHERE id BETWEEN ? AND ?", (first, last))
         cursor.execute(_TELL, (now, told, actor, first, last))

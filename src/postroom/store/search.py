@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from postroom.errors import PeerError
 from postroom.model import Field
 
 MAX_TEXT = 256  # characters of a search; longer is refused at the border (http, cli)
@@ -21,6 +22,10 @@ _REGION = {
     Field.SUBJECT: ("\x03", "\x04"),
     Field.IP: ("\x04", "\x05"),
 }
+
+
+class SearchTooBroad(PeerError):
+    """It cannot be answered within its bound; the text says what to give instead."""
 
 
 def fold(text: str) -> str:

@@ -153,10 +153,13 @@ MESSAGE_NOTED = (
 )
 BODY_START = "SELECT substr(bytes, 1, ?) FROM body WHERE message_id = ?"
 ENTRY_RETRY_NOW = "UPDATE entry SET next_attempt = ? WHERE id = ?"
-ENTRY_HOLD = "UPDATE entry SET queue = ?, from_queue = queue, info_id = ? WHERE id = ?"
-ENTRY_RELEASE = (
-    "UPDATE entry SET queue = from_queue, from_queue = NULL, since = ?, next_attempt = ?, info_id = ? WHERE id = ?"
-)
+# What an action sets: of one entry here, of a slice of a plan in plan_steps.py.
+HOLD_SET = "queue = ?, from_queue = entry.queue, info_id = ?"
+RELEASE_SET = "queue = entry.from_queue, from_queue = NULL, info_id = ?, since = ?, next_attempt = ?"
+SHIFT_SET = "queue = ?, priority = ?, info_id = ?"
+ENTRY_HOLD = f"UPDATE entry SET {HOLD_SET} WHERE id = ?"
+ENTRY_RELEASE = f"UPDATE entry SET {RELEASE_SET} WHERE id = ?"
+ENTRY_SHIFT = f"UPDATE entry SET {SHIFT_SET} WHERE id = ?"
 ENTRY_ASK = "UPDATE entry SET request = ? WHERE id = ?"
 
 PAUSE_ADD = "INSERT INTO pause (scope, since, actor) VALUES (?, ?, ?) ON CONFLICT (scope) DO NOTHING RETURNING scope"
@@ -166,7 +169,7 @@ PAUSES = "SELECT scope, since, actor FROM pause"
 ENTRY_READ = (
     "SELECT e.id, e.message_id, e.queue, e.from_queue, e.route, e.recipient, e.recipient_name, e.priority, i.text, "
     "e.attempts, e.next_attempt, e.locked_until, e.lease, e.strikes, e.label, e.env_from, e.from_address, e.from_name, "
-    "e.to_header, e.subject, e.remote_ip, e.size, e.attachment FROM entry AS e {hint} JOIN info AS i ON i.id = e.info_id "
+    "e.to_header, e.subject, e.remote_ip, e.size, e.attachment FROM entry AS e JOIN info AS i ON i.id = e.info_id "
 )
 HISTORY_READ = (
     "SELECT id, message_id, queue, route, recipient, env_from, from_address, subject, remote_ip, size, attachment, "
@@ -178,7 +181,6 @@ EVENT_READ = (
     "SELECT v.at, v.kind, v.queue, coalesce(i.text, ''), v.actor FROM event AS v "
     "LEFT JOIN info AS i ON i.id = v.info_id WHERE v.entry_id = ? ORDER BY v.id"
 )
-QUEUE_COUNTS = "SELECT queue, count(*) FROM entry GROUP BY queue"
 LOCKED_COUNTS = (
     "SELECT count(*) FROM entry WHERE queue = ? AND coalesce(locked_until, next_attempt) BETWEEN ? AND ? "
     "AND (lease IS NOT NULL) = TRUE"

@@ -7,9 +7,11 @@ disk and memory from our own mistakes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,6 +22,7 @@ import apsw
 from postroom.errors import StoreUnusable
 from postroom.settings import Settings
 
+LOCK_TRIES, LOCK_PAUSE = 20, 0.01  # seconds between two tries to lock the data directory
 BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
 _ENVIRONMENT = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.NoMemError,
@@ -140,7 +143,7 @@ def lock_directory(directory: Path) -> int:
     except OSError as problem:
         raise StoreUnusable(f"cannot write in the data directory {directory}: {problem.strerror}") from problem
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_soon(descriptor)
     except OSError as problem:
         owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
@@ -150,6 +153,16 @@ def lock_directory(directory: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
+
+
+def _lock_soon(descriptor: int) -> None:
+    """A command that looks whether a gateway runs (verify.is_serving) holds the lock for an instant: a start that meets it
+    there must not take it for another gateway. OSError when it is held for longer."""
+    for _ in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(LOCK_PAUSE)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def migrations() -> list[tuple[int, str, str]]:

@@ -35,6 +35,7 @@ from postroom.store.damage import tell_entries, tell_messages, with_messages
 from postroom.store.opening import look_before_opening
 from postroom.store.reader import Reader
 from postroom.store.records import AcceptDone, Claimed, EndedEntry, Moved, NewMessage, Waited
+from postroom.store.search_index import SearchIndex
 from postroom.store.sqlite import fetch
 from postroom.store.writer import Batch, MoveDone, Writer
 from postroom.telemetry import Counts, Log
@@ -48,6 +49,7 @@ class Store:
 
     def __init__(self, settings: Settings, *, clock: Clock, log: Log, counts: Counts, beside: bool) -> None:
         self.path = sqlite.database_path(settings)
+        self.index = SearchIndex(self.path, beside=beside)
         self.counts = counts
         self.ledger_difference = 0  # when it was last looked at (store/ledger.py)
         self.recovered = (0, 0)  # leases of a predecessor that were ended, entries labelled because of it
@@ -115,8 +117,9 @@ class Store:
         """This thread's reader."""
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
-            reader = self._local.reader = Reader(sqlite.reading(self.path))
+            reader = self._local.reader = Reader(sqlite.reading(self.path), self.index)
             self._readers.append(reader)
+        reader.searching.refresh()
         return reader
 
     async def read(self, function: Callable[[Reader], T]) -> T:
@@ -282,20 +285,26 @@ class Store:
         return actions.joined(parts)
 
     def _acting(self, order: actions.Order, ids: Sequence[int]) -> Callable[[apsw.Connection], actions.Acted]:
+        return recorded.acting(self.desk(), order, ids)
+
+    def desk(self) -> actions.Desk:
+        """What acting on entries needs, inside a transaction of the writer."""
         writer = self._writer
-        desk = actions.Desk(
+        return actions.Desk(
             writer.infos, self._ids, writer.tally, self._first_attempt, self.bodies, self._hostname or "localhost"
         )
-        return recorded.acting(desk, order, ids)
 
     def _acted(self, order: actions.Order, acted: actions.Acted) -> ActionReport:
         """After the commit."""
-        if order.action is Action.REJECT:
-            ended = self.counts.ended
-            ended[Outcome.REJECTED] = ended.get(Outcome.REJECTED, 0) + len(acted.report.done)
+        if order.action in actions.ENDING:
+            self.count_ended(actions.ENDING[order.action], len(acted.report.done))
         for name in acted.objects:
             self.bodies.delete(name)
         return acted.report
+
+    def count_ended(self, outcome: Outcome, number: int) -> None:
+        """After a commit in which a person's action ended them."""
+        self.counts.ended[outcome] = self.counts.ended.get(outcome, 0) + number
 
     async def pause(self, scope: Scope, *, actor: str) -> bool:
         """False when it was paused already."""
@@ -330,6 +339,7 @@ class Store:
 
     def close(self) -> None:
         """Commit what was handed over, then close. Idempotent."""
+        self.index.stop()
         if self._outbox:
             self._hand()
         if self._writer.is_alive():

@@ -254,7 +254,7 @@ def _of_entry(row: Any, now: Millis) -> Tracked:
         ident, env_from, from_address, from_name, recipient, name, subject, ip, attachment, route, queue, priority,
         attempts, info, locked_until,
     ) = row  # fmt: skip
-    status = _status(codes.QUEUES[queue], codes.PRIORITIES[priority], attempts, info or "", locked_until, now)
+    status = _status(codes.shown(queue), codes.PRIORITIES[priority], attempts, info or "", locked_until, now)
     return Tracked(
         ident, status, info or "", env_from, from_address, from_name, recipient, name, subject, ip, bool(attachment),
         codes.ROUTES[route], None,

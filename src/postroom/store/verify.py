@@ -30,6 +30,7 @@ from postroom.store.store import Store
 from postroom.store.verify_entries import Entries
 from postroom.store.verify_files import RESTORE, BodyFiles, Database
 from postroom.store.verify_messages import BodyRows, Messages
+from postroom.store.verify_plans import Leaving
 from postroom.store.verify_records import Events, History, Ledger, Pauses, Reasons
 from postroom.store.verify_rows import Check, Finding, Ground, Left, Mending
 
@@ -63,6 +64,7 @@ KINDS = {
     "entry-foreign": "entries that name another message than their own",
     "entry-copies": "entries whose copied fields are not those of their message",
     "entry-search": "entries whose search text is not that of their fields",
+    "entry-leaving": "entries that wait to end, though no plan awaits it",
     "event-alone": "events without an entry",
     "event-state": "events that cannot be read",
     "event-info": "events whose reason is not in the dictionary",
@@ -122,7 +124,7 @@ def checks(*, deep: bool) -> list[Check]:
     """In the order in which repairs build on each other: reasons before those who name them, messages before entries; the
     ledger last, when every entry that can be there is there."""
     return [
-        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Events(), History(), BodyFiles(),
+        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Leaving(), Events(), History(), BodyFiles(),
         Ledger(),
     ]  # fmt: skip
 

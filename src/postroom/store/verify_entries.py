@@ -142,7 +142,7 @@ def _fixes(row: Row, ground: Ground) -> dict[str, Any]:
         if _STATE_AT <= number < _TEXTS_AT:
             column = _COLUMNS[number]
             fixes[column.expression.removeprefix("e.")] = None if column.null else 0
-    if not 0 <= queue < len(codes.QUEUES) or "queue" in fixes:
+    if not (0 <= queue < len(codes.QUEUES) or queue == codes.LEAVING) or "queue" in fixes:
         fixes.update(queue=HELD, from_queue=back if back in BACK else 0)
     elif queue == HELD:
         if back not in BACK:

@@ -115,7 +115,7 @@ def _event_fixes(row: Row, ground: Ground) -> dict[str, Any]:
         fixes["at"] = id_time(entry)
     if kind not in EVENTS:
         fixes["kind"] = "repaired"
-    if not 0 <= queue < len(codes.QUEUES) or 4 in row.broken:
+    if not 0 <= queue <= codes.LEAVING or 4 in row.broken:
         fixes["queue"] = HELD
     if 6 in row.broken:
         fixes["actor"] = actor

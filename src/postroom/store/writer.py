@@ -93,6 +93,7 @@ class Writer(threading.Thread):
         self._ends: list[EndedEntry] = []  # held back
         self._ends_since = 0.0  # monotonic seconds, of the oldest
         self.failing = ""  # why the last commit failed; empty = it did not
+        self._probed = 0.0  # monotonic seconds, when the disk was last asked whether it takes writes again
 
     # -- on the caller's side
 
@@ -160,13 +161,15 @@ class Writer(threading.Thread):
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get_nowait()
             return Batch()
-        while self.failing:
-            try:
-                return self._inbox.get(timeout=PROBE_EVERY)
-            except queue.Empty:
-                probe = Batch()
-                probe.calls.append((_prove, lambda result, problem: None))
-                self._commit(probe)
+        while self.failing:  # by the clock: callers that only look, and write nothing, must not put it off for ever
+            left = self._probed + PROBE_EVERY - time.monotonic()
+            with contextlib.suppress(queue.Empty):
+                if left > 0:
+                    return self._inbox.get(timeout=left)
+            probe = Batch()
+            probe.calls.append((_prove, lambda result, problem: None))
+            self._commit(probe)
+            self._probed = time.monotonic()
         return self._inbox.get()
 
     def _commit(self, batch: Batch) -> Batch | None:

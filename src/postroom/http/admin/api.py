@@ -17,7 +17,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from postroom.errors import EnvironmentFailed
-from postroom.http.admin.operations import OPERATIONS, Asked, Operation, Refused
+from postroom.http.admin.asked import Asked, Operation, Refused
+from postroom.http.admin.operations import OPERATIONS
 from postroom.http.admin.shapes import Problem
 from postroom.http.asgi import CLOSE, BodyStalled, BodyTooLarge, Headers, log_failure, read_all, reply, request_id
 from postroom.http.callers import Callers
@@ -26,6 +27,7 @@ from postroom.http.gateway.front import Function
 from postroom.http.openapi import document
 from postroom.http.openapi_page import PAGE_POLICY, page
 from postroom.http.services import Services
+from postroom.query import QueryProblem
 
 PREFIX = "/v1/"
 MAX_BODY = 16 * 1024
@@ -57,6 +59,7 @@ class AdminApi:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wrong: QueryProblem | None = None
         counted: Headers = []  # what the limiter says, once it is known: every answer tells it
         try:
             body, headers = await self._answer(scope, receive, counted)
@@ -64,6 +67,7 @@ class AdminApi:
             return
         except Refused as refused:
             problem, headers = (refused.status, refused.code, str(refused), refused.field), list(refused.headers)
+            wrong = refused.query
         except Failure as failure:  # of the callers' door, which has told the limiter's word
             problem, headers = (failure.status, failure.fault.code, failure.fault.message, ""), list(failure.headers)
         except BodyTooLarge as large:
@@ -77,7 +81,10 @@ class AdminApi:
             log_failure(self._services.log, scope, bug)
             problem, headers = (500, "internal", "Internal error", ""), []
         status, code, detail, field = problem
-        body = msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, code, detail, request_id(scope), field))
+        told = Problem(HTTPStatus(status).phrase, status, code, detail, request_id(scope), field)
+        if wrong is not None:
+            told = msgspec.structs.replace(told, what=wrong.what, at=wrong.at, meant=wrong.meant)
+        body = msgspec.json.encode(told)
         await reply(send, status, body, [_PROBLEM, _FRESH, *headers, *counted])
 
     async def _answer(self, scope: Scope, receive: Receive, counted: Headers) -> tuple[bytes, Headers]:

@@ -5,13 +5,26 @@ Fails: Refused names the parameter and what was expected; StoreUnavailable when 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-import msgspec
-
+from postroom import query
 from postroom.clock import Millis
-from postroom.errors import PeerError
+from postroom.http.admin import plans
+from postroom.http.admin.asked import (
+    Asked,
+    Operation,
+    Parameter,
+    Refused,
+    read_ident,
+    read_number,
+    read_one,
+    read_several,
+    read_time,
+    read_word,
+    unexpected,
+)
+from postroom.http.admin.audit import OUTCOMES, WORDS, AuditLines, audit_lines
 from postroom.http.admin.ledger import ledger
 from postroom.http.admin.shapes import (
     Acted,
@@ -27,14 +40,12 @@ from postroom.http.admin.shapes import (
     message_shown,
     state,
 )
-from postroom.http.auth import Caller
-from postroom.http.gateway.dates import parse_date
-from postroom.http.services import Services
-from postroom.ids import parse_public_id, public_id
+from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Order, Queue, Route, Scope
 from postroom.store import permissions
+from postroom.store.plan_book import STATES
 from postroom.store.reader import Reader
-from postroom.store.search import MAX_TEXT
+from postroom.store.search import MAX_TEXT, SearchTooBroad
 from postroom.telemetry import stamp
 
 MAX_LIMIT = 1000  # entries of one answer
@@ -43,54 +54,14 @@ LIMIT = 100
 T = TypeVar("T")
 
 
-class Refused(PeerError):
-    """`field`: the parameter that is wrong, if one is."""
-
-    def __init__(
-        self, status: int, code: str, detail: str, field: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()
-    ) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.field, self.headers = status, code, field, headers
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A call as its operation sees it: authenticated and permitted."""
-
-    services: Services
-    caller: Caller
-    path: dict[str, str]
-    query: dict[str, list[str]]
-    body: Any
-
-
-class Parameter(msgspec.Struct, frozen=True):
-    name: str
-    place: str  # "path" or "query"
-    text: str
-    schema: dict[str, Any]
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """`path` has {names}; `answers` and `takes` are types, from which the schema is made."""
-
-    method: str
-    path: str
-    name: str
-    permission: str
-    summary: str
-    run: Callable[[Asked], Awaitable[Any]]
-    answers: Any
-    takes: Any = None
-    parameters: tuple[Parameter, ...] = ()
-    refusals: tuple[int, ...] = ()  # beside 400, 401, 403, 429
-
-
 def _words(kind: type[Queue] | type[Route] | type[Field] | type[Order]) -> list[str]:
     return [one.value for one in kind]
 
 
-_MANY = {"style": "form", "explode": False}
+_MAX_NUMBER = 999_999_999
 _FILTER = (
+    Parameter("q", "query", "A line of the search language: from:alice age>10m -has:attachment report.",
+              {"type": "string", "maxLength": query.MAX_QUERY}),
     Parameter("queue", "query", "Only in these queues; several are parted by commas.",
               {"type": "array", "items": {"type": "string", "enum": _words(Queue)}}),
     Parameter("route", "query", "Only on these routes.",
@@ -107,83 +78,51 @@ _FILTER = (
               {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),
     Parameter("total", "query", "Say how many match, too.", {"type": "boolean", "default": False}),
 )  # fmt: skip
+_AUDIT = (
+    Parameter("since", "query", "At or after this time.", {"type": "string", "format": "date-time"}),
+    Parameter("until", "query", "At or before this time.", {"type": "string", "format": "date-time"}),
+    Parameter("actor", "query", "A part of who did it.", {"type": "string", "maxLength": MAX_TEXT}),
+    Parameter("kind", "query", "Only this kind, or this group of kinds.", {"type": "string", "enum": list(WORDS)}),
+    Parameter("outcome", "query", "Only with this outcome.", {"type": "string", "enum": list(OUTCOMES)}),
+    Parameter("limit", "query", "How many at most.",
+              {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
+    Parameter("before", "query", "Only older ones: `next` of the answer before.",
+              {"type": "integer", "minimum": 1, "maximum": _MAX_NUMBER}),
+)  # fmt: skip
+_PLANS = (
+    Parameter("limit", "query", "How many at most.",
+              {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
+    Parameter("before", "query", "Only older ones: `next` of the answer before.",
+              {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),
+)  # fmt: skip
+_PLAN_ENTRIES = (
+    Parameter("state", "query", "Only in these states; several are parted by commas.",
+              {"type": "array", "items": {"type": "string", "enum": list(STATES)}}),
+    Parameter("limit", "query", "How many at most.",
+              {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
+    Parameter("after", "query", "Only those behind this one: `next` of the answer before.",
+              {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),
+)  # fmt: skip
 _ID = (Parameter("id", "path", "As the queue, the log and the SMTP replies show it.",
                  {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),)  # fmt: skip
-
-
-# -- reading parameters
-
-
-def _one(asked: Asked, name: str) -> str:
-    """Empty: not given."""
-    found = asked.query.get(name, [])
-    if len(found) > 1:
-        raise Refused(400, "bad_parameter", f"{name}: given more than once", name)
-    return found[0] if found else ""
-
-
-def _word(asked: Asked, name: str, words: Mapping[str, T], default: T) -> T:
-    text = _one(asked, name)
-    if text and text not in words:
-        raise _unexpected(name, f"one of {', '.join(words)}", text)
-    return words[text] if text else default
-
-
-def _several(asked: Asked, name: str, kind: Callable[[str], T], words: Sequence[str]) -> tuple[T, ...]:
-    """Parted by commas, or given again and again."""
-    texts = [text for part in asked.query.get(name, []) for text in part.split(",") if text]
-    for text in texts:
-        if text not in words:
-            raise _unexpected(name, f"some of {', '.join(words)}", text)
-    return tuple(kind(text) for text in dict.fromkeys(texts))
-
-
-def _time(asked: Asked, name: str, *, last: bool = False) -> Millis | None:
-    text = _one(asked, name)
-    if not text:
-        return None
-    moment = parse_date(text)
-    if moment is None:
-        raise _unexpected(name, "a time such as 2026-11-22T10:00:00Z", text)
-    return moment.last if last else moment.at
-
-
-def _number(asked: Asked, name: str, default: int, least: int, most: int) -> int:
-    text = _one(asked, name)
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-        raise _unexpected(name, f"a number from {least} to {most}", text)
-    return int(text)
-
-
-def _ident(text: str, name: str) -> int:
-    try:
-        return parse_public_id(text)
-    except PeerError:
-        raise _unexpected(name, "an id of up to 16 hexadecimal digits", text) from None
-
-
-def _unexpected(name: str, expected: str, text: str) -> Refused:
-    return Refused(400, "bad_parameter", f"{name}: expected {expected}, got {text[:60]!r}", name)
 
 
 _TRUTHS = {"true": True, "false": False}
 
 
 def read_filter(asked: Asked) -> Filter:
-    text = _one(asked, "text")
+    text = read_one(asked, "text")
     if len(text) > MAX_TEXT:
-        raise _unexpected("text", f"at most {MAX_TEXT} characters", text)
-    attachment: bool | None = _word(asked, "attachment", _TRUTHS, None) if _one(asked, "attachment") else None
+        raise unexpected("text", f"at most {MAX_TEXT} characters", text)
+    attachment: bool | None = read_word(asked, "attachment", _TRUTHS, None) if read_one(asked, "attachment") else None
     return Filter(
-        queues=_several(asked, "queue", Queue, _words(Queue)),
-        routes=_several(asked, "route", Route, _words(Route)),
+        queues=read_several(asked, "queue", Queue, _words(Queue)),
+        routes=read_several(asked, "route", Route, _words(Route)),
         attachment=attachment,
-        since=_time(asked, "since"),
-        until=_time(asked, "until", last=True),
+        since=read_time(asked, "since"),
+        until=read_time(asked, "until", last=True),
         text=text,
-        field=_word(asked, "field", {one.value: one for one in Field}, Field.ALL),
+        field=read_word(asked, "field", {one.value: one for one in Field}, Field.ALL),
     )
 
 
@@ -191,26 +130,39 @@ def read_filter(asked: Asked) -> Filter:
 
 
 async def list_entries(asked: Asked) -> Entries:
-    wanted = read_filter(asked)
-    limit = _number(asked, "limit", LIMIT, 1, MAX_LIMIT)
-    order = _word(asked, "order", {one.value: one for one in Order}, Order.NEWEST)
-    counted = _word(asked, "total", _TRUTHS, False)
-    behind = _one(asked, "after")
-    after = _ident(behind, "after") if behind else None
     now = asked.services.clock.now()
+    wanted = _searched(asked, now)
+    limit = read_number(asked, "limit", LIMIT, 1, MAX_LIMIT)
+    order = read_word(asked, "order", {one.value: one for one in Order}, Order.NEWEST)
+    counted = read_word(asked, "total", _TRUTHS, False)
+    behind = read_one(asked, "after")
+    after = read_ident(behind, "after") if behind else None
 
     def read(reader: Reader) -> Entries:
         with reader.connection:  # one snapshot
-            found = reader.find(wanted, limit=limit + 1, order=order, after=after)
-            total = reader.count(wanted) if counted else None
+            found = reader.find(wanted, limit=limit + 1, order=order, after=after, now=now)
+            total = reader.count(wanted, now=now) if counted else None
         shown = [entry_shown(entry, now) for entry in found[:limit]]
         return Entries(shown, shown[-1].id if len(found) > limit else None, total)
 
-    return await asked.services.store.read(read)
+    try:
+        return await asked.services.store.read(read)
+    except SearchTooBroad as broad:
+        raise Refused(422, "search_too_broad", str(broad), "q") from broad
+
+
+def _searched(asked: Asked, now: Millis) -> Filter:
+    """The line `q` and the single parameters: everything given must hold."""
+    try:
+        return query.both(query.parse(read_one(asked, "q"), now), read_filter(asked))
+    except query.QueryProblem as problem:
+        refused = Refused(400, "bad_query", str(problem), "q")
+        refused.query = problem
+        raise refused from problem
 
 
 async def show_entry(asked: Asked) -> OneEntry:
-    ident = _ident(asked.path["id"], "id")
+    ident = read_ident(asked.path["id"], "id")
     now = asked.services.clock.now()
 
     def read(reader: Reader) -> OneEntry | None:
@@ -263,9 +215,25 @@ async def show_ledger(asked: Asked) -> dict[str, object]:
     return await ledger(asked.services)
 
 
+async def list_audit(asked: Asked) -> AuditLines:
+    actor = read_one(asked, "actor")
+    if len(actor) > MAX_TEXT:
+        raise unexpected("actor", f"at most {MAX_TEXT} characters", actor)
+    return await audit_lines(
+        asked.services,
+        since=read_time(asked, "since"),
+        until=read_time(asked, "until", last=True),
+        actor=actor,
+        kind=read_word(asked, "kind", {word: word for word in WORDS}, ""),
+        outcome=read_word(asked, "outcome", {word: word for word in OUTCOMES}, ""),
+        before=read_number(asked, "before", 0, 1, _MAX_NUMBER) or None,
+        limit=read_number(asked, "limit", LIMIT, 1, MAX_LIMIT),
+    )
+
+
 def _acting(action: Action) -> Callable[[Asked], Awaitable[Acted]]:
     async def act(asked: Asked) -> Acted:
-        ident = _ident(asked.path["id"], "id")
+        ident = read_ident(asked.path["id"], "id")
         reason = asked.body.reason if isinstance(asked.body, Reason) else ""
         report = await asked.services.store.act(action, [ident], actor=asked.caller.actor, reason=reason)
         if report.refused:
@@ -274,6 +242,44 @@ def _acting(action: Action) -> Callable[[Asked], Awaitable[Acted]]:
         return Acted(public_id(ident), action.value, "done" if report.done else "requested")
 
     return act
+
+
+def _planning(run: Callable[[Asked], Awaitable[T]]) -> Callable[[Asked], Awaitable[T]]:
+    """What is wrong with a plan, as a refusal of this API."""
+
+    async def planned(asked: Asked) -> T:
+        try:
+            return await run(asked)
+        except plans.PlanProblem as problem:
+            refused = Refused(problem.status, problem.code, str(problem), problem.field)
+            refused.query = problem.query
+            raise refused from problem
+
+    return planned
+
+
+def _plan(asked: Asked) -> int:
+    return read_ident(asked.path["id"], "id")
+
+
+def _wanted(asked: Asked, kind: type[T]) -> T:
+    if not isinstance(asked.body, kind):
+        raise Refused(400, "bad_body", f"body: expected an object with {', '.join(kind.__annotations__)}")
+    return asked.body
+
+
+async def list_plans(asked: Asked) -> plans.PlansShown:
+    before = read_one(asked, "before")
+    limit = read_number(asked, "limit", LIMIT, 1, MAX_LIMIT)
+    return await plans.latest(asked.services, limit, read_ident(before, "before") if before else None)
+
+
+async def list_plan_entries(asked: Asked) -> plans.PlanEntriesShown:
+    after, states = read_one(asked, "after"), read_several(asked, "state", str, STATES)
+    behind = read_ident(after, "after") if after else 0
+    return await plans.entries(
+        asked.services, _plan(asked), states, behind, read_number(asked, "limit", LIMIT, 1, MAX_LIMIT)
+    )
 
 
 def _nothing(ident: int) -> Refused:
@@ -290,7 +296,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/queues", "countQueues", permissions.PROCESSING_READ,
               "How many entries wait in each queue, since when, and what is paused.", count_queues, Queues),
     Operation("GET", "/v1/entries", "listEntries", permissions.PROCESSING_READ,
-              "Entries that wait, by filter, page by page.", list_entries, Entries, parameters=_FILTER),
+              "Entries that wait, by query and filter, page by page.", list_entries, Entries, parameters=_FILTER,
+              refusals=(422,)),
     Operation("GET", "/v1/entries/{id}", "showEntry", permissions.PROCESSING_READ,
               "Everything about one entry, waiting or ended: envelope, message, timeline.", show_entry, OneEntry,
               parameters=_ID, refusals=(404,)),
@@ -299,7 +306,32 @@ OPERATIONS: tuple[Operation, ...] = (
                   text, _acting(action), Acted, takes=Reason, parameters=_ID, refusals=(404, 409, 413))
         for action, text in _ACTIONS.items()
     ],
+    Operation("GET", "/v1/plans", "listPlans", permissions.PROCESSING_READ,
+              "Plans that were made, with their reports, newest first.", _planning(list_plans), plans.PlansShown,
+              parameters=_PLANS),
+    Operation("POST", "/v1/plans", "makePlan", permissions.PROCESSING_EDIT,
+              "Freeze the entries that a query means, to act on them as one; nothing is done to them yet.",
+              _planning(lambda asked: plans.make(asked.services, asked.caller, _wanted(asked, plans.PlanWanted))),
+              plans.PlanShown, takes=plans.PlanWanted, refusals=(409, 413, 422)),
+    Operation("GET", "/v1/plans/{id}", "showPlan", permissions.PROCESSING_READ, "One plan, and how far it has come.",
+              _planning(lambda asked: plans.show(asked.services, _plan(asked))), plans.PlanShown, parameters=_ID,
+              refusals=(404,)),
+    Operation("GET", "/v1/plans/{id}/entries", "listPlanEntries", permissions.PROCESSING_READ,
+              "What became of each entry of a plan.", _planning(list_plan_entries), plans.PlanEntriesShown,
+              parameters=(*_ID, *_PLAN_ENTRIES), refusals=(404,)),
+    Operation("POST", "/v1/plans/{id}/apply", "applyPlan", permissions.PROCESSING_EDIT,
+              "Do it, to exactly the entries that were frozen. It goes on to its end; what takes long is answered before.",
+              _planning(lambda asked: plans.apply(asked.services, asked.caller, _plan(asked),
+                                                  _wanted(asked, plans.PlanReason).reason)),
+              plans.PlanShown, takes=plans.PlanReason, parameters=_ID, refusals=(404, 409, 413)),
+    Operation("POST", "/v1/plans/{id}/undo", "undoPlan", permissions.PROCESSING_EDIT,
+              "Back to where everything was, but for what has left or changed since.",
+              _planning(lambda asked: plans.undo(asked.services, asked.caller, _plan(asked))), plans.PlanShown,
+              parameters=_ID, refusals=(404, 409)),
     Operation("GET", "/v1/ledger", "showLedger", permissions.PROCESSING_READ,
               "Created by origin, ended by outcome, queued, and the difference, which is always 0.", show_ledger,
               LedgerShown),
+    Operation("GET", "/v1/audit", "listAudit", permissions.AUDIT_READ,
+              "Who came in, who was refused, who changed what; newest first.", list_audit, AuditLines,
+              parameters=_AUDIT),
 )  # fmt: skip

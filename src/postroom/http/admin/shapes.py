@@ -154,12 +154,13 @@ class LifeShown(msgspec.Struct, frozen=True):
 
 
 class LedgerShown(msgspec.Struct, frozen=True, rename="camel"):
-    """Everything created = everything ended + everything queued: `difference` is always 0."""
+    """Everything created = everything ended + everything queued: `difference` is always 0. `leaving`: what a plan ends when its
+    undo window is over."""
 
     difference: int
     created: dict[str, int]
     ended: dict[str, int]
-    queued: dict[Queue, int]
+    queued: dict[str, int]
     lives: list[LifeShown]
     earlier_lives: int
 
@@ -187,6 +188,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     requestId: str  # noqa: N815 - the wire's name
     field: str = ""
+    what: str = ""  # of a line of the search language: what is wrong
+    at: int | None = None  # where, in characters from its start
+    meant: str = ""  # and what was probably meant
 
 
 def entry_shown(entry: Entry, now: Millis) -> EntryShown:

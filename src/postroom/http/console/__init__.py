@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from postroom.errors import EnvironmentFailed
-from postroom.http.console import answers, ledger, login, pages, visits
+from postroom.http.console import acting, answers, ledger, login, pages, visits
 from postroom.http.console.desk import Desk
 from postroom.http.guard import Guard
 from postroom.http.services import Services
@@ -36,6 +36,8 @@ def routes(services: Services, guard: Guard) -> list[BaseRoute]:
         Route("/static/{version}/{name}", _static, methods=["GET"], name="console-static"),
         at("/", pages.queue_page),
         at("/entries/{ident}", pages.entry_page),
+        at("/act", acting.asking),
+        at("/act", acting.acting, "POST"),
         at("/ledger", ledger.ledger_page),
         at("/login", login.login_page),
         at("/login", login.login, "POST"),

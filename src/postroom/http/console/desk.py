@@ -1,4 +1,4 @@
-"""What the console's pages share in one process: keys, the guard, the one reader slot, short-lived counts.
+"""What the console's pages share in one process: keys, the guard, the one reader slot, short-lived counts and notices.
 
 Promises: however many people look, at most one of the store's reader threads works for the console, so that looking never
 keeps delivery waiting; a form is accepted only from a page that this gateway gave to this browser.
@@ -9,21 +9,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import secrets
 from collections.abc import Callable
 from time import perf_counter
 from typing import TypeVar
 
+from postroom.clock import MINUTE, Millis
+from postroom.http.console.choices import Outcome
 from postroom.http.guard import Guard
 from postroom.http.services import Services
 from postroom.model import Queue
 from postroom.store.reader import Reader
 
 T = TypeVar("T")
+TOLD_FOR = 10 * MINUTE
+MAX_TOLD = 1000
 COUNTS_KEPT = 20  # times as long as counting took: at a million entries that is a second, at a thousand nothing
 
 
 class Desk:
-    __slots__ = ("_counts", "_counts_until", "_form_key", "_reading", "guard", "services")
+    __slots__ = ("_counts", "_counts_until", "_form_key", "_reading", "_told", "guard", "services")
 
     def __init__(self, services: Services, guard: Guard) -> None:
         self.services = services
@@ -32,6 +37,7 @@ class Desk:
         self._reading = asyncio.Semaphore(1)
         self._counts: dict[Queue, int] = {}
         self._counts_until = 0.0
+        self._told: dict[str, tuple[Millis, str, Outcome]] = {}
 
     def form_token(self, secret: str) -> str:
         """Goes into every form; `secret` is the browser's cookie, which no other site can read or set."""
@@ -52,3 +58,16 @@ class Desk:
             ended = perf_counter()
             self._counts_until = ended + COUNTS_KEPT * (ended - began)
         return self._counts
+
+    def tell(self, email: str, outcome: Outcome) -> str:
+        """For the page after a form: its address carries the key, so that nobody can make it say something by a link."""
+        key = secrets.token_hex(8)
+        self._told[key] = (self.services.clock.now() + TOLD_FOR, email, outcome)
+        while len(self._told) > MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        return key
+
+    def told(self, email: str, key: str) -> Outcome | None:
+        """Only to whom it is told; None: over, or never said."""
+        until, whom, outcome = self._told.get(key, (0, "", None))
+        return outcome if whom == email and until > self.services.clock.now() else None

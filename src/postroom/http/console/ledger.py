@@ -68,6 +68,8 @@ def _sides(found: Ledger) -> list[Side]:
     created = [(wording.ORIGIN_NAMES.get(kind, kind), number) for kind, number in found.created.items()]
     ended = [(wording.OUTCOME_NAMES[Outcome(kind)], number) for kind, number in found.ended.items()]
     queued = [(wording.QUEUE_NAMES[queue], number) for queue, number in found.queued.items()]
+    if found.leaving:
+        queued.append(("Leaving, may be undone", found.leaving))
     return [
         Side("Created", "everything that ever came in, one for each recipient", _sum(created), created),
         Side("Ended", "what became of it", _sum(ended), ended),

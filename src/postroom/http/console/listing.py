@@ -1,7 +1,10 @@
 """What a queue page shows, as it stands in its address: queue, search, filters, order, page. Pure.
 
+The search box takes a line of the search language (postroom.query); what has a control of its own beside the box - one queue,
+one direction, an attachment - is shown there, so that box and controls never disagree; what was typed last wins.
 Promises: an address read and written again is the same address, so that every page can be kept, sent and returned to; what is
-not given is not written. Fails: PeerError naming the parameter, what it said and what was expected.
+not given is not written. Fails: PeerError naming the parameter, what it said and what was expected; QueryProblem from `understood`
+and `filter`, which tells where in the box.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import msgspec
 from postroom.clock import DAY, HOUR, MINUTE, Millis
 from postroom.errors import PeerError
 from postroom.ids import parse_public_id, public_id
-from postroom.model import Field, Filter, Order, Queue, Route
+from postroom.model import Aspect, Field, Filter, Order, Queue, Route
+from postroom.query import QueryProblem, both, parse, spelled
 
 PREFIX = "/console"
 PAGE_SIZE = 50
-MAX_TEXT = 256  # characters of a search (store.search)
+MAX_TEXT = 1000  # characters of the search box
 MAX_PAGE = 1_000_000
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -61,20 +65,49 @@ class Listing(msgspec.Struct, frozen=True):
         """Whether anything beside the queue narrows it."""
         return bool(self.text or self.route or self.attachment is not None or self.window)
 
+    def understood(self, now: Millis) -> Listing:
+        """The same, with what the box says of a control beside it moved there. QueryProblem: the box cannot be read."""
+        said = parse(self.text, now)
+        queue, route = self.queue, self.route
+        moved: set[str] = set()
+        if said.queues:
+            if len(said.queues) > 1:
+                at = _place(self.text, "queue")
+                raise QueryProblem(at, "the list shows one queue at a time", f"queue:{said.queues[0].value}")
+            queue = said.queues[0]
+            moved.add("queue")
+        if len(said.routes) == 1:
+            route = said.routes[0]
+            moved.add("route")
+        attachment = self.attachment
+        if said.attachment is not None:
+            attachment = said.attachment
+            moved.add("has")
+        text = " ".join([written for key, written in spelled(self.text) if key not in moved])
+        return msgspec.structs.replace(self, queue=queue, route=route, attachment=attachment, text=text)
+
     def filter(self, now: Millis) -> Filter:
+        """QueryProblem: the box cannot be read, or nothing could match."""
+        said = parse(self.text, now)
+        if self.field is not Field.ALL:  # where bare words are looked for
+            aspect = Aspect(self.field.value)
+            terms = [
+                msgspec.structs.replace(term, aspect=aspect) if term.aspect is Aspect.ALL else term
+                for term in said.terms
+            ]
+            said = msgspec.structs.replace(said, terms=tuple(terms))
         since, until = self.since, self.until
         if self.window in WINDOWS:
             _, span, newer = WINDOWS[self.window]
             since, until = (now - span, None) if newer else (None, now - span)
-        return Filter(
+        beside = Filter(
             queues=(self.queue,),
             routes=() if self.route is None else (self.route,),
             attachment=self.attachment,
             since=since,
             until=until,
-            text=self.text,
-            field=self.field,
         )
+        return both(said, beside)
 
     def parameters(self) -> dict[str, str]:
         found = {
@@ -154,6 +187,17 @@ def read_listing(given: Mapping[str, str]) -> Listing:
         top=_ident(given, "top"),
         page=_page(given.get("page", "")),
     )
+
+
+def _place(text: str, key: str) -> int:
+    """Where the first condition on this field stands."""
+    at = 0
+    for found, written in spelled(text):
+        at = text.index(written, at)
+        if found == key:
+            return at
+        at += len(written)
+    return 0
 
 
 def _word(given: Mapping[str, str], name: str, words: type[_Word]) -> _Word | None:

@@ -1,7 +1,8 @@
 """The queue pages: a list, and one entry's panel beside it. The address says everything; live refresh asks for it again.
 
 Promises: one page is one consistent read; nothing here changes anything. Fails: what was asked wrongly is answered with a page that says
-what was expected (400), what is not known with 404, what the role may not see with 403.
+what was expected (400), what is not known with 404, what the role may not see with 403; a search that cannot be read, or not be
+answered within its bound, is told on the page itself, beside the box.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from starlette.responses import Response
 
 from postroom.clock import Millis
 from postroom.errors import PeerError
-from postroom.http.console import answers, wording
+from postroom.http.console import answers, choices, wording
 from postroom.http.console.desk import Desk
 from postroom.http.console.detail import Detail, Found, detail, look_up
-from postroom.http.console.listing import CUSTOM, PAGE_SIZE, PREFIX, WINDOWS, Listing, read_listing
+from postroom.http.console.language import EXPLAINED, Trouble, too_broad, unreadable
+from postroom.http.console.listing import CUSTOM, MAX_TEXT, PAGE_SIZE, PREFIX, WINDOWS, Listing, read_listing
 from postroom.http.console.rows import LIGHT_NAMES, Light, light_meaning, row
 from postroom.http.console.visits import Visit, frame, is_fragment, problem
 from postroom.ids import parse_public_id
 from postroom.model import Entry, Field, Filter, Order, Queue, Route, Scope
-from postroom.store.identity import PROCESSING_READ
+from postroom.query import QueryProblem
+from postroom.store.permissions import HELD_READ, PROCESSING_READ
 from postroom.store.reader import Reader
+from postroom.store.search import SearchTooBroad
 
-HELD_READ = "Monitoring | Held | Read"
 PERMISSIONS = {queue: HELD_READ if queue is Queue.HELD else PROCESSING_READ for queue in Queue}
 FIELD_NAMES = {
     Field.ALL: "All",
@@ -55,6 +58,7 @@ class View(msgspec.Struct, frozen=True):
     counts: Mapping[Queue, int]
     pauses: Mapping[Scope, Millis]
     found: Found | None
+    trouble: Trouble | None = None
 
 
 async def queue_page(desk: Desk, request: Request, seen: Visit) -> Response:
@@ -118,22 +122,37 @@ def _view(
             listing = listing.of_queue(queue)
     if not seen.allows(PERMISSIONS[listing.queue]):
         return None
-    wanted = listing.filter(desk.services.clock.now())
-    entries = _page_of(reader, listing, wanted)
+    try:
+        return _searched(desk, reader, seen, listing, found)
+    except QueryProblem as wrong:
+        trouble = unreadable(listing.text, wrong)
+    except SearchTooBroad as broad:
+        trouble = too_broad(str(broad))
+    return View(listing, [], False, 0, desk.queue_counts(reader), reader.pauses(), found, trouble)
+
+
+def _searched(desk: Desk, reader: Reader, seen: Visit, listing: Listing, found: Found | None) -> View | None:
+    now = desk.services.clock.now()
+    listing = listing.understood(now)
+    if not seen.allows(PERMISSIONS[listing.queue]):
+        return None
+    wanted = listing.filter(now)
+    entries = _page_of(reader, listing, wanted, now)
     if listing.before is not None and len(entries) <= PAGE_SIZE:  # nothing stands in front of it any more
         listing = listing.first_page()
-        entries = _page_of(reader, listing, wanted)
+        entries = _page_of(reader, listing, wanted, now)
     more = len(entries) > PAGE_SIZE
     if listing.before is not None:  # read backwards: the one too many stands in front
         entries, more = entries[1:], True
-    total = reader.count(wanted, top=listing.top)
+    total = reader.count(wanted, top=listing.top, now=now)
     return View(listing, entries[:PAGE_SIZE], more, total, desk.queue_counts(reader), reader.pauses(), found)
 
 
-def _page_of(reader: Reader, listing: Listing, wanted: Filter) -> list[Entry]:
+def _page_of(reader: Reader, listing: Listing, wanted: Filter, now: Millis) -> list[Entry]:
     return reader.find(
-        wanted, limit=PAGE_SIZE + 1, order=listing.order, after=listing.after, before=listing.before, top=listing.top
-    )
+        wanted, limit=PAGE_SIZE + 1, order=listing.order, after=listing.after, before=listing.before, top=listing.top,
+        now=now,
+    )  # fmt: skip
 
 
 def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | None) -> dict[str, object]:
@@ -141,6 +160,8 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
     listing = view.listing
     shown: Detail | None = None if view.found is None else detail(view.found, view.pauses, now)
     here = listing.address(ident)
+    entry = None if view.found is None else view.found.entry
+    email = seen.session.email if seen.session else ""
     return {
         **frame(seen, desk),
         "now": now,
@@ -174,11 +195,32 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
         "older": listing.behind(view.entries[-1].id, view.entries[0].id).address() if view.more else "",
         "clear": listing.without_filters().address(),
         "close": listing.address(),
+        "told": desk.told(email, request.query_params.get("told", "")),
+        "trouble": view.trouble,
+        "acts": [
+            (action.value, choices.NAMES[action], choices.ICONS[action])
+            for action in choices.offered(seen.allows, listing.queue)
+        ],
+        "detail_acts": []
+        if entry is None
+        else [
+            (choices.NAMES[action], choices.ICONS[action], choices.address(action, entry.id, here))
+            for action in choices.offered(seen.allows, entry.queue)
+        ],
         "asked": ident is not None,
         "detail": shown,
         "lights": [
             (light.value, LIGHT_NAMES[light], light_meaning(light, listing.queue)) for light in _lights(listing)
         ],
+        **_controls(listing),
+    }
+
+
+def _controls(listing: Listing) -> dict[str, object]:
+    """The search box and what stands beside it."""
+    return {
+        "explained": [(example, meaning, _example(listing, example)) for example, meaning in EXPLAINED],
+        "longest": MAX_TEXT,
         "fields": [(field.value if field is not Field.ALL else "", name) for field, name in FIELD_NAMES.items()],
         "routes": [(route.value, wording.ROUTE_NAMES[route]) for route in Route],
         "windows": [(word, name) for word, (name, _, _) in WINDOWS.items()],
@@ -186,6 +228,11 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
         "orders": [("", "Newest first"), (Order.OLDEST.value, "Oldest first")],
         "given": listing.parameters(),
     }
+
+
+def _example(listing: Listing, example: str) -> str:
+    """Its address: the same queue, searched for it."""
+    return Listing(queue=listing.queue, text=example).address()
 
 
 def _lights(listing: Listing) -> list[Light]:

@@ -105,6 +105,11 @@ def malformed(field: str, expected: str) -> Fault:
     return Fault(field, "err_validation_value_not_allowed", f"Field must be {expected}", False)
 
 
+def too_broad(problem: PeerError) -> Fault:
+    """A search that cannot be answered within its bound; the text says what to give instead."""
+    return Fault(msgspec.UNSET, "err_search_too_broad", f"Search not answered: {problem}", True)
+
+
 def invalid_token(reason: str = "") -> Fault:
     """A page token or id that is not ours, or no longer good (contract section 3: `0007 Invalid token`)."""
     return Fault(msgspec.UNSET, "xdk_failure", f"0007 Invalid token{reason}", False)

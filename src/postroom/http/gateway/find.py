@@ -12,7 +12,7 @@ import msgspec
 
 from postroom.clock import Millis
 from postroom.http.gateway.call import Call
-from postroom.http.gateway.envelope import ItemFailure, Pagination, answer, malformed
+from postroom.http.gateway.envelope import ItemFailure, Pagination, answer, malformed, too_broad
 from postroom.http.gateway.idents import EntryIds
 from postroom.http.gateway.paging import (
     Page,
@@ -27,6 +27,7 @@ from postroom.http.gateway.paging import (
 from postroom.http.gateway.totals import Totals
 from postroom.http.gateway.wire import BadItem, QueuedMessage, messages, read_query
 from postroom.http.services import Services
+from postroom.store.search import SearchTooBroad
 
 PATH = "/api/gateway/find-processing-messages"
 MAX_ITEMS = 25  # of `data`, each one a query of its own (contract section 3)
@@ -55,7 +56,10 @@ class FindProcessingMessages:
         except PageRefused as problem:
             return answer([], [ItemFailure(None, (problem.fault,))], None)
         if token is not None:  # the token's own query decides, whatever `data` says
-            page = await self._page(token)
+            try:
+                page = await self._page(token)
+            except SearchTooBroad as problem:
+                return answer([], [ItemFailure(None, (too_broad(problem),))], None)
             return answer([self._listed(page)], [], self._pagination(page, context))
         if len(call.items) > MAX_ITEMS:
             return answer([], [ItemFailure(None, (malformed("data", f"an array of up to {MAX_ITEMS} objects"),))], None)
@@ -73,7 +77,10 @@ class FindProcessingMessages:
                 failed.append(ItemFailure(item, problem.faults))
                 continue
             place = Place(query=query, size=size, top=None, after=None, before=None, total=-1, expires=0)
-            pages.append(await self._page(place))
+            try:
+                pages.append(await self._page(place))
+            except SearchTooBroad as problem:
+                failed.append(ItemFailure(item, (too_broad(problem),)))
         return pages, failed
 
     async def _page(self, place: Place) -> Page:

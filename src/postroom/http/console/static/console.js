@@ -10,7 +10,7 @@
   // -- forms and menus, on every page
 
   document.addEventListener("click", (event) => {
-    for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+    for (const menu of document.querySelectorAll("details.menu[open], details.help[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
   filters?.addEventListener("change", (event) => {
     if (event.target.matches("[data-auto]") && event.target.value !== "custom") filters.requestSubmit();
@@ -19,6 +19,7 @@
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
   });
   if (!list) return;
+  document.documentElement.classList.add("scripted");
 
   // -- asking for the page again
 
@@ -59,6 +60,7 @@
       if (region.id === "list" && sameShape(region, other)) showRows(region, other);
       else if (!region.isEqualNode(other)) showRegion(region, other);
     }
+    picked();
     document.title = fresh.title;
     if (focused && document.activeElement === document.body) {
       document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
@@ -91,6 +93,8 @@
       let placed = here;
       if (!here || !plain.isEqualNode(row)) {
         placed = document.importNode(row, true);
+        const box = placed.querySelector(".pick");
+        if (box) box.checked = here?.querySelector(".pick")?.checked ?? false;
         if (here) here.replaceWith(placed);
         else placed.classList.add("arrived");
       }
@@ -99,6 +103,20 @@
     const pager = region.querySelector(".pager"), fresh = other.querySelector(".pager");
     if (!pager.isEqualNode(fresh)) pager.replaceWith(document.importNode(fresh, true));
   }
+
+  // -- choosing rows
+
+  function picked() {
+    const all = document.getElementById("pick-all");
+    if (!all) return;
+    const boxes = [...list.querySelectorAll(".pick")], chosen = boxes.filter((box) => box.checked).length;
+    all.checked = chosen > 0 && chosen === boxes.length;
+    all.indeterminate = chosen > 0 && chosen < boxes.length;
+  }
+  list.addEventListener("change", (event) => {
+    if (event.target.id === "pick-all") for (const box of list.querySelectorAll(".pick")) box.checked = event.target.checked;
+    picked();
+  });
 
   // -- live refresh: not while nobody looks, nor under somebody's hands
 
@@ -178,6 +196,7 @@
 
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    if (event.target.closest(".c-pick")) return;
     const link = event.target.closest("a");
     if (link?.matches("[data-close]")) {
       event.preventDefault();
@@ -194,7 +213,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea");
-    const menu = document.querySelector("details.menu[open]");
+    const menu = document.querySelector("details.menu[open], details.help[open]");
     if (event.key === "Escape" && menu) {
       menu.open = false;
       menu.querySelector("summary").focus();

@@ -1,0 +1,65 @@
+"""`GET /v1/audit`: who came in, who was refused, who changed what; the same lines and keys as `postroom audit list --json`.
+
+Promises: read in a reader thread; no secret ever stood in what is shown. Fails: StoreUnavailable when the store cannot be read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from postroom.clock import Millis
+from postroom.http.admin.shapes import Time
+from postroom.http.services import Services
+from postroom.store import audit
+from postroom.telemetry import stamp
+
+OUTCOMES = (audit.DONE, audit.REFUSED, audit.FAILED)
+GROUPS = tuple(sorted({kind.partition(".")[0] for kind in audit.KINDS if "." in kind}))
+WORDS = (*GROUPS, *audit.KINDS)
+
+Outcome = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(OUTCOMES)})]
+Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(audit.KINDS)})]
+
+
+class AuditLine(msgspec.Struct, frozen=True):
+    """`times`: how often the same happened, from `at` to `last`; an empty `actor` did not show who they are."""
+
+    id: int
+    at: Time
+    last: Time
+    times: int
+    actor: str
+    kind: Kind
+    what: str
+    address: str
+    outcome: Outcome
+    detail: str
+
+
+class AuditLines(msgspec.Struct, frozen=True):
+    """Newest first. `next`: the `before` of the answer that goes on."""
+
+    lines: list[AuditLine]
+    next: int | None
+
+
+async def audit_lines(
+    services: Services, *, since: Millis | None, until: Millis | None, actor: str, kind: str, outcome: str,
+    before: int | None, limit: int,
+) -> AuditLines:  # fmt: skip
+    found = await services.store.read(
+        lambda reader: audit.read(
+            reader.connection, since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before,
+            limit=limit + 1,
+        )
+    )  # fmt: skip
+    shown = [
+        AuditLine(
+            line.id, stamp(line.at), stamp(line.last), line.times, line.actor, line.kind, line.what, line.address,
+            line.outcome, line.detail,
+        )
+        for line in found[:limit]
+    ]  # fmt: skip
+    return AuditLines(shown, shown[-1].id if len(found) > limit else None)

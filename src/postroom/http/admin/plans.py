@@ -1,0 +1,227 @@
+"""`/v1/plans`: freeze what a query means, act on it as one, take it back as one; the same words and keys as `postroom queue plan`.
+
+Promises: a plan is applied to its end even when the caller goes away; an answer that comes before that shows how far it is. Fails:
+PlanProblem names what is wrong, where, and what was expected, with nothing done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+
+from postroom import query
+from postroom.clock import Millis
+from postroom.errors import PeerError
+from postroom.http.admin.shapes import Ident, Time
+from postroom.http.auth import Caller
+from postroom.http.services import Services
+from postroom.ids import public_id
+from postroom.model import Action, Queue
+from postroom.store import permissions, plan_book, plans
+from postroom.store.plan_book import Plan, Summary
+from postroom.store.plan_steps import PlanRefused
+from postroom.store.search import SearchTooBroad
+from postroom.store.sqlite import fetch
+from postroom.telemetry import stamp
+
+WAIT = 20.0  # seconds an answer waits for the end of a plan
+MAX_REASON = 200
+HELD_ACTION = "this plan has held entries: they need the permission {!r}"
+
+_running: set[asyncio.Task[Any]] = set()  # what goes on when its caller has gone
+
+
+class PlanProblem(PeerError):
+    """`field`: of the body; `query`: what is wrong with a line of the search language."""
+
+    def __init__(self, status: int, code: str, detail: str, field: str = "") -> None:
+        super().__init__(detail)
+        self.status, self.code, self.field = status, code, field
+        self.query: query.QueryProblem | None = None
+
+
+class PlanWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An action, and a line of the search language that says to which entries. `notify`: of a rejection, tell the senders."""
+
+    action: Action
+    query: Annotated[str, msgspec.Meta(min_length=1, max_length=query.MAX_QUERY)]
+    notify: bool = False
+
+
+class PlanReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why; it stands in the timelines and in the audit log."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REASON)]
+
+
+class PlanShown(msgspec.Struct, frozen=True, rename="camel"):
+    """`ready` plans can be applied until `expires`, `applied` ones undone until `undoUntil`. Of `entries`: `done` and `skipped` by
+    applying it; of those done: `undone` and `kept` (not undone), or `ended` when the window is over."""
+
+    id: Ident
+    state: Annotated[
+        str,
+        msgspec.Meta(
+            extra_json_schema={
+                "enum": [
+                    "making", "ready", "expired", "applying", "applied", "undoing", "undone", "ending", "final",
+                ]
+            }
+        ),
+    ]  # fmt: skip
+    action: Action
+    query: str
+    planner: str
+    actor: str
+    reason: str
+    undoer: str
+    notify: bool
+    created: Time
+    expires: Time
+    applied: Time | None
+    undo_until: Time | None
+    finished: Time | None
+    entries: int
+    bytes: int
+    done: int
+    skipped: int
+    undone: int
+    kept: int
+    ended: int
+    summary: Summary
+
+
+class PlansShown(msgspec.Struct, frozen=True):
+    """Newest first. `next`: the `before` of the answer that goes on."""
+
+    plans: list[PlanShown]
+    next: Ident | None
+
+
+class PlanEntryShown(msgspec.Struct, frozen=True):
+    """What became of one entry, and why, where it is not what was planned."""
+
+    id: Ident
+    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(plan_book.STATES)})]
+    why: str
+
+
+class PlanEntriesShown(msgspec.Struct, frozen=True):
+    """In the order of their ids. `next`: the `after` of the answer that goes on."""
+
+    entries: list[PlanEntryShown]
+    next: Ident | None
+
+
+def plan_shown(plan: Plan) -> PlanShown:
+    return PlanShown(
+        public_id(plan.id), plan.state, plan.action, plan.query, plan.planner, plan.actor, plan.reason, plan.undoer, plan.notify,
+        stamp(plan.created), stamp(plan.expires), _stamp(plan.applied), _stamp(plan.undo_until), _stamp(plan.finished),
+        plan.entries, plan.bytes, plan.done, plan.skipped, plan.undone, plan.kept, plan.ended, plan.summary,
+    )  # fmt: skip
+
+
+def _stamp(at: Millis | None) -> str | None:
+    return None if at is None else stamp(at)
+
+
+async def make(services: Services, caller: Caller, wanted: PlanWanted) -> PlanShown:
+    try:
+        chosen = query.parse(wanted.query, services.clock.now())
+    except query.QueryProblem as problem:
+        refused = PlanProblem(400, "bad_query", str(problem), "query")
+        refused.query = problem
+        raise refused from problem
+    roles = [role.name for role in (caller.role, caller.user_role) if role is not None]
+    most = await services.store.read(lambda reader: limit_of(reader.connection, roles))
+    barred = () if caller.lacking(permissions.HELD_EDIT) is None else (Queue.HELD,)
+    wish = plans.Wish(wanted.action, chosen, wanted.query, caller.actor, wanted.notify, barred, most)
+    verb = plans.make(services.store, wish, services.settings.plans, services.clock)
+    return plan_shown(await _run(services, verb))
+
+
+def limit_of(connection: Any, roles: list[str]) -> int | None:
+    """The smallest limit of these roles; None: they have none."""
+    found = [fetch(connection, "SELECT plan_limit FROM role WHERE name = ?", (name,)) for name in roles]
+    return min([rows[0][0] for rows in found if rows and rows[0][0] is not None], default=None)
+
+
+async def show(services: Services, ident: int) -> PlanShown:
+    return plan_shown(await _read(services, ident))
+
+
+async def latest(services: Services, limit: int, before: int | None) -> PlansShown:
+    found = await services.store.read(lambda reader: plan_book.latest(reader.connection, limit + 1, before))
+    shown = [plan_shown(plan) for plan in found[:limit]]
+    return PlansShown(shown, shown[-1].id if len(found) > limit else None)
+
+
+async def entries(
+    services: Services, ident: int, states: tuple[str, ...], after: int, limit: int
+) -> PlanEntriesShown:  # fmt: skip
+    await _read(services, ident)
+    found = await services.store.read(
+        lambda reader: plan_book.entries(
+            reader.connection, ident, states=states or plan_book.STATES, after=after, limit=limit + 1
+        )
+    )
+    shown = [PlanEntryShown(public_id(one.id), one.state, one.why) for one in found[:limit]]
+    return PlanEntriesShown(shown, shown[-1].id if len(found) > limit else None)
+
+
+async def apply(services: Services, caller: Caller, ident: int, reason: str) -> PlanShown:
+    if not reason.strip() or not reason.isprintable():
+        raise PlanProblem(400, "bad_body", f"reason: expected 1 to {MAX_REASON} printable characters", "reason")
+    await _permitted(services, caller, ident)
+    verb = plans.apply(
+        services.store, ident, services.settings.plans, services.clock, actor=caller.actor, reason=reason.strip()
+    )
+    return plan_shown(await _begun(services, ident, verb))
+
+
+async def undo(services: Services, caller: Caller, ident: int) -> PlanShown:
+    await _permitted(services, caller, ident)
+    verb = plans.undo(services.store, ident, services.clock, actor=caller.actor)
+    return plan_shown(await _begun(services, ident, verb))
+
+
+async def _read(services: Services, ident: int) -> Plan:
+    try:
+        return await services.store.read(lambda reader: plan_book.read(reader.connection, ident))
+    except plan_book.NoSuchPlan as problem:
+        raise PlanProblem(404, "not_found", f"no plan {public_id(ident)} is kept") from problem
+
+
+async def _permitted(services: Services, caller: Caller, ident: int) -> None:
+    """Whoever may not touch held mail does not do it by somebody else's plan."""
+    plan = await _read(services, ident)
+    held = any(share.name == Queue.HELD.value for share in plan.summary.queues)
+    if held and caller.lacking(permissions.HELD_EDIT) is not None:
+        raise PlanProblem(403, "forbidden", HELD_ACTION.format(permissions.HELD_EDIT))
+
+
+async def _begun(services: Services, ident: int, verb: plans.Verb[Plan]) -> Plan:
+    """Its end, or how far it is when that takes long."""
+    task = asyncio.create_task(_run(services, verb))
+    _running.add(task)
+    task.add_done_callback(lambda done: _over(services, done))
+    finished, _ = await asyncio.wait({task}, timeout=WAIT)
+    return task.result() if finished else await _read(services, ident)
+
+
+def _over(services: Services, task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    problem = None if task.cancelled() else task.exception()
+    if problem is not None and not isinstance(problem, PlanProblem):
+        services.log.error("plan_stopped", problem=f"{type(problem).__name__}: {problem}")
+
+
+async def _run(services: Services, verb: plans.Verb[Plan]) -> Plan:
+    try:
+        return await plans.run(services.store, verb)
+    except PlanRefused as refused:
+        raise PlanProblem(409, "refused", str(refused)) from refused
+    except SearchTooBroad as broad:
+        raise PlanProblem(422, "search_too_broad", str(broad), "query") from broad

@@ -1,0 +1,135 @@
+"""Acting on mail: a page that asks, with the count and for a reason, and the form that does it.
+
+Promises: nothing is done by an address alone, nor without the permission at the moment it is done; exactly the messages that the page
+named are acted on; each leaves an event and the audit log a line with who and why, in the same transaction. Fails: 400 with what
+was expected, 403 without the permission, visits.Refused for forms that are not ours.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from postroom.errors import PeerError
+from postroom.http.console import answers, choices, visits
+from postroom.http.console.choices import Wanted
+from postroom.http.console.desk import Desk
+from postroom.http.console.pages import PERMISSIONS, to_login
+from postroom.http.console.rows import sender
+from postroom.http.console.wording import QUEUE_NAMES
+from postroom.ids import public_id
+from postroom.model import Action, Entry, Queue
+from postroom.store.permissions import HELD_EDIT, PROCESSING_EDIT
+from postroom.store.reader import Reader
+
+SHOWN = 8  # messages that the page names one by one
+
+
+async def asking(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    """Are you sure?"""
+    if seen.session is None:
+        return to_login(request)
+    given = request.query_params
+    try:
+        wanted = Wanted(choices.read_action(given.get("action", "")), choices.read_ids(given.getlist("id")))
+    except PeerError as wrong:
+        return visits.problem(seen, desk, 400, "Nothing to do", f"{wrong}.")
+    if not _permitted(seen, wanted.action):
+        return _forbidden(desk, seen, wanted.action)
+    return await _page(desk, seen, wanted, back=visits.local_address(given.get("next", "")))
+
+
+async def acting(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    fields = await visits.form(desk, request, seen)
+    if seen.session is None:
+        return to_login(request)
+    back = visits.local_address(fields.get("next", ""))
+    try:
+        action = choices.read_action(fields.get("action", ""))
+        wanted = Wanted(action, choices.read_ids(fields.get("ids", "").split()), notify=fields.get("notify") == "yes")
+    except PeerError as wrong:
+        return visits.problem(seen, desk, 400, "Nothing to do", f"{wrong}.")
+    if not _permitted(seen, action):
+        return _forbidden(desk, seen, action)
+    typed = fields.get("reason", "")
+    try:
+        reason = choices.read_reason(action, typed)
+    except PeerError as wrong:
+        return await _page(desk, seen, wanted, back=back, wrong=f"{wrong}.", typed=typed)
+    report = await desk.services.store.act(
+        action, wanted.ids, actor=f"user:{seen.session.email}", reason=reason,
+        notify=wanted.notify and action is Action.REJECT, held_only=not seen.allows(PROCESSING_EDIT),
+    )  # fmt: skip
+    desk.services.log.info(
+        "console_acted", user=seen.session.email, ip=seen.ip, action=action.value, done=len(report.done),
+        requested=len(report.requested), refused=len(report.refused),
+    )  # fmt: skip
+    return answers.see_other(_with_told(back, desk.tell(seen.session.email, choices.outcome(action, report))))
+
+
+def _permitted(seen: visits.Visit, action: Action) -> bool:
+    """Somewhere at least: the store refuses what is not held to those who may act on held mail only."""
+    return choices.permitted(seen.allows, action, held=True)
+
+
+def _forbidden(desk: Desk, seen: visits.Visit, action: Action) -> Response:
+    takes = f"“{PROCESSING_EDIT}”"
+    if action in (Action.RELEASE, Action.REJECT):
+        takes += f", or for held mail “{HELD_EDIT}”"
+    return visits.problem(seen, desk, 403, "Not allowed", f"{choices.NAMES[action]} takes {takes}.")
+
+
+def _with_told(back: str, key: str) -> str:
+    """The page that one came from, with the key of what is to be told there."""
+    parts = urlsplit(back)
+    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "told"]
+    return f"{parts.path}?{urlencode([*kept, ('told', key)])}"
+
+
+async def _page(
+    desk: Desk, seen: visits.Visit, wanted: Wanted, *, back: str, wrong: str = "", typed: str = ""
+) -> Response:  # fmt: skip
+    found = await desk.read(lambda reader: _found(reader, seen, wanted.ids))
+    if not found:
+        text = "None of the chosen messages waits any more: they have left the queue, or your role may not see them."
+        return visits.problem(seen, desk, 404, "Nothing to do", text)
+    action = wanted.action
+    values = {
+        **visits.frame(seen, desk),
+        "action": action.value,
+        "name": choices.NAMES[action],
+        "icon_name": choices.ICONS[action],
+        "meaning": choices.MEANINGS[action],
+        "asked": choices.ASKED[action].format(choices.messages(len(found))),
+        "gone": len(wanted.ids) - len(found),
+        "ids": " ".join(map(public_id, [entry.id for entry in found])),
+        "shown": [_shown(entry) for entry in found[:SHOWN]],
+        "more": max(len(found) - SHOWN, 0),
+        "rejects": action is Action.REJECT,
+        "nobody": sum(not entry.env_from for entry in found),
+        "notify": wanted.notify,
+        "typed": typed,
+        "wrong": wrong,
+        "longest": choices.MAX_REASON,
+        "back": back,
+    }
+    return answers.page("act.html", values, 400 if wrong else 200)
+
+
+def _found(reader: Reader, seen: visits.Visit, ids: tuple[int, ...]) -> list[Entry]:
+    """Those that still wait where this role may look."""
+    with reader.connection:  # one snapshot
+        entries = [reader.entry(ident) for ident in ids]
+    return [entry for entry in entries if entry is not None and seen.allows(PERMISSIONS[entry.queue])]
+
+
+def _shown(entry: Entry) -> dict[str, str]:
+    queue: Queue = entry.queue
+    return {
+        "sender": sender(entry)[:200],
+        "recipient": entry.recipient[:200],
+        "subject": entry.subject[:200],
+        "queue": QUEUE_NAMES[queue],
+    }

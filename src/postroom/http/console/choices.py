@@ -1,0 +1,114 @@
+"""What a person may do with mail, and how it is asked and told. Pure.
+
+Promises: what a role may not do is not offered, whatever page it stands on; the server asks again when it is done. A rejection says
+why; every other reason may be left out. Fails: PeerError naming what was expected.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import msgspec
+
+from postroom.errors import PeerError
+from postroom.http.console.listing import PAGE_SIZE, PREFIX
+from postroom.ids import parse_public_id, public_id
+from postroom.model import Action, ActionReport, Queue
+from postroom.store.permissions import HELD_EDIT, PROCESSING_EDIT
+
+MAX_REASON = 200
+
+NAMES = {Action.RETRY: "Retry now", Action.HOLD: "Hold", Action.RELEASE: "Release", Action.REJECT: "Reject"}
+ASKED = {
+    Action.RETRY: "Retry {} now", Action.HOLD: "Hold {}", Action.RELEASE: "Release {}", Action.REJECT: "Reject {}",
+}  # fmt: skip
+ICONS = {Action.RETRY: "normal", Action.HOLD: "held", Action.RELEASE: "right", Action.REJECT: "bad"}
+MEANINGS = {
+    Action.RETRY: "Each is tried as soon as a worker is free, instead of at its next try. The number of tries stays.",
+    Action.HOLD: "Each waits in Held until a person releases or rejects it.",
+    Action.RELEASE: "Each goes on where it was held.",
+    Action.REJECT: "Each ends here for good and is not delivered. This cannot be taken back.",
+}
+DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released", Action.REJECT: "rejected"}
+
+_Allows = Callable[[str], bool]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What an action did, for a notice."""
+
+    tone: str
+    title: str
+    text: str
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a form asks for."""
+
+    action: Action
+    ids: tuple[int, ...]
+    reason: str = ""
+    notify: bool = False
+
+
+def offered(allows: _Allows, queue: Queue) -> list[Action]:
+    """What this role may do to what waits in this queue."""
+    actions = [Action.RELEASE, Action.REJECT] if queue is Queue.HELD else [Action.RETRY, Action.HOLD, Action.REJECT]
+    return [action for action in actions if permitted(allows, action, held=queue is Queue.HELD)]
+
+
+def permitted(allows: _Allows, action: Action, *, held: bool) -> bool:
+    """`held`: it is known to be in the held queue."""
+    return allows(PROCESSING_EDIT) or (held and action in (Action.RELEASE, Action.REJECT) and allows(HELD_EDIT))
+
+
+def address(action: Action, ident: int, back: str) -> str:
+    """Where one entry's action is confirmed."""
+    return f"{PREFIX}/act?{urlencode({'action': action.value, 'id': public_id(ident), 'next': back})}"
+
+
+def read_action(text: str) -> Action:
+    for action in NAMES:
+        if action.value == text:
+            return action
+    raise PeerError(f"action {text[:40]!r}: expected one of {', '.join([action.value for action in NAMES])}")
+
+
+def read_ids(texts: list[str]) -> tuple[int, ...]:
+    if not texts:
+        raise PeerError("no message is chosen: tick at least one in the list")
+    if len(texts) > PAGE_SIZE:
+        raise PeerError(f"{len(texts)} messages are chosen: expected at most {PAGE_SIZE}, the messages of a page")
+    return tuple(dict.fromkeys(map(parse_public_id, texts)))
+
+
+def read_reason(action: Action, text: str) -> str:
+    text = text.strip()
+    if len(text) > MAX_REASON or not (text.isprintable() or not text):
+        raise PeerError(f"expected a reason of at most {MAX_REASON} printable characters")
+    if action is Action.REJECT and not text:
+        raise PeerError("a rejection needs a reason: it is kept, and told to the sender if you choose so")
+    return text
+
+
+def messages(number: int) -> str:
+    return "1 message" if number == 1 else f"{number:,} messages"
+
+
+def outcome(action: Action, report: ActionReport) -> Outcome:
+    """The report as people read it; reasons of refusals are told once each, with how many."""
+    parts = []
+    if report.requested:
+        one = len(report.requested) == 1
+        who = f"{messages(len(report.requested))} {'is' if one else 'are'} being worked on just now"
+        parts.append(f"{who}: {DONE[action]} as soon as the worker gives {'it' if one else 'them'} back.")
+    for why, number in Counter(why for _, why in report.refused).most_common():
+        parts.append(f"{messages(number)} refused: {why}.")
+    if report.done:
+        title = f"{messages(len(report.done))} {DONE[action]}."
+        return Outcome("wait" if report.refused else "good", title, " ".join(parts))
+    if report.requested:
+        return Outcome("wait", "Nothing done yet.", " ".join(parts))
+    return Outcome("bad", "Nothing done.", " ".join(parts))

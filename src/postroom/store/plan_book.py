@@ -1,0 +1,229 @@
+"""What is written of plans: the frozen set, what became of each entry, and the report that is kept.
+
+Promises: a plan's entries are as they stood when they were frozen; its texts are kept with it, because the info dictionary may
+forget them. Functions that write run inside the writer's transaction. Fails: apsw errors pass through; NoSuchPlan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import apsw
+import msgspec
+
+from postroom.clock import Millis
+from postroom.errors import PeerError
+from postroom.ids import first_id_at, public_id
+from postroom.model import Action
+from postroom.store.apply import CHUNK
+from postroom.store.sqlite import fetch
+
+PLANNED, DONE, SKIPPED, UNDONE, KEPT, ENDED = range(6)  # state of an entry in a plan
+STATES = ("planned", "done", "skipped", "undone", "kept", "ended")
+GONE, LEASED, CHANGED, LATE = 1, 2, 3, 4
+WHY = {
+    0: "",
+    GONE: "it has left the queue",
+    LEASED: "it is being worked on",
+    CHANGED: "something has happened to it since",
+    LATE: "the plan was undone, or its window over, before its turn came",
+}
+UNDER_WAY = ("applying", "undoing", "ending")
+
+_COLUMNS = (
+    "id", "state", "action", "query", "planner", "actor", "reason", "undoer", "notify", "gap", "created", "expires", "applied",
+    "undo_until", "finished", "reached", "entries", "bytes", "done", "skipped", "undone", "kept", "ended", "summary",
+)  # fmt: skip
+_ENTRY_COLUMNS = "plan, entry, state, why, queue, from_queue, priority, info_id, attempts, since, next_attempt, turn"
+_READ = f"SELECT {', '.join(_COLUMNS)} FROM plan"
+_KEEP_TEXT = (
+    "INSERT INTO plan_info (plan, info_id, text) SELECT ?, id, text FROM info WHERE id = ? ON CONFLICT DO NOTHING"
+)
+_FORGET = "SELECT id FROM plan WHERE id < ? AND state IN ('making', 'expired', 'undone', 'final') ORDER BY id LIMIT 1"
+
+
+class NoSuchPlan(PeerError):
+    """The id is not one of a plan that is kept."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """How many of a plan's entries have this domain, sender, queue, or reason to be left out."""
+
+    name: str
+    entries: int
+
+
+class Sample(msgspec.Struct, frozen=True, rename="camel"):
+    """One of a plan's entries, to look at before it is applied."""
+
+    id: str
+    queue: str
+    sender: str
+    recipient: str
+    subject: str
+    size: int
+
+
+class Summary(msgspec.Struct, frozen=True, rename="camel"):
+    """What a plan is about; the largest shares come first."""
+
+    queues: list[Share] = []
+    domains: list[Share] = []
+    senders: list[Share] = []
+    left_out: list[Share] = []
+    samples: list[Sample] = []
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One plan, and how far it has come."""
+
+    id: int
+    state: str
+    action: Action
+    query: str
+    planner: str
+    actor: str
+    reason: str
+    undoer: str
+    notify: bool
+    gap: Millis
+    created: Millis
+    expires: Millis
+    applied: Millis | None
+    undo_until: Millis | None
+    finished: Millis | None
+    reached: int
+    entries: int
+    bytes: int
+    done: int
+    skipped: int
+    undone: int
+    kept: int
+    ended: int
+    summary: Summary
+
+
+class PlanEntry(msgspec.Struct, frozen=True):
+    """What became of one entry of a plan."""
+
+    id: int
+    state: str
+    why: str
+
+
+_summary = msgspec.json.Decoder(Summary).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read(connection: apsw.Connection, ident: int) -> Plan:
+    rows = fetch(connection, f"{_READ} WHERE id = ?", (ident,))
+    if not rows:
+        raise NoSuchPlan(f"no plan {public_id(ident)}: `postroom queue plans` lists those that are kept")
+    return _plan(rows[0])
+
+
+def latest(connection: apsw.Connection, limit: int, before: int | None = None) -> list[Plan]:
+    """Newest first; `before`: only older ones."""
+    found = fetch(
+        connection, f"{_READ} WHERE id < ? ORDER BY id DESC LIMIT ?", (before or (1 << 63) - 1, limit)
+    )  # fmt: skip
+    return [_plan(row) for row in found]
+
+
+def entries(
+    connection: apsw.Connection, plan: int, *, states: Sequence[str] = STATES, after: int = 0, limit: int = 100
+) -> list[PlanEntry]:
+    """What became of them, in the order of their ids."""
+    numbers = ", ".join([str(STATES.index(state)) for state in states])
+    rows = fetch(
+        connection,
+        f"SELECT entry, state, why FROM plan_entry WHERE plan = ? AND entry > ? AND state IN ({numbers}) "
+        "ORDER BY entry LIMIT ?",
+        (plan, after, limit),
+    )
+    return [PlanEntry(entry, STATES[state], WHY.get(why, "")) for entry, state, why in rows]
+
+
+def _plan(row: Any) -> Plan:
+    given = dict(zip(_COLUMNS, row, strict=True))
+    given["action"] = Action(given["action"])
+    given["notify"] = bool(given["notify"])
+    given["summary"] = _summary(given["summary"]) if given["summary"] else Summary()
+    return Plan(**given)
+
+
+# -- writing
+
+
+def begin(
+    connection: apsw.Connection, ident: int, *, action: Action, query: str, planner: str, notify: bool, gap: Millis,
+    created: Millis, expires: Millis,
+) -> None:  # fmt: skip
+    """A plan that is being made."""
+    values = (
+        ident, "making", action.value, query, planner, "", "", "", int(notify), gap, created, expires, None, None, None, 0, 0,
+        0, 0, 0, 0, 0, 0, b"",
+    )  # fmt: skip
+    fetch(connection, f"INSERT INTO plan ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(values))})", values)
+
+
+def add(connection: apsw.Connection, ident: int, frozen: Sequence[tuple[Any, ...]]) -> None:
+    """Rows of (entry, queue, from_queue, priority, info_id, attempts, since, next_attempt, turn)."""
+    for at in range(0, len(frozen), CHUNK):
+        part = frozen[at : at + CHUNK]
+        values = [value for row in part for value in (ident, *row)]
+        fetch(connection, _insert(len(part)), values)
+    for info in {row[4] for row in frozen}:
+        fetch(connection, _KEEP_TEXT, (ident, info))
+
+
+@cache
+def _insert(rows: int) -> str:
+    return (
+        f"INSERT INTO plan_entry ({_ENTRY_COLUMNS}) VALUES {', '.join(['(?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)'] * rows)}"
+    )
+
+
+def ready(connection: apsw.Connection, ident: int, entries: int, size: int, summary: Summary) -> None:
+    fetch(
+        connection,
+        "UPDATE plan SET state = 'ready', entries = ?, bytes = ?, summary = ? WHERE id = ? AND state = 'making'",
+        (entries, size, _encode(summary), ident),
+    )
+
+
+def drop(connection: apsw.Connection, ident: int, most: int) -> bool:
+    """Forget a plan, up to `most` of its entries at a time; True when it is gone."""
+    fetch(
+        connection,
+        "DELETE FROM plan_entry WHERE plan = ? AND entry IN (SELECT entry FROM plan_entry WHERE plan = ? LIMIT ?)",
+        (ident, ident, most),
+    )
+    if connection.changes() == most:
+        return False
+    fetch(connection, "DELETE FROM plan_info WHERE plan = ?", (ident,))
+    fetch(connection, "DELETE FROM plan WHERE id = ?", (ident,))
+    return True
+
+
+def expire(connection: apsw.Connection, now: Millis) -> None:
+    """Those that nobody applied in time; one that was never made to its end, too."""
+    fetch(connection, "UPDATE plan SET state = 'expired' WHERE state IN ('making', 'ready') AND expires <= ?", (now,))
+
+
+def forgettable(connection: apsw.Connection, before: Millis) -> int | None:
+    """A plan from before that is over."""
+    rows = fetch(connection, _FORGET, (first_id_at(before),))
+    return rows[0][0] if rows else None
+
+
+def over(connection: apsw.Connection, now: Millis) -> list[int]:
+    """Plans whose undo window has ended, or whose end was begun."""
+    rows = fetch(
+        connection,
+        "SELECT id FROM plan WHERE undo_until <= ? AND state IN ('applying', 'applied', 'undoing', 'ending') ORDER BY id",
+        (now,),
+    )
+    return [row[0] for row in rows]

@@ -1,0 +1,387 @@
+"""Plans: freeze the entries that a query means, act on them as one, take it back as one.
+
+Each verb is a sequence of small reads and writes (`Look`, `Change`), run by `run` on an event loop or by `run_now` without one. A write is
+a slice of about STEP_TIME of the writer, followed by a pause, so that no acknowledgement waits for a large plan; what was committed is
+never done twice, so that a verb that was interrupted is simply asked for again.
+
+Promises: exactly what was frozen is acted on, what has changed since is left alone and told; created = ended + queued in every snapshot.
+Fails: PlanRefused with the reason, nothing done; NoSuchPlan; SearchTooBroad; StoreUnavailable, after which the verb can be asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Generator
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import apsw
+
+from postroom.clock import Clock, Millis
+from postroom.ids import public_id
+from postroom.model import Action, Filter, Queue
+from postroom.settings import Plans
+from postroom.store import actions, codes
+from postroom.store import plan_book as book
+from postroom.store import plan_steps as steps
+from postroom.store.plan_book import Plan, Sample, Share, Summary
+from postroom.store.plan_steps import PlanRefused, Step
+from postroom.store.reader import Reader
+from postroom.store.sources import Bounds, Sources, bounds
+from postroom.store.sqlite import fetch
+from postroom.store.store import Store
+
+T = TypeVar("T")
+
+STEP_TIME = 0.006  # seconds of the writer
+LEAST, MOST = 20, 1_000  # entries of a step
+NOTICED = 20  # when each may need a notice, and for it the beginning of its message
+PAGE = 1_000  # entries frozen at a time
+SHARES = 10  # domains and senders that are named
+SAMPLES = 10
+MOST_NAMES = 100_000  # domains or senders told apart
+NULL_SENDER = "null sender: there is nobody to return it to"
+NOT_PERMITTED = "not permitted to you"
+_PAGE = (
+    "SELECT e.id, e.queue, e.from_queue, e.priority, e.info_id, e.attempts, e.since, e.next_attempt, e.lease, e.size, "
+    "e.recipient, e.env_from, e.subject FROM entry AS e WHERE e.id IN ({}) ORDER BY e.id"
+)
+
+
+class Look(NamedTuple):
+    """A read in a reader thread."""
+
+    run: Callable[[Reader], Any]
+
+
+class Change(NamedTuple):
+    """A write in the writer's next transaction."""
+
+    run: Callable[[apsw.Connection], Any]
+
+
+Verb = Generator[Look | Change, Any, T]
+Told = Callable[[int], None]  # entries that were dealt with since it was told last
+
+
+class Wish(NamedTuple):
+    """What somebody wants a plan for. `most`: entries that they may have in one; None: as the settings say."""
+
+    action: Action
+    filter: Filter
+    query: str
+    actor: str
+    notify: bool = False
+    barred: Collection[Queue] = ()  # where they may not do this
+    most: int | None = None
+
+
+async def run(store: Store, verb: Verb[T]) -> T:
+    """On an event loop; others have their turn between two steps."""
+    given: Any = None
+    while True:
+        try:
+            wanted = verb.send(given)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        if isinstance(wanted, Look):
+            given = await store.read(wanted.run)
+        else:
+            began = time.perf_counter()
+            given = await store.write(wanted.run)
+            await asyncio.sleep(min(time.perf_counter() - began, STEP_TIME) / 4)
+
+
+def run_now(store: Store, verb: Verb[T]) -> T:
+    """For callers without an event loop."""
+    given: Any = None
+    while True:
+        try:
+            wanted = verb.send(given)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        given = wanted.run(store.read_now()) if isinstance(wanted, Look) else store.write_now(wanted.run)
+
+
+class _Pace:
+    """How many entries a step takes, so that it costs the writer about STEP_TIME on this disk."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self.size, self._most = min(100, most), most
+
+    def timed(self, function: Callable[[apsw.Connection], T]) -> Callable[[apsw.Connection], T]:
+        def run(connection: apsw.Connection) -> T:
+            began = time.perf_counter()
+            result = function(connection)
+            took = time.perf_counter() - began
+            if took > STEP_TIME:
+                self.size = max(LEAST, int(self.size * STEP_TIME / took))
+            elif took < STEP_TIME / 2:
+                self.size = min(self._most, self.size * 3 // 2 + 1)
+            return result
+
+        return run
+
+
+# -- making
+
+
+class _Making:
+    """What is gathered while a plan's entries are frozen."""
+
+    def __init__(self, wish: Wish, now: Millis) -> None:
+        self._wish = wish
+        self._order = actions.Order(wish.action, wish.actor, "", now, wish.notify)
+        self.entries = self.bytes = 0
+        self._queues: Counter[str] = Counter()
+        self._domains: Counter[str] = Counter()
+        self._senders: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._samples: list[Sample] = []
+
+    def take(self, rows: list[Any]) -> list[tuple[Any, ...]]:
+        """Those of a page that belong to the plan, as `plan_book.add` wants them."""
+        frozen = []
+        for ident, number, *state, lease, size, recipient, sender, subject in rows:
+            queue = codes.shown(number)
+            why = self._why_not(queue, number, lease, sender)
+            if why:
+                self._left_out[why] += 1
+                continue
+            domain = recipient.rpartition("@")[2].lower()
+            turn = self._count(self._domains, domain)
+            self._count(self._senders, sender or "<>")
+            self._queues[queue.value] += 1
+            self.entries += 1
+            self.bytes += size
+            if len(self._samples) < SAMPLES:
+                self._samples.append(Sample(public_id(ident), queue.value, sender, recipient, subject, size))
+            frozen.append((ident, number, *state, turn))
+        return frozen
+
+    def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
+        if number == codes.LEAVING:
+            return "leaving: another plan ends it"
+        if queue in self._wish.barred:
+            return NOT_PERMITTED
+        why = actions.refusal(self._order, queue, leased=lease is not None)
+        if why or lease is not None:
+            return why or "being worked on just now"
+        return NULL_SENDER if self._wish.action is Action.BOUNCE and not sender else ""
+
+    def _count(self, names: Counter[str], name: str) -> int:
+        """How many of this name there were; beyond MOST_NAMES they share one."""
+        name = name if name in names or len(names) < MOST_NAMES else "others"
+        names[name] += 1
+        return names[name] - 1
+
+    def summary(self) -> Summary:
+        return Summary(
+            _shares(self._queues, None), _shares(self._domains), _shares(self._senders), _shares(self._left_out, None), self._samples
+        )  # fmt: skip
+
+
+def _shares(names: Counter[str], most: int | None = SHARES) -> list[Share]:
+    return [Share(name, number) for name, number in names.most_common(most)]
+
+
+def make(store: Store, wish: Wish, settings: Plans, clock: Clock, told: Told = lambda number: None) -> Verb[Plan]:
+    """Freeze what the query means now. Nothing is done to it yet."""
+    now = clock.now()
+    gap = settings.retry_window // settings.retry_rate
+    most = min(settings.max_entries, wish.most or settings.max_entries)
+    ident: int = yield Change(lambda connection: _begin(store, connection, wish, gap, now, now + settings.expiry))
+    making, pace, after = _Making(wish, now), _Pace(PAGE), 0
+    top: int = yield Look(_top)
+    while True:
+        within = bounds(wish.filter, top)
+        rows = yield Look(_page(wish.filter, Bounds(max(within.low, after + 1), within.high), now))
+        frozen = making.take(rows)
+        if making.entries > most:
+            yield Change(lambda connection: _discard(connection, ident))
+            raise PlanRefused(
+                f"more than {most:,} entries are meant: one plan of yours may have {most:,}; narrow the query"
+            )
+        while frozen:
+            part, frozen = frozen[: pace.size], frozen[pace.size :]
+            yield Change(pace.timed(partial(_freeze, ident, part)))
+        told(len(rows))
+        if len(rows) < PAGE:
+            break
+        after = rows[-1][0]
+    summary, entries, size = making.summary(), making.entries, making.bytes
+    yield Change(lambda connection: book.ready(connection, ident, entries, size, summary))
+    plan: Plan = yield Look(lambda reader: book.read(reader.connection, ident))
+    return plan
+
+
+def _begin(store: Store, connection: apsw.Connection, wish: Wish, gap: Millis, created: Millis, expires: Millis) -> int:
+    ident = store.desk().ids.next()
+    book.begin(
+        connection, ident, action=wish.action, query=wish.query, planner=wish.actor, notify=wish.notify, gap=gap,
+        created=created, expires=expires,
+    )  # fmt: skip
+    return ident
+
+
+def _freeze(ident: int, part: list[tuple[Any, ...]], connection: apsw.Connection) -> None:
+    book.add(connection, ident, part)
+
+
+def _discard(connection: apsw.Connection, ident: int) -> None:
+    """Too large: what was frozen so far is forgotten by upkeep."""
+    fetch(connection, "UPDATE plan SET state = 'expired' WHERE id = ?", (ident,))
+
+
+def _top(reader: Reader) -> int:
+    return int(fetch(reader.connection, "SELECT coalesce(max(id), 0) FROM entry")[0][0])
+
+
+def _page(filter: Filter, within: Bounds, now: Millis) -> Callable[[Reader], list[Any]]:
+    def look(reader: Reader) -> list[Any]:
+        def page(parts: Sources) -> list[Any]:
+            if not parts.parts:
+                return []
+            ids, values = parts.page(PAGE, descending=False)
+            return fetch(reader.connection, _PAGE.format(ids), values)
+
+        return reader.searching.run(filter, within, now, page)
+
+    return look
+
+
+# -- applying and undoing
+
+
+def apply(
+    store: Store,
+    ident: int,
+    settings: Plans,
+    clock: Clock,
+    *,
+    actor: str,
+    reason: str,
+    told: Told = lambda number: None,
+) -> Verb[Plan]:
+    """Do it, to exactly what was frozen. The same plan again goes on where it was interrupted."""
+    if not reason.strip():
+        raise PlanRefused("a reason is needed: it stands in the timelines and in the audit log")
+    plan: Plan = yield Look(lambda reader: book.read(reader.connection, ident))
+    if plan.state == "ready":
+        changed = yield Look(lambda reader: steps.count_changed(reader.connection, ident))
+        if changed * 100 > plan.entries * settings.max_changed:
+            raise PlanRefused(
+                f"{changed:,} of {plan.entries:,} entries have changed since they were planned, more than the "
+                f"{settings.max_changed} percent of [plans] max_changed: make the plan anew"
+            )
+    yield Change(
+        lambda connection: steps.start(
+            connection, ident, "applying", of=("ready",), who=actor, reason=reason, now=clock.now(), window=settings.undo_window
+        )
+    )  # fmt: skip
+
+    def step(connection: apsw.Connection, size: int) -> Step:
+        return steps.apply(connection, store.desk(), ident, size, clock.now(), settings.undo_window)
+
+    return (yield from _steps(ident, step, _Pace(), told))
+
+
+def undo(store: Store, ident: int, clock: Clock, *, actor: str, told: Told = lambda number: None) -> Verb[Plan]:
+    """Back to where everything was, but for what has left or changed since."""
+    yield Change(
+        lambda connection: steps.start(
+            connection, ident, "undoing", of=("applied", "applying"), who=actor, reason="", now=clock.now()
+        )
+    )
+    return (yield from _steps(ident, partial(_undoing, store, clock, ident), _Pace(), told))
+
+
+def _undoing(store: Store, clock: Clock, ident: int, connection: apsw.Connection, size: int) -> Step:
+    return steps.undo(connection, store.desk(), ident, size, clock.now())
+
+
+def _ending(store: Store, clock: Clock, ident: int, connection: apsw.Connection, size: int) -> Step:
+    return steps.end(connection, store.desk(), ident, size, clock.now())
+
+
+def _steps(
+    ident: int, step: Callable[[apsw.Connection, int], Step], pace: _Pace, told: Told, most: int | None = None,
+    committed: Callable[[Step], None] = lambda step: None,
+) -> Verb[Plan]:  # fmt: skip
+    taken = 0
+    while most is None or taken < most:
+        size = pace.size
+        done: Step = yield Change(pace.timed(lambda connection, size=size: step(connection, size)))  # type: ignore[misc]
+        committed(done)
+        told(done.entries)
+        taken += done.entries
+        if done.finished:
+            break
+    plan: Plan = yield Look(lambda reader: book.read(reader.connection, ident))
+    return plan
+
+
+# -- upkeep
+
+ROUND = 2_000  # entries of one round: other chores wait for it
+
+
+def look_after(store: Store, clock: Clock, before: Millis) -> Verb[int]:
+    """One round: what windows that are over leave to be ended, plans that nobody applied, plans from `before`. How many entries ended."""
+    now = clock.now()
+    ended = 0
+    for ident in (yield Look(lambda reader: book.over(reader.connection, now))):
+        plan: Plan = yield Look(lambda reader, ident=ident: book.read(reader.connection, ident))  # type: ignore[misc]
+        if plan.state == "undoing":  # begun in time, and interrupted
+            yield from _steps(ident, partial(_undoing, store, clock, ident), _Pace(), lambda number: None)
+            continue
+        yield Change(lambda connection, ident=ident: _close(connection, ident, now))  # type: ignore[misc]
+        tells = steps.order_of(plan, now).tells
+        step = partial(_ending, store, clock, ident)
+        done: Plan = yield from _steps(
+            ident, step, _Pace(NOTICED if tells else MOST), lambda number: None, ROUND, _ended(store, plan.action)
+        )
+        ended += done.ended - plan.ended
+        if done.state == "ending":
+            return ended
+    yield from _forget(now, before)
+    return ended
+
+
+def _ended(store: Store, action: Action) -> Callable[[Step], None]:
+    """After the commit of a step: its ends are counted, the bodies that nobody needs any more are deleted."""
+
+    def committed(step: Step) -> None:
+        if step.ended:
+            store.count_ended(actions.ENDING[action], step.ended)
+        for name in step.objects:
+            store.bodies.delete(name)
+
+    return committed
+
+
+def _close(connection: apsw.Connection, ident: int, now: Millis) -> None:
+    """The window is over: nobody undoes it any more."""
+    of = ("applied", "applying")
+    steps.start(connection, ident, "ending", of=of, who="", reason="", now=now)
+
+
+def _forget(now: Millis, before: Millis) -> Verb[None]:
+    found = yield Look(lambda reader: _wanting(reader.connection, now))
+    if found:
+        yield Change(lambda connection: book.expire(connection, now))
+    pace = _Pace()
+    while (ident := (yield Look(lambda reader: book.forgettable(reader.connection, before)))) is not None:
+        gone = False
+        while not gone:
+            gone = yield Change(pace.timed(lambda connection, ident=ident: book.drop(connection, ident, pace.size)))  # type: ignore[misc]
+
+
+def _wanting(connection: apsw.Connection, now: Millis) -> bool:
+    return bool(
+        fetch(connection, "SELECT 1 FROM plan WHERE state IN ('making', 'ready') AND expires <= ? LIMIT 1", (now,))
+    )

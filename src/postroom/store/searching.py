@@ -1,0 +1,136 @@
+"""A reader's searches: the search index beside its store, one snapshot of both, and the bound in time.
+
+Promises: a search that must read many rows ends after its bound, and only one of its kind runs at a time, so that mail does not
+feel it; a damaged index is noticed, reported to the filler, and the answer read from the rows. Fails: SearchTooBroad.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import apsw
+
+from postroom.clock import Millis
+from postroom.model import Filter
+from postroom.store import conditions, counters
+from postroom.store.search import SearchTooBroad
+from postroom.store.search_index import SearchIndex
+from postroom.store.sources import Bounds, Sources, sources
+from postroom.store.sqlite import fetch, is_environment
+
+T = TypeVar("T")
+
+BOUND = 0.5  # seconds a search may take that no index narrows down
+BOUND_INDEXED = 5.0  # of one that an index does
+TOGETHER = 0.1  # seconds that searches of the first kind may run side by side
+STEPS = 20_000  # of SQLite's machine between two looks at the clock: about a millisecond
+
+
+class Searching:
+    """Of one connection that reads."""
+
+    def __init__(self, connection: apsw.Connection, index: SearchIndex | None) -> None:
+        self._connection = connection
+        self._index = index
+        self._generation = 0
+        self.attached = False
+        conditions.register(connection)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Between two transactions: the index as it is now."""
+        index = self._index
+        if index is None or self._generation == index.generation or self._connection.in_transaction:
+            return
+        self._generation = index.generation
+        if self.attached:
+            with contextlib.suppress(apsw.Error):
+                fetch(self._connection, "DETACH find")
+        self.attached = index.attach(self._connection)
+
+    def run(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
+        """`look` at the parts that hold what matches, in one snapshot; once more without the index when that is damaged."""
+        with self._connection:
+            parts = self._sources(filter, within, now)
+            try:
+                found = self._bounded(parts, look)
+            except apsw.Error as problem:
+                if not self.attached or (is_environment(problem) and not isinstance(problem, apsw.IOError)):
+                    raise
+                self._distrust()
+                found = self._bounded(self._sources(filter, within, now), look)
+        return found
+
+    def _sources(self, filter: Filter, within: Bounds, now: Millis | None) -> Sources:
+        """The watermark is read first: whatever the store holds up to it is in the index."""
+        watermark, behind = 0, False
+        if self.attached and not counters.is_plain(filter):
+            watermark, behind = self._state()
+        found = sources(filter, within, watermark=watermark, infos=self._infos, now=now)
+        return found._replace(indexed=False) if behind else found
+
+    def _state(self) -> tuple[int, bool]:
+        try:
+            state = dict(fetch(self._connection, "SELECT what, number FROM find.state"))
+            return int(state["watermark"]), bool(state["behind"])
+        except (apsw.Error, KeyError):
+            self._distrust()
+            return 0, False
+
+    def _distrust(self) -> None:
+        assert self._index is not None
+        self._index.distrust()
+        self.attached = False  # (it stays attached until the next refresh, and is not asked)
+
+    def _infos(self, needle: str) -> Sequence[int]:
+        return [
+            ident for (ident,) in fetch(self._connection, "SELECT id FROM info WHERE instr(folded, ?) > 0", (needle,))
+        ]
+
+    def _bounded(self, parts: Sources, look: Callable[[Sources], T]) -> T:
+        if not parts.searched:
+            return look(parts)
+        watch = _Watch(self._index, indexed=parts.indexed)
+        self._connection.set_progress_handler(watch, STEPS)
+        try:
+            return look(parts)
+        except apsw.InterruptError:
+            raise SearchTooBroad(watch.why) from None
+        finally:
+            self._connection.set_progress_handler(None)
+            watch.end()
+
+
+class _Watch:
+    """Called by SQLite as it works; True ends the statement."""
+
+    def __init__(self, index: SearchIndex | None, *, indexed: bool) -> None:
+        self._lock = None if index is None or indexed else index.alone
+        self._bound = BOUND if index is None else index.bound
+        if indexed:
+            self._bound = max(self._bound, BOUND_INDEXED)
+        self._held = False
+        self._began = time.perf_counter()
+        self.why = ""
+
+    def __call__(self) -> bool:
+        took = time.perf_counter() - self._began
+        if took > self._bound:
+            self.why = (
+                f"the search is too broad to be answered within {self._bound:g} s: give three characters or more in one "
+                "piece, a queue, or a shorter time"
+            )
+        elif self._lock is not None and not self._held and took > TOGETHER:
+            self._held = self._lock.acquire(blocking=False)
+            if not self._held:
+                self.why = "another broad search is running: try again in a second, or give three characters or more"
+        return bool(self.why)
+
+    def end(self) -> None:
+        if self._held:
+            assert self._lock is not None
+            self._lock.release()
+            self._held = False

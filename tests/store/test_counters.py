@@ -1,0 +1,131 @@
+"""The counters agree with the entries after whatever was written, by whomever, and wherever `upto` stands."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import apsw
+import pytest
+
+from postroom.clock import HOUR, MINUTE, HandClock
+from postroom.model import Action, Filter, Outcome, Queue, Route
+from postroom.settings import Settings
+from postroom.store import counters, sqlite
+from postroom.store.records import EndedEntry
+from postroom.store.store import Store
+from tests.store.conftest import Opener, a_message, accepted, hand
+from tests.store.crowd import fill, message
+from tests.store.naive import holds
+
+
+def agrees(store: Store, chance: random.Random, number: int = 60) -> None:
+    reader = store.read_now()
+    entries = reader.find(Filter(), limit=10_000)
+    assert reader.queue_counts() == {queue: sum(e.queue is queue for e in entries) for queue in Queue}
+    for _ in range(number):
+        one, other = chance.choice(entries), chance.choice(entries)
+        wanted = Filter(
+            queues=tuple(chance.sample(list(Queue), chance.randrange(3))),
+            routes=tuple(chance.sample(list(Route), chance.randrange(3))),
+            attachment=chance.choice((None, True, False)),
+            since=chance.choice((None, one.created, one.created - one.created % HOUR, one.created - 30 * HOUR)),
+            until=chance.choice((None, other.created, other.created - other.created % HOUR - 1, other.created + HOUR)),
+        )
+        top = chance.choice((None, other.id))
+        expected = sum(holds(e, wanted, 0) and (top is None or e.id <= top) for e in entries)
+        assert reader.count(wanted, top=top) == expected, (wanted, top)
+
+
+def advance(store: Store, newest: int) -> int:
+    return store.write_now(lambda connection: counters.advance(connection, newest))
+
+
+def tallied(store: Store) -> int:
+    rows = store.read_now().connection.execute("SELECT coalesce(sum(number), 0) FROM tally").fetchall()
+    return int(rows[0][0])
+
+
+def test_they_agree_with_the_entries_whatever_is_done(store: Store, clock: HandClock) -> None:
+    chance = random.Random(11)
+    fill(store, clock, chance, 120)
+    assert tallied(store) == 0  # mail that passes at once is never counted
+    agrees(store, chance)
+    ids = [entry.id for entry in store.read_now().find(Filter(), limit=1_000)]
+    for newest in (ids[100], ids[40], ids[0]):
+        advance(store, newest)
+        agrees(store, chance)
+    assert tallied(store) == len(ids)
+    store.act_now(Action.HOLD, ids[::3], actor="cli:root")
+    store.act_now(Action.REJECT, ids[1::5], actor="cli:root")
+    for _ in range(20):
+        accepted(store, message(chance, clock.now()))
+    agrees(store, chance)
+    store.act_now(Action.RELEASE, ids[::3], actor="cli:root")
+    agrees(store, chance)
+
+
+def test_an_entry_that_ends_leaves_no_counter_behind(store: Store, clock: HandClock) -> None:
+    entry = accepted(store, a_message(), lease_until=clock.now() + MINUTE).entries[0]
+    advance(store, entry)
+    assert tallied(store) == 1
+    end = EndedEntry(entry, entry, entry, Queue.DELIVERY, Outcome.DELIVERED, "250 OK", 1, 0, clock.now())
+    hand(store, lambda batch: batch.ends.append(end))
+    assert store.read_now().count(Filter()) == 0
+    later = accepted(store, a_message()).entries[0]
+    advance(store, later)
+    rows = store.read_now().connection.execute("SELECT number FROM tally").fetchall()
+    assert rows == [(1,)]  # the empty one is gone
+
+
+def test_they_take_in_a_step_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "STEP", 3)
+    ids = [accepted(store, a_message()).entries[0] for _ in range(7)]
+    assert [advance(store, ids[5]) for _ in range(3)] == [3, 3, 0]
+    assert counters.wanting(store.read_now().connection, ids[6])
+    assert not counters.wanting(store.read_now().connection, ids[5])
+    assert (tallied(store), store.read_now().count(Filter())) == (6, 7)
+
+
+def test_a_command_beside_keeps_them_too(store: Store, opening: Opener) -> None:
+    ids = [accepted(store, a_message()).entries[0] for _ in range(4)]
+    advance(store, ids[-1])
+    opening(beside=True).act_now(Action.HOLD, ids[:1], actor="cli:root")
+    counts = store.read_now().queue_counts()
+    assert (counts[Queue.HELD], counts[Queue.PROCESSING]) == (1, 3)
+
+
+def test_they_are_counted_anew_from_the_entries(store: Store) -> None:
+    ids = [accepted(store, a_message()).entries[0] for _ in range(4)]
+    advance(store, ids[2])
+    store.write_now(lambda connection: connection.execute("UPDATE tally SET number = 77"))
+    assert store.read_now().count(Filter()) == 78
+    store.write_now(counters.recount)
+    assert store.read_now().count(Filter()) == 4
+
+
+def test_a_store_of_an_older_schema_gets_its_counters(tmp_path: Path, opening: Opener, settings: Settings) -> None:
+    path = sqlite.database_path(settings)
+    connection = sqlite.writing(path)
+    for number, _, text in sqlite.migrations()[:4]:
+        connection.execute(text)
+        connection.execute(f"PRAGMA user_version={number}")
+    _old_entries(connection)
+    connection.close()
+    store = opening()
+    assert tallied(store) == 30
+    counts = store.read_now().queue_counts()
+    assert (counts[Queue.PROCESSING], counts[Queue.DELIVERY]) == (20, 10)
+    assert store.read_now().count(Filter(since=1_700_000_000_000 + 10 * HOUR)) == 20
+
+
+def _old_entries(connection: apsw.Connection) -> None:
+    for number in range(30):
+        ident = (1_700_000_000_000 + number * HOUR << 20) + 1
+        values = (ident, ident, 0 if number % 3 else 2)
+        connection.execute(
+            "INSERT INTO entry (id, message_id, queue, route, recipient, recipient_name, priority, info_id, attempts, since, "
+            "next_attempt, strikes, label, waived, env_from, from_address, from_name, to_header, subject, remote_ip, size, "
+            "attachment, search) VALUES (?, ?, ?, 0, '', '', 0, 1, 0, 0, 0, 0, 0, '', '', '', '', '', '', '', 1, 0, '')",
+            values,
+        )

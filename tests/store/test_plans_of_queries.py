@@ -1,0 +1,128 @@
+"""Each hot statement reads the index it is meant to read, asked of SQLite itself, and never sorts what it can read in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from postroom.model import Aspect, Field, Filter, Queue, Relation, Route, Term
+from postroom.store import counters, sql
+from postroom.store.counters import LAST
+from postroom.store.search_index import Filling
+from postroom.store.sources import Bounds, Sources, bounds, sources
+from postroom.store.store import Store
+from tests.store.conftest import a_message, accepted
+
+NOW = 1_800_000_000_000
+WINDOW = {"since": NOW - 1_000, "until": NOW + 1_000}
+
+
+@pytest.fixture
+def indexed(store: Store) -> Iterator[Store]:
+    for number in range(5):
+        accepted(store, a_message(subject=f"blue whale {number}"))
+    filling = Filling(store.index)
+    filling.fill(filling.newest())
+    store.index.replaced(ready=True)
+    yield store
+    filling.close()
+
+
+def explain(store: Store, statement: str, values: tuple[object, ...]) -> list[str]:
+    reader = store.read_now()
+    return [row[3] for row in reader.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+
+def parts_of(filter: Filter, infos: tuple[int, ...] = ()) -> Sources:
+    return sources(filter, bounds(filter), watermark=LAST, infos=lambda text: infos, now=NOW)
+
+
+def plan_of_page(store: Store, filter: Filter, infos: tuple[int, ...] = ()) -> list[str]:
+    ids, values = parts_of(filter, infos).page(101, descending=True)
+    return explain(store, f"{sql.ENTRY_READ}WHERE e.id IN ({ids}) ORDER BY e.id DESC", values)
+
+
+def plans_of_count(store: Store, filter: Filter, infos: tuple[int, ...] = ()) -> list[str]:
+    return [line for text, values in parts_of(filter, infos).counts() for line in explain(store, text, values)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (Filter(queues=(Queue.PROCESSING,), **WINDOW), "INDEX entry_queue (queue=? AND id>? AND id<?)"),
+        (
+            Filter(queues=(Queue.PROCESSING,), routes=(Route.INBOUND,), **WINDOW),
+            "INDEX entry_filter (queue=? AND route=? AND attachment=? AND id>? AND id<?)",
+        ),
+        (
+            Filter(queues=(Queue.HELD, Queue.BULK), attachment=True),
+            "INDEX entry_filter (queue=? AND route=? AND attachment=? AND id>? AND id<?)",
+        ),
+        (Filter(), "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+    ],
+)
+def test_a_page_of_a_plain_filter_is_read_in_order_from_its_index(indexed: Store, wanted: Filter, index: str) -> None:
+    plan = plan_of_page(indexed, wanted)
+    inner = [number for number, line in enumerate(plan) if line.startswith(("SEARCH", "SCAN")) and index in line]
+    assert len(inner) == len(parts_of(wanted).parts), plan
+    # What is sorted are the few ids that the parts gave, behind the look at them, never the rows of an index.
+    assert not any("TEMP B-TREE" in line for number in inner for line in plan[number + 1 : number + 2]), plan
+    assert any("SEARCH e USING INTEGER PRIMARY KEY (rowid=?)" in line for line in plan), plan
+    assert any("SEARCH i USING INTEGER PRIMARY KEY (rowid=?)" in line for line in plan), plan
+
+
+def test_a_searched_page_is_read_in_order_from_the_search_index_and_joined_without_rows(indexed: Store) -> None:
+    wanted = Filter(queues=(Queue.PROCESSING,), routes=(Route.INBOUND,), text="whale", field=Field.SUBJECT, **WINDOW)
+    plan = plan_of_page(indexed, wanted)
+    assert any("SCAN x VIRTUAL TABLE INDEX" in line for line in plan), plan
+    assert any("USING COVERING INDEX entry_queue (queue=? AND id=?)" in line for line in plan), plan
+    looked = next(number for number, line in enumerate(plan) if "SCAN x VIRTUAL TABLE" in line)
+    assert not any("TEMP B-TREE" in line for line in plan[looked + 1 : looked + 3]), plan
+
+
+def test_the_count_of_a_search_reads_no_row(indexed: Store) -> None:
+    for wanted in (
+        Filter(queues=(Queue.PROCESSING,), text="whale", field=Field.SUBJECT),
+        Filter(queues=(Queue.PROCESSING,), routes=(Route.INBOUND,), attachment=False, text="whale"),
+        Filter(queues=(Queue.PROCESSING,), text="queued"),
+    ):
+        plan = plans_of_count(indexed, wanted, infos=(1,))
+        read = [line for line in plan if line.startswith(("SEARCH", "SCAN"))]
+        assert all("COVERING INDEX entry_queue" in line or "VIRTUAL TABLE" in line for line in read), plan
+
+
+def test_entries_with_a_reason_are_found_and_counted_in_the_index(indexed: Store) -> None:
+    wanted = Filter(queues=(Queue.PROCESSING,), attachment=False, text="queued", field=Field.INFO)
+    for plan in (plans_of_count(indexed, wanted, infos=(1, 2)), plan_of_page(indexed, wanted, infos=(1, 2))):
+        assert any("SEARCH e USING COVERING INDEX entry_queue (queue=? AND id>? AND id<?)" in line for line in plan), (
+            plan
+        )
+
+
+def test_a_reason_that_nobody_has_reads_nothing() -> None:
+    for aspect in (Aspect.INFO, Aspect.ERROR):
+        wanted = Filter(terms=(Term(aspect, Relation.HAS, "nowhere"),))
+        assert sources(wanted, Bounds(0, 9), watermark=5, infos=lambda text: (), now=NOW).parts == ()
+
+
+def test_the_counters_are_read_by_their_key_and_their_edges_by_index(indexed: Store) -> None:
+    asked: list[str] = []
+    connection = indexed.read_now().connection
+    connection.exec_trace = lambda cursor, statement, bindings: bool(asked.append(statement)) or True
+    try:
+        counters.total(connection, Filter(queues=(Queue.PROCESSING,), routes=(Route.INBOUND,)), 5, 1 << 62)
+        counters.total(connection, Filter(queues=(Queue.PROCESSING,)), 5, 1 << 62)
+        counters.by_queue(connection)
+    finally:
+        connection.exec_trace = None
+    plans = [
+        line
+        for statement in asked
+        if "FROM entry" in statement or "queue IN" in statement
+        for line in explain(indexed, statement, (0,) * statement.count("?"))
+    ]
+    assert all("COVERING INDEX entry_" in line or "PRIMARY KEY (queue=? AND route=? AND attachment=?" in line for line in plans), plans  # fmt: skip
+    assert any("tally" in line for line in plans)
+    assert any("entry_filter" in line for line in plans)
+    assert any("entry_queue" in line for line in plans)
