@@ -265,12 +265,13 @@ MOMENTS: dict[str, Moment] = {
     "migration": Moment("migration", 30, statement(STARTER, "")),
     "stop": Moment(
         "stop",
-        6,
+        7,
         on_every(
             before(server.SmtpServer, "stop"),
             before(pool.Pool, "close"),
             before(worker.Worker, "stop"),
             before(http_server.HttpServer, "stop"),
+            before(search_index.Filler, "stop"),
             before(writer.Writer, "stop"),
             before(postroom.store.checkpoint.Checkpointer, "stop"),
         ),

@@ -262,6 +262,22 @@ def test_an_entry_that_stands_in_the_history_too_is_kept_held_and_labelled(scene
     assert "The history had it as delivered: 250 2.0.0 kept" in {event.info for event in events}
 
 
+def test_an_entry_that_stands_in_the_history_too_ends_when_it_is_delivered(scene: Scene) -> None:
+    """Or else its end could never be written, and it would be delivered again and again."""
+    scene.plant("UPDATE history SET id = :entry WHERE id = :ended", entry=scene.waiting, ended=scene.ended)
+    store = scene.open()
+    taken = store.write_now(lambda c: store._claim(c, [(Queue.PROCESSING, 9)], 9, frozenset()))
+    (lease,) = [one for part in taken for one in part.leases if one.entry == scene.waiting]
+    now = scene.clock.now()
+    end = EndedEntry(lease.entry, lease.lease, lease.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 now", 1, 0, now)
+    hand(store, lambda batch: batch.ends.append(end))
+    assert store.read_now().entry(scene.waiting) is None
+    ended = store.read_now().ended(scene.waiting)
+    assert ended is not None
+    assert (ended.reply, ended.outcome) == ("250 now", Outcome.DELIVERED)
+    assert ended.label & Label.MAYBE_DELIVERED
+
+
 def test_an_entry_without_its_message_is_held_and_shown(scene: Scene) -> None:
     scene.plant(
         "DELETE FROM message WHERE id = :entry", "DELETE FROM body WHERE message_id = :entry", entry=scene.waiting

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from postroom.model import Label
+
 MESSAGE_COLUMNS = (
     "id", "remote_ip", "remote_name", "helo", "esmtp", "tls", "auth_user", "env_from", "from_address", "from_name",
     "to_header", "subject", "message_id", "size", "attachment", "facts", "verdicts", "received", "body_object",
@@ -58,7 +60,11 @@ def insert_history(rows: int) -> str:
         f"SELECT e.id, v.column3, v.column4, e.label | v.column5, v.column6, v.column7, v.column8, v.column9, "
         f"coalesce((SELECT m.message_id FROM message AS m WHERE m.id = e.message_id), ''), "
         f"{', '.join('e.' + name for name in _COPIED)} "
-        f"FROM (VALUES {_rows(9, rows)}) AS v CROSS JOIN entry AS e WHERE e.id = v.column1 AND e.lease = v.column2"
+        f"FROM (VALUES {_rows(9, rows)}) AS v CROSS JOIN entry AS e WHERE e.id = v.column1 AND e.lease = v.column2 "
+        # Only in a damaged store is it there already. It ends all the same: else it would be delivered again and again.
+        f"ON CONFLICT (id) DO UPDATE SET label = history.label | excluded.label | {int(Label.MAYBE_DELIVERED)}, "
+        "queue = excluded.queue, attempts = excluded.attempts, outcome = excluded.outcome, ended = excluded.ended, "
+        "reply = excluded.reply, events = excluded.events"
     )
 
 
