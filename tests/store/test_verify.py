@@ -269,7 +269,9 @@ def test_an_entry_that_stands_in_the_history_too_ends_when_it_is_delivered(scene
     taken = store.write_now(lambda c: store._claim(c, [(Queue.PROCESSING, 9)], 9, frozenset()))
     (lease,) = [one for part in taken for one in part.leases if one.entry == scene.waiting]
     now = scene.clock.now()
-    end = EndedEntry(lease.entry, lease.lease, lease.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 now", 1, 0, now)
+    end = EndedEntry(
+        lease.entry, lease.lease, lease.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 now", 1, 0, now
+    )
     hand(store, lambda batch: batch.ends.append(end))
     assert store.read_now().entry(scene.waiting) is None
     ended = store.read_now().ended(scene.waiting)
