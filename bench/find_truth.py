@@ -166,7 +166,9 @@ def samples(database: Path) -> dict[str, str]:
             "AND attempts > 0 LIMIT 1",
             (middle,),
         ).fetchone()
-        own = connection.execute("SELECT text FROM info WHERE text LIKE '%did not answer for%' ORDER BY id DESC LIMIT 1")
+        own = connection.execute(
+            "SELECT text FROM info WHERE text LIKE '%did not answer for%' ORDER BY id DESC LIMIT 1"
+        )
         domain = (own.fetchone() or ("did not answer for nobody.example",))[0].rpartition(" ")[2]
     return {"sender": sender, "recipient": recipient, "ip": ip, "domain": domain}
 

@@ -96,6 +96,8 @@ class Upkeep:
                 self._look_at_disk()
             except OSError as problem:
                 self._log.warning("disk_unseen", problem=str(problem))
+            except Exception as bug:  # noqa: BLE001 - the look at the disk must go on
+                self._log.error("disk_unseen", trace="".join(traceback.format_exception(bug)), bug="yes")
 
     async def _do(self, chore: Chore) -> None:
         try:

@@ -72,6 +72,37 @@ async def test_what_stands_beside_data_is_refused_too(served: Served, path: str)
     assert await queue_of(served, entry) is Queue.HELD
 
 
+FORM = '--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n{"id":"ID"}\r\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"data":[{"id":"ID","action":"reject","action":null}]}',
+        "{'data':[{'id':'ID','action':'reject','action':None}]}",
+        '{"data":[{"id":"ID","action":"reject"}],"data":[{"id":"ID"}]}',
+        'data={"id":"ID"}&action=reject',
+        'data={"id":"ID","action":"reject"}&data={"id":"ID"}',
+        FORM + '--b\r\nContent-Disposition: form-data; name="action"\r\n\r\nreject\r\n--b--\r\n',
+        FORM + FORM.replace('"}', '","action":"reject"}') + "--b--\r\n",
+    ],
+)
+async def test_what_would_be_passed_over_never_releases(served: Served, body: str) -> None:
+    """A name that comes twice, a form's field that nobody reads: to keep one of them is to guess."""
+    (entry,) = await hold(served)
+    answer = await served.post(RELEASE, served.signed(RELEASE), body.replace("ID", ident(served, entry)).encode())
+    assert (answer.status, answer.json["data"]) == (400, [])
+    assert answer.json["fail"][0]["errors"][0]["code"] == "err_invalid_json"
+    assert await queue_of(served, entry) is Queue.HELD
+
+
+@pytest.mark.parametrize("body", ['data={"id":"ID"}', FORM + "--b--\r\n", FORM + "--b--"])
+async def test_a_form_with_nothing_else_releases(served: Served, body: str) -> None:
+    (entry,) = await hold(served)
+    answer = await served.post(RELEASE, served.signed(RELEASE), body.replace("ID", ident(served, entry)).encode())
+    assert [done["release"] for done in data(answer)] == [True]
+
+
 async def test_release_of_what_is_not_held_says_so(served: Served) -> None:
     (entry,) = (await served.put()).entries
     (held,) = await hold(served)

@@ -62,6 +62,11 @@ class Unread(NamedTuple):
         return Waited(lease.entry, lease.lease, Queue.HELD, lease.queue, self.text, lease.attempts, at, 0, now, "held")
 
 
+def not_now(leases: Sequence[Lease], problem: Exception) -> list[Unread]:
+    """Nothing could be read at all, of any message."""
+    return [Unread(lease, str(problem), NOT_NOW, True) for lease in leases]
+
+
 def with_messages(reader: Reader, bodies: Bodies, leases: Sequence[Lease]) -> tuple[list[Claimed], list[Unread]]:
     """Leases grouped by message, and those whose message cannot be read. What disk and memory cannot do just now says
     nothing about the message: that is no reason to trouble a person."""

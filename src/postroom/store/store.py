@@ -31,7 +31,7 @@ from postroom.store import actions, horizon, recorded, sql, sqlite
 from postroom.store import claim as claiming
 from postroom.store.bodies import Bodies
 from postroom.store.checkpoint import Checkpointer
-from postroom.store.damage import tell_entries, tell_messages, with_messages
+from postroom.store.damage import not_now, tell_entries, tell_messages, with_messages
 from postroom.store.opening import look_before_opening
 from postroom.store.reader import Reader
 from postroom.store.records import AcceptDone, Claimed, EndedEntry, Moved, NewMessage, Waited
@@ -203,7 +203,6 @@ class Store:
         self, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int] = frozenset()
     ) -> list[Claimed]:
         """Lease due entries, at most as many of each queue as said and `most` together, and read their messages.
-
         Entries `in_hand` are renewed instead. A message that cannot be read goes to `held`, marked, and is shown there.
         """
         asked = self._clock.now()
@@ -222,11 +221,13 @@ class Store:
         tell_entries([entry for part in taken for entry in part.unreadable], self._log, self.counts)
         if not leases:
             return []
-        claimed, unread = await self.read(lambda reader: with_messages(reader, self.bodies, leases))
-        now = self._clock.now()
+        try:
+            claimed, unread = await self.read(lambda reader: with_messages(reader, self.bodies, leases))
+        except StoreUnavailable as problem:  # given back: a lease that only runs out would look like a death
+            claimed, unread = [], not_now(leases, problem)
         tell_messages(unread, self._log, self.counts)
         for one in unread:
-            self.wait(one.waited(now))
+            self.wait(one.waited(self._clock.now()))
         return claimed
 
     def _claim(
@@ -385,8 +386,7 @@ class Store:
 
 
 def open_store(
-    settings: Settings, *, clock: Clock | None = None, log: Log | None = None, counts: Counts | None = None,
-    beside: bool = False,
+    settings: Settings, *, clock: Clock | None = None, log: Log | None = None, counts: Counts | None = None, beside: bool = False,
 ) -> Store:  # fmt: skip
     """Open (and create, unless `beside`) the store that the settings name."""
     return Store(settings, clock=clock or SystemClock(), log=log or Log(), counts=counts or Counts(), beside=beside)

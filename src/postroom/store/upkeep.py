@@ -252,10 +252,12 @@ async def _delete_orphans(store: Store, suspects: Sequence[str]) -> list[str]:
         return []
 
     def delete(reader: Reader) -> list[str]:
-        named = {name for (name,) in fetch(reader.connection, sql.OBJECTS_NAMED)}
-        if not all(map(is_body_name, named)):
-            return []
-        orphans = [name for name in suspects if name not in named]
+        left = set(suspects)
+        for (name,) in reader.connection.execute(sql.OBJECTS_NAMED):  # one at a time: there may be a million
+            if not is_body_name(name):
+                return []
+            left.discard(name)
+        orphans = [name for name in suspects if name in left]
         for name in orphans:
             store.bodies.delete(name)
         return orphans

@@ -1,4 +1,5 @@
-"""`postroom verify`: proves that entries, messages, bodies, events, history, reasons and ledger agree, and repairs what does not.
+"""`postroom verify`: proves that entries, messages, bodies, events, history, reasons, ledger, counters and search index agree,
+and repairs what does not.
 
 Promises: it runs beside a serving gateway and never in the writer's way: rows are read in slices, each in one short read
 transaction, and what looks wrong is looked at again in a fresh one before it counts, because the queue moves meanwhile. A repair looks
@@ -29,6 +30,7 @@ from postroom.store.apply import Infos
 from postroom.store.store import Store
 from postroom.store.verify_entries import Entries
 from postroom.store.verify_files import RESTORE, BodyFiles, Database
+from postroom.store.verify_find import Counters, Indexed
 from postroom.store.verify_messages import BodyRows, Messages
 from postroom.store.verify_plans import Leaving
 from postroom.store.verify_records import Events, History, Ledger, Pauses, Reasons
@@ -37,6 +39,7 @@ from postroom.store.verify_rows import Check, Finding, Ground, Left, Mending
 SHOWN = 10_000  # findings that a report names one by one; all are counted
 MEND_AT_ONCE = 20  # rows of one writing transaction of a repair
 ROUNDS = 4  # looks at one row: mending one thing can show another
+COUNTING = frozenset({"message-alone", "body-alone"})  # their repair counts all entries: one at a time
 BEYOND = frozenset({"database"})  # with these the file itself cannot be trusted: nothing is written to it
 
 # kind -> what is wrong, as a report says it of several
@@ -76,6 +79,8 @@ KINDS = {
     "file-foreign": "files among the bodies that are not ours",
     "ledger-account": "ledger lines under an unknown account",
     "ledger-difference": "ledger that does not add up",
+    "counters": "counters by hour that do not agree with the entries",
+    "index-entry": "entries that the search index should have and has not",
 }
 
 
@@ -125,7 +130,7 @@ def checks(*, deep: bool) -> list[Check]:
     ledger last, when every entry that can be there is there."""
     return [
         Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Leaving(), Events(), History(), BodyFiles(),
-        Ledger(),
+        Ledger(), Counters(), Indexed(),
     ]  # fmt: skip
 
 
@@ -238,8 +243,9 @@ class _Run:
                 report.add(finding, "left", "not touched: the file itself is damaged")
             return
         rows = list(dict.fromkeys([finding.id for finding in wrong]))
-        for at in range(0, len(rows), MEND_AT_ONCE):
-            part = rows[at : at + MEND_AT_ONCE]
+        step = 1 if {finding.kind for finding in wrong} & COUNTING else MEND_AT_ONCE
+        for at in range(0, len(rows), step):
+            part = rows[at : at + step]
             results, objects = self._store.write_now(partial(self._mend, check, part))
             for result in results:
                 report.add(result.finding, result.state, result.done)

@@ -36,9 +36,11 @@ class Knock(msgspec.Struct, frozen=True):
 Door = Callable[[Knock], Awaitable[bytes]]
 
 
-async def read_json(data: bytes) -> Any:
-    """As leniently as every body of this API. Raises Failure."""
+async def read_json(data: bytes, *, once: bool = False) -> Any:
+    """As leniently as every body of this API; `once` as `read_body` means it. Raises Failure."""
     try:
-        return read_body(data) if len(data) <= _LARGE else await asyncio.to_thread(read_body, data)
+        if len(data) <= _LARGE:
+            return read_body(data, once=once)
+        return await asyncio.to_thread(read_body, data, once=once)
     except UnreadableBody as problem:
         raise Failure(400, "err_invalid_json", f"Request {problem}") from None

@@ -119,7 +119,7 @@ class GatewayApi:
         if function.permission:
             self.callers.check_permission(scope, admitted.caller, path, function.permission)
         data = await _data(scope, receive)
-        call = read_call(admitted.caller, request_id(scope), await read_json(data))
+        call = read_call(admitted.caller, request_id(scope), await read_json(data, once=function.changes))
         if not function.changes:
             return await function.run(call)
         return await self._changed(path, scope, admitted, function, call, data)

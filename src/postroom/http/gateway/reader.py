@@ -42,27 +42,28 @@ class UnreadableBody(PeerError):
     """Not JSON, nor anything close to it."""
 
 
-def read_body(data: bytes) -> Any:
-    """The value of a body; None when there is none."""
+def read_body(data: bytes, *, once: bool = False) -> Any:
+    """The value of a body; None when there is none. `once`, for calls that change something: a name or a form's field that comes twice,
+    and a field that nobody reads, are refused, since what they say would be passed over."""
     assert len(data) <= MAX_BODY
-    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:  # cannot be too deep: the fast reader will do
+    if not once and data.count(b"{") + data.count(b"[") <= MAX_DEPTH:  # cannot be too deep: the fast reader will do
         try:
             return _strict(data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):  # not strictly JSON: below
             pass
     if data.lstrip()[:2] == b"--":
-        return _multipart(data)
+        return _multipart(data, once)
     if _FORM.match(data):
-        return _form(data)
-    return _read_text(data)
+        return _form(data, once)
+    return _read_text(data, once)
 
 
-def _read_text(data: bytes) -> Any:
+def _read_text(data: bytes, once: bool) -> Any:
     text = _decode(data)
     start = _skip(text, 0)
     if start == len(text):
         return None
-    value, at = _value(text, start, 0)
+    value, at = _value(text, start, 0, once)
     at = _skip(text, at)
     if at != len(text):
         raise _problem(text, at, "the end of the body")
@@ -88,13 +89,13 @@ def _problem(text: str, at: int, expected: str) -> UnreadableBody:
     return UnreadableBody(f"body is not JSON at character {at}: expected {expected}, found {found}")
 
 
-def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
+def _value(text: str, at: int, depth: int, once: bool) -> tuple[Any, int]:
     at = _past_prefix(text, at)
     first = text[at : at + 1]
     if first == "{":
-        return _object(text, at, depth + 1)
+        return _object(text, at, depth + 1, once)
     if first == "[":
-        return _array(text, at, depth + 1)
+        return _array(text, at, depth + 1, once)
     if first in ('"', "'"):
         return _string(text, at)
     number = _NUMBER.match(text, at)
@@ -106,26 +107,29 @@ def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
     raise _problem(text, at, "a value")
 
 
-def _object(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
+def _object(text: str, at: int, depth: int, once: bool) -> tuple[dict[str, Any], int]:
     _check_depth(text, at, depth)
     found: dict[str, Any] = {}
     at = _skip(text, at + 1)
     while text[at : at + 1] != "}":
+        before = at
         name, at = _member_name(text, at)
+        if once and name in found:
+            raise _problem(text, before, "each name once")
         at = _skip(text, at)
         if text[at : at + 1] != ":":
             raise _problem(text, at, "':'")
-        found[name], at = _value(text, _skip(text, at + 1), depth)
+        found[name], at = _value(text, _skip(text, at + 1), depth, once)
         at = _after_item(text, at, "}")
     return found, at + 1
 
 
-def _array(text: str, at: int, depth: int) -> tuple[list[Any], int]:
+def _array(text: str, at: int, depth: int, once: bool) -> tuple[list[Any], int]:
     _check_depth(text, at, depth)
     found: list[Any] = []
     at = _skip(text, at + 1)
     while text[at : at + 1] != "]":
-        value, at = _value(text, at, depth)
+        value, at = _value(text, at, depth, once)
         found.append(value)
         at = _after_item(text, at, "]")
     return found, at + 1
@@ -196,7 +200,7 @@ def _as_number(text: str, at: int, number: str) -> int | float:
     return value
 
 
-def _form(data: bytes) -> dict[str, Any]:
+def _form(data: bytes, once: bool) -> dict[str, Any]:
     """`data=%7B..%7D`: the item, the list of items or the whole body as a form's field, JSON header or not."""
     try:
         # Latin-1 there and back: every byte as it was sent; what they spell is found out as for any other body.
@@ -204,7 +208,12 @@ def _form(data: bytes) -> dict[str, Any]:
         found = parse_qsl(text, keep_blank_values=True, encoding="latin-1", max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise UnreadableBody(f"body is a form of more than {_MAX_FIELDS} fields: expected JSON") from None
-    return _body_of({name: _read_text(value.encode("latin-1")) for name, value in found if name in ("data", "meta")})
+    names = [name for name, _ in found]
+    if once and (len(set(names)) < len(names) or not set(names) <= {"data", "meta"}):
+        raise UnreadableBody("body is a form with more in it: expected the fields 'data' and 'meta', each once")
+    return _body_of(
+        {name: _read_text(value.encode("latin-1"), once) for name, value in found if name in ("data", "meta")}
+    )
 
 
 def _body_of(fields: dict[str, Any]) -> dict[str, Any]:
@@ -213,12 +222,15 @@ def _body_of(fields: dict[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) and found.keys() & {"data", "meta"} else fields
 
 
-def _multipart(data: bytes) -> dict[str, Any]:
+def _multipart(data: bytes, once: bool) -> dict[str, Any]:
     """A multipart form whose field `data` holds the item, or the whole body (a published collection sends this, contract 6.3; RFC 7578)."""
     boundary, _, rest = data.lstrip().partition(b"\n")
     boundary = boundary.rstrip()
-    for part in rest.split(b"\n" + boundary):
+    parts = rest.split(b"\n" + boundary)
+    if once and len([part for part in parts if not part.startswith(b"--") and part.strip()]) > 1:
+        raise UnreadableBody("body is a multipart form with more in it: expected the field 'data' alone")
+    for part in parts:
         head, blank, value = part.lstrip(b"\r\n").replace(b"\r\n", b"\n").partition(b"\n\n")
         if blank and re.search(rb'name="?data"?[ \t]*+(?:;|$)', head, re.MULTILINE | re.IGNORECASE):
-            return _body_of({"data": _read_text(value)})
+            return _body_of({"data": _read_text(value, once)})
     raise UnreadableBody("body is a multipart form without a field named 'data': expected JSON")

@@ -1,0 +1,100 @@
+"""What `postroom verify` proves of what finding stands on: the counters by hour, and the search index up to its watermark.
+
+Both are derived: a repair makes them anew from the entries. An index that is missing, being made, or not of this store is believed
+by nobody, so there is nothing to prove of it. Fails: apsw errors of the store pass through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import apsw
+
+from postroom.store import counters, search_index
+from postroom.store.sqlite import BUSY_TIMEOUT, fetch
+from postroom.store.verify_records import Pauses
+from postroom.store.verify_rows import Finding, Ground, Mending, TableCheck
+
+_COUNTED = (
+    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry WHERE id <= (SELECT upto FROM counted) "
+    "GROUP BY 1, 2, 3, 4"
+)
+_TALLIED = "SELECT queue, route, attachment, hour, number FROM tally WHERE number <> 0"
+_WRONG = (
+    f"SELECT count(*) FROM (SELECT * FROM ({_COUNTED} EXCEPT {_TALLIED}) "
+    f"UNION ALL SELECT * FROM ({_TALLIED} EXCEPT {_COUNTED}))"
+)
+# The watermark is read with the index, before the entries: what ends meanwhile may be in the index still, but nothing that
+# waits may be missing in it.
+_WATERMARK = "SELECT number FROM find.state WHERE what = 'watermark'"
+_TOKEN = "SELECT number FROM find.state WHERE what = 'token'"  # noqa: S105 - names a store, opens nothing
+_UNFINDABLE = (
+    "SELECT id FROM main.entry WHERE queue <> 5 AND id BETWEEN ? AND ? AND id <= ? "
+    "AND id NOT IN (SELECT id FROM find.ix_docsize WHERE id BETWEEN ? AND ?)"
+)
+
+
+class Counters(Pauses):
+    """Totals by hour = what waits, in one statement."""
+
+    name = "counters"
+
+    def look(self, connection: apsw.Connection, ground: Ground, first: int, last: int) -> list[Finding]:
+        wrong = int(fetch(connection, _WRONG)[0][0])
+        return [Finding("counters", 1, f"{wrong} counters do not agree with the entries")] if wrong else []
+
+    def mend(self, mending: Mending, finding: Finding) -> str:
+        counters.recount(mending.connection)
+        return "counted anew"
+
+
+class Indexed(TableCheck):
+    """Every entry up to the watermark is in the search index."""
+
+    name = "search index"
+    table = "entry"
+    slice = 20_000
+
+    def __init__(self) -> None:
+        self._beside: apsw.Connection | None = None
+
+    def upper(self, connection: apsw.Connection, after: int) -> int | None:
+        if self._beside is None:
+            self._beside = _attached(connection)
+        return super().upper(connection, after) if self._beside is not None else None
+
+    def look(self, connection: apsw.Connection, ground: Ground, first: int, last: int) -> list[Finding]:
+        """In a snapshot of its own, of both files. `connection` tells which index the store believes: a repair disowns it."""
+        beside = self._beside
+        if beside is None:
+            return []
+        with contextlib.suppress(apsw.Error), beside:
+            if fetch(beside, _TOKEN) != fetch(connection, "SELECT token FROM counted"):
+                return []
+            rows = fetch(beside, _WATERMARK)
+            watermark = rows[0][0] if rows else 0
+            missing = fetch(beside, _UNFINDABLE, (first, last, watermark, first, last))
+            return [
+                Finding("index-entry", ident, "is not in the search index, though it should be") for (ident,) in missing
+            ]
+        return []  # damaged, or replaced just now: the gateway makes it anew
+
+    def mend(self, mending: Mending, finding: Finding) -> str:
+        mending.run("UPDATE counted SET token = random()")
+        return "the search index is disowned; the gateway makes it anew"
+
+
+def _attached(store: apsw.Connection) -> apsw.Connection | None:
+    """A connection of its own with both files, for reading; None when there is no index."""
+    index = Path(store.filename).with_name(search_index.NAME)
+    if not index.exists():
+        return None
+    connection = apsw.Connection(store.filename, flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(BUSY_TIMEOUT)
+    try:
+        connection.execute("ATTACH ? AS find", (str(index),))
+    except apsw.Error:
+        connection.close()
+        return None
+    return connection

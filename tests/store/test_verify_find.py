@@ -1,0 +1,50 @@
+"""What finding stands on is proved, too: a counter that is off, and an entry that the search index has lost."""
+
+from __future__ import annotations
+
+from postroom.clock import SystemClock
+from postroom.store import counters
+from postroom.store.search_index import Filling
+from postroom.store.store import Store
+from postroom.store.verify import verify
+from tests.store.conftest import accepted
+from tests.store.test_verify import a_mail, real
+
+
+def filled(store: Store) -> Filling:
+    for number in range(5):
+        accepted(store, real(data=a_mail(f"number {number}")))
+    store.write_now(lambda connection: connection.execute("UPDATE counted SET upto = (SELECT max(id) FROM entry)"))
+    store.write_now(counters.recount)
+    filling = Filling(store.index)
+    while filling.fill(filling.newest()):
+        pass
+    return filling
+
+
+def test_a_sound_store_with_its_index_has_no_findings(store: Store) -> None:
+    filled(store).close()
+    assert verify(store, clock=SystemClock()).counts == {}
+
+
+def test_a_counter_that_is_off_is_found_and_counted_anew(store: Store) -> None:
+    filled(store).close()
+    store.write_now(lambda connection: connection.execute("UPDATE tally SET number = number + 2"))
+    assert verify(store, clock=SystemClock()).counts == {"counters": {"found": 1}}
+    assert verify(store, clock=SystemClock(), repair=True).counts == {"counters": {"repaired": 1}}
+    assert verify(store, clock=SystemClock()).counts == {}
+
+
+def test_an_entry_that_the_search_index_has_lost_is_found_and_the_index_disowned(store: Store) -> None:
+    filling = filled(store)
+    [(lost,)] = filling.connection.execute("SELECT min(id) FROM ix_docsize").fetchall()
+    with filling.connection:
+        filling.connection.execute("DELETE FROM ix WHERE rowid = ?", (lost,))
+    filling.close()
+    report = verify(store, clock=SystemClock())
+    assert [(result.finding.kind, result.finding.id) for result in report.results] == [("index-entry", lost)]
+    assert verify(store, clock=SystemClock(), repair=True).counts == {"index-entry": {"repaired": 1}}
+    assert verify(store, clock=SystemClock()).counts == {}
+    again = Filling(store.index)  # of another store now: made anew
+    assert again.watermark == 0
+    again.close()
