@@ -47,7 +47,9 @@ class Smtp(msgspec.Struct, frozen=True):
 
 
 class HttpTls(msgspec.Struct, frozen=True):
-    certificate: str = ""  # PEM file of the certificate and those it depends on, relative to the data directory; empty = no TLS
+    certificate: str = (
+        ""  # PEM file of the certificate and those it depends on, relative to the data directory; empty = no TLS
+    )
     key: str = ""  # PEM file of its private key; both are read again when they change
 
 
@@ -141,10 +143,14 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Plans(msgspec.Struct, frozen=True):
-    undo_window: Millis = 15 * MINUTE  # how long a plan can be undone; until then what it rejects, bounces or deletes is kept
+    undo_window: Millis = (
+        15 * MINUTE
+    )  # how long a plan can be undone; until then what it rejects, bounces or deletes is kept
     expiry: Millis = HOUR  # how long a plan may wait to be applied
     max_entries: int = 1_000_000  # entries of one plan; a role may have a smaller limit
-    max_changed: int = 10  # percent of a plan's entries that may have changed since it was made; with more it is not applied
+    max_changed: int = (
+        10  # percent of a plan's entries that may have changed since it was made; with more it is not applied
+    )
     retry_rate: int = 20  # entries of one destination that a plan makes due in a time;
     retry_window: Millis = SECOND  # more are spread over the time that follows
 

@@ -154,7 +154,9 @@ class _Reading:
             self._disagree(f"http.tls.{missing}", f"missing; expected the file that belongs to [http.tls] {given}")
         exposed = next((address for address in http.listen if not _is_this_machine(address.host)), None)
         if exposed is not None and not tls.certificate and not tls.key and not http.insecure:
-            text = f"{shown(str(exposed))} can be reached from other machines, and keys and mail would travel in clear: "
+            text = (
+                f"{shown(str(exposed))} can be reached from other machines, and keys and mail would travel in clear: "
+            )
             hint = "give [http.tls] certificate and key; or set insecure = true, if a proxy there speaks TLS"
             self._disagree("http.listen", text + hint)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from postroom.model import Action, Outcome, Priority, Queue, Route
 
 QUEUES = (Queue.PROCESSING, Queue.BULK, Queue.DELIVERY, Queue.HELD, Queue.SYSTEM)
-LEAVING = len(QUEUES)  # of an entry that ends when the undo window of its plan is over: kept, counted, hidden, never claimed
+LEAVING = len(
+    QUEUES
+)  # of an entry that ends when the undo window of its plan is over: kept, counted, hidden, never claimed
 ROUTES = (Route.INBOUND, Route.OUTBOUND, Route.INTERNAL, Route.EXTERNAL)
 PRIORITIES = (Priority.NORMAL, Priority.LOW)
 OUTCOMES = (

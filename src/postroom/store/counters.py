@@ -57,7 +57,9 @@ def by_queue(connection: apsw.Connection) -> dict[int, int]:
 
 def leaving(connection: apsw.Connection) -> int:
     """Entries that wait for the end of the undo window of their plan."""
-    return int(fetch(connection, "SELECT count(*) FROM entry INDEXED BY entry_queue WHERE queue = ?", (codes.LEAVING,))[0][0])
+    return int(
+        fetch(connection, "SELECT count(*) FROM entry INDEXED BY entry_queue WHERE queue = ?", (codes.LEAVING,))[0][0]
+    )
 
 
 def total(connection: apsw.Connection, filter: Filter, low: int, high: int) -> int:

@@ -1,0 +1,242 @@
+"""What `bench.find` measures of searches: again and anew on an idle machine, deep pages, and under 200 messages a second.
+
+*Again*: nothing has changed since the last call, what is known may be used. *Anew*: one message has come in just before each
+call, so that every total must be found anew. Promises: every answer's number of rows and total are compared with the truth, of each case's
+first page its very entries, too. Fails: Wrong for an answer that is not true, however fast.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import duel, find_truth
+from bench.find_calls import Answer, Client
+from bench.find_cases import Case, stamp, truth_key
+from bench.find_load import Sent, under_load
+from bench.find_truth import Row, Span, Truth, fold
+from bench.gateway import Gateway
+from postroom.clock import Millis
+from postroom.ids import id_time
+
+CASE_LIMIT = 12.0  # seconds that one case may take in one stage
+BOUND = 500.0  # milliseconds a search may take that no index narrows down
+PROBE = ("probe@bench.example", "one@corp.example", "one more, so that nothing known holds")
+
+
+class Wrong(RuntimeError):
+    """An answer that is not what is in the queue."""
+
+
+@dataclass
+class Times:
+    """Of one case in one stage."""
+
+    case: str
+    group: str
+    stage: str
+    found: int
+    first: float = 0.0  # milliseconds: of the first call of all
+    milliseconds: list[float] = field(default_factory=list)
+    refused: int = 0
+
+    @property
+    def p50(self) -> float:
+        return duel.percentile(self.milliseconds, 50)
+
+    @property
+    def p99(self) -> float:
+        return duel.percentile(self.milliseconds, 99)
+
+    @property
+    def worst(self) -> float:
+        return max(self.milliseconds)
+
+    def summary(self) -> dict[str, Any]:
+        return {**asdict(self), "p50": self.p50, "p99": self.p99, "max": self.worst}
+
+
+class Judge:
+    """Knows what is in the queue."""
+
+    def __init__(self, database: Path, cases: Iterable[Case]) -> None:
+        self.database = database
+        self.truths = {truth_key(case): Truth(case.match, by_due=case.by_due) for case in cases}
+        self.added = 0  # messages that came in since, at most
+
+    def learn(self, progress: Callable[[int], None]) -> int:
+        return find_truth.learn(self.database, list(self.truths.values()), progress)
+
+    def truth(self, case: Case) -> Truth:
+        return self.truths[truth_key(case)]
+
+    def check(self, case: Case, answer: Answer, *, offset: int = 0, entries: bool = False) -> None:
+        if answer.refused:
+            if case.may_be_refused and "broad" in answer.refused:
+                return
+            raise Wrong(f"{case.name}: refused: {answer.refused}")
+        truth = self.truth(case)
+        least, most = truth.count(case.span, answer.begin, answer.end)
+        settled = least == most
+        if self.added and case.span.newest == 0 and case.span.until is None and truth.match(_PROBE_ROW):
+            most += self.added
+            settled = False
+        if not offset or not case.query:
+            total = answer.total
+            if not least <= total <= most:
+                expected = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+                raise Wrong(f"{case.name}: {total:,} are said to match, {expected} do")
+        if not min(case.size, max(0, least - offset)) <= answer.rows <= min(case.size, max(0, most - offset)):
+            raise Wrong(f"{case.name}: a page of {answer.rows}, of {least:,} that match, behind {offset:,}")
+        if entries and settled and not case.by_due and answer.rows:
+            self._check_entries(case, answer, offset)
+
+    def _check_entries(self, case: Case, answer: Answer, offset: int) -> None:
+        expected = self.truth(case).page(case.span, answer.end, offset, case.size, oldest=case.oldest)
+        if case.query:
+            if answer.idents() != expected:
+                raise Wrong(f"{case.name}: other entries than those that match, behind {offset:,}")
+            return
+        for seen, known in zip(answer.shown(), find_truth.shown(self.database, expected), strict=True):
+            if seen != known._replace(accepted=known.accepted // 1000 * 1000):
+                raise Wrong(f"{case.name}: {seen} where {known} stands, behind {offset:,}")
+
+
+_PROBE_ROW = Row(
+    1 << 60, 0, 0, 0, fold(f"{PROBE[0]}\x1f{PROBE[0]}\x1f"), fold(f"{PROBE[1]}\x1f\x1f{PROBE[1]}"), fold(PROBE[2]), "127.0.0.1",
+    "queued for processing", 200, 0, 0, 0, 0, 0, PROBE[1], (PROBE[0], PROBE[0]),
+)  # fmt: skip
+
+
+class Prober:
+    """Brings in one message at a time, on one kept session."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._socket = socket.create_connection(address, 30)
+        self._replies = self._socket.makefile("rb")
+        self._say(b"", b"220")
+        self._say(b"HELO bench.example\r\n", b"250")
+
+    def send(self) -> None:
+        sender, recipient, subject = PROBE
+        self._say(f"MAIL FROM:<{sender}>\r\n".encode(), b"250")
+        self._say(f"RCPT TO:<{recipient}>\r\n".encode(), b"250")
+        self._say(b"DATA\r\n", b"354")
+        self._say(
+            f"From: <{sender}>\r\nTo: <{recipient}>\r\nSubject: {subject}\r\n\r\nHello.\r\n.\r\n".encode(), b"250"
+        )
+
+    def close(self) -> None:
+        self._replies.close()
+        self._socket.close()
+
+    def _say(self, words: bytes, expected: bytes) -> None:
+        self._socket.sendall(words)
+        reply = self._replies.readline()
+        if not reply.startswith(expected):
+            raise RuntimeError(f"expected {expected.decode()} after {words[:20]!r}, got {reply!r}")
+
+
+def again(client: Client, judge: Judge, case: Case, requests: int) -> Times:
+    first = client.ask(case)
+    judge.check(case, first, entries=True)
+    times = Times(case.name, case.group, "again", first.total, first.milliseconds)
+    return _repeat(times, client, judge, case, requests)
+
+
+def anew(client: Client, judge: Judge, case: Case, requests: int, prober: Prober) -> Times:
+    def change() -> None:
+        judge.added += 1
+        prober.send()
+
+    return _repeat(Times(case.name, case.group, "anew", 0), client, judge, case, requests, change)
+
+
+def _repeat(
+    times: Times, client: Client, judge: Judge, case: Case, requests: int, before: Callable[[], None] = lambda: None
+) -> Times:
+    until = time.monotonic() + CASE_LIMIT
+    while len(times.milliseconds) < requests and (time.monotonic() < until or not times.milliseconds):
+        before()
+        _ask(times, client, judge, case)
+    return times
+
+
+def _ask(times: Times, client: Client, judge: Judge, case: Case) -> None:
+    answer = client.ask(case)
+    judge.check(case, answer)
+    times.milliseconds.append(answer.milliseconds)
+    times.refused += bool(answer.refused)
+    times.found = answer.total
+
+
+def deep(client: Client, judge: Judge, case: Case, wanted: Iterable[int], requests: int) -> list[Times]:
+    """Walks from page to page; some of them are asked for again and again. The queue must not change meanwhile."""
+    asked = set(wanted)
+    found: list[Times] = []
+    token: str | None = None
+    for number in range(1, max(asked) + 1):
+        answer = client.ask(case, token)
+        offset = (number - 1) * case.size
+        judge.check(case, answer, offset=offset, entries=number in asked or number % 100 == 0)
+        last = answer.following is None
+        if number in asked or last:
+            times = Times(f"page {number:,}: {case.name}", "deep page", "again", answer.total, answer.milliseconds)
+            for _ in range(requests):
+                repeated = client.ask(case, token)
+                judge.check(case, repeated, offset=offset)
+                times.milliseconds.append(repeated.milliseconds)
+            found.append(times)
+        if last:
+            break
+        token = answer.following
+    return found
+
+
+def loaded(
+    gateway: Gateway, client: Client, judge: Judge, cases: list[Case], seconds: float, until: Millis
+) -> tuple[list[Times], Sent, Sent]:
+    """Each case in turn while mail comes in; before that, the same load without a search."""
+    alone = under_load(gateway.smtp, max(5.0, seconds / 3), lambda running: _wait(running))
+    fixed = [ended(case, until) for case in cases]
+    all_times = [Times(case.name, case.group, "under load", 0) for case in fixed]
+
+    def search(running: Callable[[], bool]) -> None:
+        while True:
+            for case, times in zip(fixed, all_times, strict=True):
+                _ask(times, client, judge, case)
+                if not running():
+                    return
+
+    sent = under_load(gateway.smtp, seconds, search)
+    return [times for times in all_times if times.milliseconds], alone, sent
+
+
+def ended(case: Case, until: Millis) -> Case:
+    """The same case without what is yet to come, so that the truth stays what it was."""
+    if case.query or case.span.until is not None:
+        return case
+    last = until // 1000 * 1000
+    item = {**case.item, "end": stamp(last)}
+    return Case(
+        case.name, case.group, case.match, item, span=Span(oldest=case.span.oldest, until=last + 999), size=case.size,
+        oldest=case.oldest,
+    )  # fmt: skip
+
+
+def _wait(running: Callable[[], bool]) -> None:
+    while running():
+        time.sleep(0.05)
+
+
+def window_of(judge: Judge, case: Case, number: int) -> tuple[Millis, Millis, int]:
+    """A span of time in which about so many entries of a case were accepted: (since, until, how many exactly)."""
+    keys = judge.truth(case).keys
+    begin = max(0, len(keys) // 2 - number // 2)
+    since, until = id_time(keys[begin]), id_time(keys[min(len(keys), begin + number) - 1])
+    low, high = judge.truth(case).slice(Span(since=since, until=until), 0)
+    return since, until, high - low
