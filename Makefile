@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-api bench-soak bench-restart crash lock clean
+.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-api bench-find bench-soak bench-restart crash lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -51,6 +51,9 @@ bench-restart: $(STAMP) ## ready again with 1,000,000 queued, and the memory it 
 
 bench-api: $(STAMP)     ## calls per second for a page of 25 of 100,000 entries, on one core
 	@$(BIN)/python -m bench.api
+
+bench-find: $(STAMP)    ## find and act among N entries with every request there is, beside Postfix's own tools (N=n)
+	@$(BIN)/python -m bench.find $(if $(N),--entries $(N)) $(if $(DATA),--data $(DATA))
 
 bench-soak: $(STAMP)    ## an hour at 200 messages a second, one try in ten deferred (MINUTES=n)
 	@$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES))

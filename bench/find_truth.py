@@ -175,8 +175,28 @@ def samples(database: Path) -> dict[str, str]:
 
 def newest(database: Path) -> Millis:
     """When the newest entry was accepted."""
+    return id_time(newest_id(database))
+
+
+def newest_id(database: Path) -> int:
+    return _number(database, "SELECT max(id) FROM entry")
+
+
+def entries(database: Path) -> int:
+    return _number(database, "SELECT count(*) FROM entry")
+
+
+def watermark(index: Path) -> int:
+    """How far the search index has come; 0 while there is none, or it is just being made."""
+    try:
+        return _number(index, "SELECT number FROM state WHERE what = 'watermark'")
+    except sqlite3.OperationalError:
+        return 0
+
+
+def _number(database: Path, statement: str) -> int:
     with contextlib.closing(_open(database)) as connection:
-        return id_time(int(connection.execute("SELECT max(id) FROM entry").fetchone()[0]))
+        return int(connection.execute(statement).fetchone()[0])
 
 
 def _open(database: Path) -> sqlite3.Connection:

@@ -1,0 +1,60 @@
+"""What the search index costs mail that passes at once, for `bench.find`: the same gateway with and without it, in turn.
+
+Mail goes in over 20 sessions, through the checks, and out to a sink, until nothing is left; as `bench.relay` does it.
+Fails: RuntimeError when mail does not leave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import duel, load
+from bench.gateway import Gateway
+from bench.relay import SETTINGS
+
+WITH, WITHOUT = "indexed", "unindexed"
+
+
+@dataclass(frozen=True)
+class Cost:
+    case: str
+    rate_with: float  # messages per second, medians
+    rate_without: float
+    cpu_with: float  # microseconds of the server per message, medians
+    cpu_without: float
+
+    @property
+    def share(self) -> float:
+        """Percent of the rate that the index takes."""
+        return (1 - self.rate_with / self.rate_without) * 100
+
+
+def measure(work: Path, *, rounds: int, messages: int) -> list[Cost]:
+    chosen = argparse.Namespace(rounds=rounds, messages=messages, sessions=20)
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(load.smtp_sink(work / "sink.log"))
+        servers = []
+        for name in (WITH, WITHOUT):
+            gateway = Gateway(work / name, SETTINGS.format(sink=sink))
+            if name == WITHOUT:
+                gateway.program = (sys.executable, "-m", "bench.unindexed")
+            stack.enter_context(gateway)
+            servers.append(duel.Server(name, gateway.smtp, gateway.pid, lambda gateway=gateway: gateway.queued() == 0))  # type: ignore[misc]
+        runs = duel.rounds(servers, chosen, work)
+    return list(_costs(runs))
+
+
+def _costs(runs: list[duel.Run]) -> Iterator[Cost]:
+    for case, _ in duel.CASES:
+        of = {name: [run for run in runs if (run.case, run.server) == (case, name)] for name in (WITH, WITHOUT)}
+        yield Cost(
+            case,
+            statistics.median(run.rate for run in of[WITH]), statistics.median(run.rate for run in of[WITHOUT]),
+            statistics.median(run.cpu_server for run in of[WITH]), statistics.median(run.cpu_server for run in of[WITHOUT]),
+        )  # fmt: skip

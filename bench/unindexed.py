@@ -1,0 +1,19 @@
+"""`python -m bench.unindexed serve ...`: the gateway without its search index and counters, to measure what those cost.
+
+For `bench.find` only: everything else is the gateway as it is. Fails: AttributeError when what starts them has another name.
+"""
+
+from __future__ import annotations
+
+from postroom import app
+from postroom.cli import main
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """In place of what starts the thread that fills them."""
+
+
+if __name__ == "__main__":
+    assert callable(app.follow)  # type: ignore[attr-defined]
+    app.follow = _nothing  # type: ignore[attr-defined]
+    main()
