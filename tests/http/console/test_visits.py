@@ -207,7 +207,15 @@ def test_every_answer_has_the_security_headers(visitor: Visitor) -> None:
     visitor.log_in()
     static = re.findall(r'(?:href|src)="(/console/static/[^"]+)"', visitor.page("/console/").text)
     assert {path.rpartition(".")[2] for path in static} == {"css", "js", "svg"}
-    for path in ("/console/", "/console/login", "/console/nothing", "/console/entries/1", "/console/?queue=x", *static):
+    for path in (
+        "/console/",
+        "/console/login",
+        "/console/nothing",
+        "/console/plans",
+        "/console/entries/1",
+        "/console/?queue=x",
+        *static,
+    ):
         headers = visitor.get(path).headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; "), path

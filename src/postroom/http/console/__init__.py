@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from postroom.errors import EnvironmentFailed
-from postroom.http.console import acting, answers, ledger, login, pages, visits
+from postroom.http.console import acting, answers, ledger, login, pages, planning, visits
 from postroom.http.console.desk import Desk
 from postroom.http.guard import Guard
 from postroom.http.services import Services
@@ -39,6 +39,14 @@ def routes(services: Services, guard: Guard) -> list[BaseRoute]:
         at("/act", acting.asking),
         at("/act", acting.acting, "POST"),
         at("/ledger", ledger.ledger_page),
+        at("/plans", planning.plans_page),
+        at("/plans", planning.make, "POST"),
+        at("/plans/new", planning.new_page),
+        at("/plans/making/{key}", planning.making_page),
+        at("/plans/{ident}", planning.plan_page),
+        at("/plans/{ident}/apply", planning.apply, "POST"),
+        at("/plans/{ident}/undo", planning.undo, "POST"),
+        at("/plans/{ident}/discard", planning.discard, "POST"),
         at("/login", login.login_page),
         at("/login", login.login, "POST"),
         at("/logout", login.logout, "POST"),

@@ -1,4 +1,5 @@
-"""What the console's pages share in one process: keys, the guard, the one reader slot, short-lived counts and notices.
+"""What the console's pages share in one process: keys, the guard, the one reader slot, plans under way, short-lived counts
+and notices.
 
 Promises: however many people look, at most one of the store's reader threads works for the console, so that looking never
 keeps delivery waiting; a form is accepted only from a page that this gateway gave to this browser.
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 from postroom.clock import MINUTE, Millis
 from postroom.http.console.choices import Outcome
+from postroom.http.console.jobs import Jobs
 from postroom.http.guard import Guard
 from postroom.http.services import Services
 from postroom.model import Queue
@@ -28,11 +30,12 @@ COUNTS_KEPT = 20  # times as long as counting took: at a million entries that is
 
 
 class Desk:
-    __slots__ = ("_counts", "_counts_until", "_form_key", "_reading", "_told", "guard", "services")
+    __slots__ = ("_counts", "_counts_until", "_form_key", "_reading", "_told", "guard", "jobs", "services")
 
     def __init__(self, services: Services, guard: Guard) -> None:
         self.services = services
         self.guard = guard
+        self.jobs = Jobs(services.clock, services.log)
         self._form_key = services.sealer.key("postroom.console.form")
         self._reading = asyncio.Semaphore(1)
         self._counts: dict[Queue, int] = {}

@@ -28,6 +28,11 @@ EVENT_TONES = {
     "bounced": "bad", "rejected": "bad", "dropped": "bad", "expired": "bad",
 }  # fmt: skip
 
+LEAVING = (
+    rows.Light.HELD.value, "Leaving", "it ends when the time to undo its plan is over",
+    "A plan ends it when the time to undo is over. Undo the plan to keep it.",
+)  # fmt: skip
+
 
 class Found(msgspec.Struct, frozen=True):
     """What the store knows of one id."""
@@ -45,6 +50,11 @@ class Found(msgspec.Struct, frozen=True):
         known = self.entry or self.ended
         assert known is not None, "look_up finds one of them"
         return known
+
+    @property
+    def leaving(self) -> bool:
+        """A plan is about to end it; until its time to undo is over it is kept, and nothing else happens to it."""
+        return self.entry is not None and bool(self.events) and self.events[-1].kind == "leaving"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -140,7 +150,7 @@ def _header(message: Message | None, bodies: Bodies) -> tuple[bytes, bool, str]:
 def detail(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> Detail:
     """The panel's content."""
     entry, ended, message, known = found.entry, found.ended, found.message, found.known
-    tone, state, meaning, why = _state(entry, ended, pauses, now)
+    tone, state, meaning, why = LEAVING if found.leaving else _state(entry, ended, pauses, now)
     client = message.client if message else None
     waits = entry is not None and tone in (rows.Light.NORMAL, rows.Light.DELAYED)
     locked = entry.locked_until if entry is not None and tone == rows.Light.LOCKED else None
@@ -153,7 +163,7 @@ def detail(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> Detail:
         state=state,
         state_meaning=meaning,
         why=why,
-        queue=wording.QUEUE_NAMES[known.queue],
+        queue="Leaving, may be undone" if found.leaving else wording.QUEUE_NAMES[known.queue],
         from_queue=wording.QUEUE_NAMES[entry.from_queue] if entry and entry.from_queue else "",
         env_from=known.env_from or wording.EMPTY_SENDER,
         recipient=known.recipient,

@@ -7,6 +7,7 @@ password, even one that was typed into the wrong field. Fails: visits.Refused fo
 
 from __future__ import annotations
 
+import apsw
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +15,7 @@ from postroom.http.console import answers, visits
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
 from postroom.http.trail import told
-from postroom.store import audit, identity
+from postroom.store import audit, identity, people
 
 WRONG = "This e-mail address and password do not belong together."
 SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
@@ -55,9 +56,17 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     desk.guard.logins.succeeded(seen.ip, email)
     lifetime, now = desk.services.settings.console.session_lifetime, clock.now()
     found = user
-    token, _ = await desk.services.store.write(
-        lambda connection: identity.create_session(connection, found.email, lifetime=lifetime, now=now)
-    )
+
+    def begin(connection: apsw.Connection) -> str | None:
+        if people.unchanged(connection, found) is None:
+            return None
+        return identity.create_session(connection, found.email, lifetime=lifetime, now=now)[0]
+
+    token = await desk.services.store.write(begin)
+    if token is None:
+        log.warning("console_login_refused", user=found.email, ip=seen.ip)
+        _note(desk, seen, f"changed meanwhile: {told(found.email)}")
+        return _page(desk, seen, goes_to=goes_to, wrong=WRONG, typed=email, status=403)
     if seen.session is not None:
         await _drop(desk, seen.secret)
     log.info("console_login", user=user.email, ip=seen.ip)

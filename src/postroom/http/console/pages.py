@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from postroom.clock import Millis
 from postroom.errors import PeerError
-from postroom.http.console import answers, choices, wording
+from postroom.http.console import answers, choices, plan_words, wording
 from postroom.http.console.desk import Desk
 from postroom.http.console.detail import Detail, Found, detail, look_up
 from postroom.http.console.language import EXPLAINED, Trouble, too_broad, unreadable
@@ -26,7 +26,7 @@ from postroom.http.console.visits import Visit, frame, is_fragment, problem
 from postroom.ids import parse_public_id
 from postroom.model import Entry, Field, Filter, Order, Queue, Route, Scope
 from postroom.query import QueryProblem
-from postroom.store.permissions import HELD_READ, PROCESSING_READ
+from postroom.store.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
 from postroom.store.reader import Reader
 from postroom.store.search import SearchTooBroad
 
@@ -197,12 +197,13 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
         "close": listing.address(),
         "told": desk.told(email, request.query_params.get("told", "")),
         "trouble": view.trouble,
+        "all_address": _all_address(seen, view, now),
         "acts": [
             (action.value, choices.NAMES[action], choices.ICONS[action])
             for action in choices.offered(seen.allows, listing.queue)
         ],
         "detail_acts": []
-        if entry is None
+        if entry is None or (view.found is not None and view.found.leaving)
         else [
             (choices.NAMES[action], choices.ICONS[action], choices.address(action, entry.id, here))
             for action in choices.offered(seen.allows, entry.queue)
@@ -214,6 +215,15 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
         ],
         **_controls(listing),
     }
+
+
+def _all_address(seen: Visit, view: View, now: Millis) -> str:
+    """Where one acts on all that match; empty: not from here, or not this role."""
+    if view.trouble is not None or not view.entries or not seen.allows(PROCESSING_EDIT):
+        return ""
+    if view.listing.queue is Queue.HELD and not seen.allows(HELD_EDIT):
+        return ""
+    return plan_words.new_address(plan_words.line(view.listing, now), back=view.listing.address())
 
 
 def _controls(listing: Listing) -> dict[str, object]:

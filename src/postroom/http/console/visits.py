@@ -31,7 +31,9 @@ MAX_FIELDS = 20
 MAX_COOKIE = 200  # characters; ours are shorter
 FRAGMENT = "x-fragment"  # set by our own script: other sites cannot send it
 
-_LOCAL = re.compile(rf"{PREFIX}/(?:entries/[0-9a-f]{{1,16}}|ledger)?(?:\?[A-Za-z0-9=&%+._~@:*-]{{0,10000}})?")
+_LOCAL = re.compile(
+    rf"{PREFIX}/(?:entries/[0-9a-f]{{1,16}}|ledger|plans(?:/(?:new|[0-9a-f]{{1,16}}))?)?(?:\?[A-Za-z0-9=&%+._~@:*-]{{0,10000}})?"
+)
 
 
 class Refused(Exception):

@@ -18,7 +18,7 @@
   filters?.addEventListener("formdata", (event) => {
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
   });
-  if (!list) return;
+  if (!document.querySelector("[data-live]")) return;
   document.documentElement.classList.add("scripted");
 
   // -- asking for the page again
@@ -38,7 +38,10 @@
       request.setRequestHeader("X-Fragment", "1");
       request.onload = () => {
         if (request.status === 401) location.reload();
-        else if (request.response && (request.status === 200 || request.status === 404)) done(request.response);
+        else if (request.response && (request.status === 200 || request.status === 404)) {
+          if (request.responseURL.split("#")[0] !== new URL(address, location).href.split("#")[0]) history.replaceState(null, "", request.responseURL); // it has become another page
+          done(request.response);
+        }
         else failed(new Error(`answer ${request.status}`));
       };
       request.onerror = request.ontimeout = () => failed(new Error("no answer"));
@@ -100,8 +103,10 @@
       }
       if (rows.children[at] !== placed) rows.insertBefore(placed, rows.children[at] ?? null);
     });
-    const pager = region.querySelector(".pager"), fresh = other.querySelector(".pager");
-    if (!pager.isEqualNode(fresh)) pager.replaceWith(document.importNode(fresh, true));
+    for (const part of [".pager", ".acts-all"]) {
+      const old = region.querySelector(part), fresh = other.querySelector(part);
+      if (old && fresh && !old.isEqualNode(fresh)) old.replaceWith(document.importNode(fresh, true));
+    }
   }
 
   // -- choosing rows
@@ -113,7 +118,7 @@
     all.checked = chosen > 0 && chosen === boxes.length;
     all.indeterminate = chosen > 0 && chosen < boxes.length;
   }
-  list.addEventListener("change", (event) => {
+  list?.addEventListener("change", (event) => {
     if (event.target.id === "pick-all") for (const box of list.querySelectorAll(".pick")) box.checked = event.target.checked;
     picked();
   });
@@ -122,7 +127,7 @@
 
   const selecting = () => {
     const selection = getSelection();
-    return !selection.isCollapsed && document.querySelector(".desk").contains(selection.anchorNode);
+    return !selection.isCollapsed && (list?.parentElement ?? document.getElementById("main")).contains(selection.anchorNode);
   };
   const busy = () => selecting() || document.querySelector("details.menu[open]") !== null;
 
@@ -198,6 +203,7 @@
     if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     if (event.target.closest(".c-pick")) return;
     const link = event.target.closest("a");
+    if (!list) return;
     if (link?.matches("[data-close]")) {
       event.preventDefault();
       close();
@@ -206,7 +212,7 @@
       go((link ?? event.target.closest("tr").querySelector("[data-open]")).href);
     }
   });
-  addEventListener("popstate", () => go(location.href, { remember: false, focus: "#detail-title, #main" }));
+  addEventListener("popstate", () => list && go(location.href, { remember: false, focus: "#detail-title, #main" }));
 
   // -- keys: / searches, up and down walk the rows, Escape closes
 
@@ -218,7 +224,7 @@
       menu.open = false;
       menu.querySelector("summary").focus();
     } else if (event.key === "Escape" && !typing) close();
-    else if (event.key === "/" && !typing) {
+    else if (event.key === "/" && !typing && list) {
       event.preventDefault();
       document.getElementById("q").focus();
     } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && event.target.closest("#rows")) {
@@ -230,6 +236,6 @@
 
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
   setInterval(tick, 1000);
-  if (!document.getElementById("detail").hidden) document.getElementById("detail-title")?.focus({ preventScroll: true });
+  if (document.getElementById("detail")?.hidden === false) document.getElementById("detail-title")?.focus({ preventScroll: true });
   later(EVERY);
 })();

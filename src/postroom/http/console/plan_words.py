@@ -1,0 +1,233 @@
+"""A plan as people read it: what it would do, how far it is, what became of it, and whether it can still be taken back. Pure.
+
+Promises: an action is offered only where it can do something; a state has one word, one icon, one tone; a button says what it does,
+and to how many. Fails: PeerError naming an action that is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+import msgspec
+
+from postroom.clock import HOUR, MINUTE, SECOND, Millis
+from postroom.errors import PeerError
+from postroom.http.console import wording
+from postroom.http.console.choices import messages
+from postroom.http.console.listing import PREFIX, WINDOWS, Listing
+from postroom.ids import public_id
+from postroom.model import Action, Field, Filter, Queue
+from postroom.query import write
+from postroom.settings import Plans
+from postroom.store.plan_book import UNDER_WAY, Plan, Sample, Share
+
+NAMES = {
+    Action.RETRY: "Retry now", Action.HOLD: "Hold", Action.RELEASE: "Release", Action.REJECT: "Reject", Action.BOUNCE: "Bounce",
+    Action.DELETE: "Delete", Action.BULK: "Move to bulk", Action.UNBULK: "Move back from bulk",
+}  # fmt: skip
+TITLES = {
+    **{action: f"{name} {{}}" for action, name in NAMES.items()},
+    Action.RETRY: "Retry {} now", Action.BULK: "Move {} to bulk", Action.UNBULK: "Move {} back from bulk",
+}  # fmt: skip
+MEANINGS = {
+    Action.RETRY: "Each is tried as soon as a worker is free.",
+    Action.HOLD: "Each waits in Held until a person decides.",
+    Action.RELEASE: "Each goes on where it was held.",
+    Action.REJECT: "Each is refused: it ends and is not delivered.",
+    Action.BOUNCE: "Each is returned to its sender, with a notice.",
+    Action.DELETE: "Each ends without being delivered, and nobody is told.",
+    Action.BULK: "Each moves from Processing to Bulk, with low priority.",
+    Action.UNBULK: "Each moves from Bulk back to Processing.",
+}
+ENDING = (Action.REJECT, Action.BOUNCE, Action.DELETE)
+PACED = (Action.RETRY, Action.RELEASE)
+_WAITING = (Queue.PROCESSING, Queue.BULK, Queue.DELIVERY, Queue.SYSTEM)
+FITS: dict[Action, tuple[Queue, ...]] = {
+    Action.RETRY: _WAITING, Action.HOLD: _WAITING, Action.RELEASE: (Queue.HELD,), Action.REJECT: tuple(Queue),
+    Action.BOUNCE: tuple(queue for queue in Queue if queue is not Queue.SYSTEM),  # notices have no sender to return to
+    Action.DELETE: tuple(Queue), Action.BULK: (Queue.PROCESSING,), Action.UNBULK: (Queue.BULK,),
+}  # fmt: skip
+STATES: dict[str, tuple[str, str, str]] = {  # tone, icon, word
+    "making": ("wait", "delayed", "Being made"),
+    "ready": ("wait", "delayed", "Not applied yet"),
+    "expired": ("plain", "close", "Never applied"),
+    "applying": ("busy", "normal", "Being applied"),
+    "applied": ("good", "good", "Applied"),
+    "undoing": ("busy", "normal", "Being undone"),
+    "undone": ("hold", "left", "Undone"),
+    "ending": ("busy", "normal", "Being ended"),
+    "final": ("good", "good", "Done, for good"),
+}
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """An action that may be planned."""
+
+    value: str
+    name: str
+    meaning: str
+    chosen: bool
+    grave: bool
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A list of shares beside the others."""
+
+    title: str
+    shares: list[tuple[str, int]]
+    sentences: bool = False
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A plan on its page and in the list of plans."""
+
+    id: str
+    address: str
+    title: str
+    meaning: str
+    do: str
+    grave: bool
+    query: str
+    notify: bool
+    state: str
+    tone: str
+    symbol: str
+    state_name: str
+    entries: int
+    size: str
+    under_way: bool
+    reached: int  # of `of`, of what is under way
+    of: int
+    results: list[tuple[str, int]]
+    parts: list[Part]
+    samples: list[tuple[str, Sample]]  # with the address of the message
+    record: list[tuple[str, str, str]]  # what, when, who
+    reason: str
+    expires: Millis | None  # while it can be applied
+    undo_until: Millis | None  # while it can be undone
+    left: str  # until then, as m:ss
+    again: str  # the address to make it anew
+
+
+def line(listing: Listing, now: Millis) -> str:
+    """What a queue page shows, as one line of the search language: as it was typed, where that says the same."""
+    if listing.field is not Field.ALL:  # says of the bare words where they are looked for
+        return write(listing.filter(now))
+    beside, span = msgspec.structs.replace(listing, text=""), ""
+    if listing.window in WINDOWS:  # as a span, which reads better than an instant
+        newer = WINDOWS[listing.window][2]
+        span = f"{'since' if newer else 'until'}:{listing.window.removeprefix('over-')}"
+        beside = msgspec.structs.replace(beside, window="", since=None, until=None)
+    return " ".join([part for part in (listing.text, write(beside.filter(now)), span) if part])
+
+
+def new_address(query: str, action: Action | None = None, back: str = "") -> str:
+    """Where a plan for this is made; `back`: where one comes from."""
+    given = {"line": query, "action": action.value if action else "", "next": back}
+    return f"{PREFIX}/plans/new?{urlencode({name: value for name, value in given.items() if value})}"
+
+
+def read_action(text: str) -> Action:
+    for action in Action:
+        if action.value == text:
+            return action
+    raise PeerError("choose what to do with them")
+
+
+def choices(wanted: Filter, chosen: str, settings: Plans) -> list[Choice]:
+    """What can be done to what a filter means."""
+    queues = wanted.queues or tuple(Queue)
+    return [
+        Choice(action.value, NAMES[action], meaning(action, settings), action.value == chosen, action in ENDING)
+        for action in Action
+        if any(queue in FITS[action] for queue in queues)
+    ]
+
+
+def meaning(action: Action, settings: Plans) -> str:
+    window = wording.span_text(settings.undo_window)
+    text = MEANINGS[action]
+    if action in ENDING:
+        return f"{text} Out of sight at once, for good after {window}: until then it can be undone."
+    if action in PACED:
+        pace = f"At most {settings.retry_rate} in {wording.span_text(settings.retry_window)} for one destination."
+        return f"{text} {pace} For {window} it can be undone for what has not left by then."
+    return f"{text} For {window} it can be undone."
+
+
+def shown(plan: Plan, settings: Plans, now: Millis, reasons: Sequence[Share] = (), *, held: bool = True) -> Shown:
+    """`reasons`: why entries were skipped or not undone; `held`: held mail may be shown to who looks."""
+    tone, symbol, word = STATES[plan.state]
+    summary, how_many = plan.summary, messages(plan.entries)
+    title = TITLES[plan.action].format(how_many)
+    undo = plan.undo_until if plan.state in ("applying", "applied") and (plan.undo_until or 0) > now else None
+    expires = plan.expires if plan.state == "ready" and plan.expires > now else None
+    until = undo or expires
+    parts = [
+        Part("Left out, and why", _sentences(summary.left_out), True),
+        Part("Not done or not undone, and why", _sentences(reasons), True),
+        Part("Queues", [(wording.QUEUE_NAMES[Queue(share.name)], share.entries) for share in summary.queues]),
+        Part("Destinations", _pairs(summary.domains)),
+        Part("Senders", _pairs(summary.senders)),
+    ]
+    reached, of = _progress(plan)
+    return Shown(
+        id=public_id(plan.id), address=f"{PREFIX}/plans/{public_id(plan.id)}", title=title,
+        meaning=meaning(plan.action, settings), do=title, grave=plan.action in ENDING, query=plan.query, notify=plan.notify,
+        state=plan.state, tone=tone, symbol=symbol, state_name=word, entries=plan.entries, size=wording.size_text(plan.bytes),
+        under_way=plan.state in UNDER_WAY, reached=reached, of=of, results=_results(plan),
+        parts=[part for part in parts if part.shares],
+        samples=[
+            (f"{PREFIX}/entries/{sample.id}", sample)
+            for sample in summary.samples
+            if held or sample.queue != Queue.HELD.value
+        ],
+        record=_record(plan), reason=plan.reason, expires=expires, undo_until=undo,
+        left="" if until is None else left_text(until - now), again=new_address(plan.query, plan.action),
+    )  # fmt: skip
+
+
+def _pairs(shares: Sequence[Share]) -> list[tuple[str, int]]:
+    return [(share.name, share.entries) for share in shares]
+
+
+def _sentences(shares: Sequence[Share]) -> list[tuple[str, int]]:
+    return [(share.name[:1].upper() + share.name[1:], share.entries) for share in shares]
+
+
+def _progress(plan: Plan) -> tuple[int, int]:
+    match plan.state:
+        case "undoing":
+            return plan.undone + plan.kept, plan.done
+        case "ending":
+            return plan.ended + plan.kept, plan.done
+    return plan.done + plan.skipped, plan.entries
+
+
+def _results(plan: Plan) -> list[tuple[str, int]]:
+    """What became of the entries; what is 0 and says nothing is left out."""
+    if plan.state in ("making", "ready", "expired"):
+        return []
+    gone = [("Undone", plan.undone), ("Not undone", plan.kept)] if plan.state in ("undoing", "undone") else []
+    ended = [("Ended", plan.ended), ("Left alone at the end", plan.kept)] if plan.state in ("ending", "final") else []
+    return [("Done", plan.done), ("Skipped", plan.skipped), *[pair for pair in gone + ended if pair[1]]]
+
+
+def _record(plan: Plan) -> list[tuple[str, str, str]]:
+    found = [("Planned", wording.moment(plan.created), plan.planner)]
+    if plan.applied is not None:
+        found.append(("Applied", wording.moment(plan.applied), plan.actor))
+    if plan.undoer:
+        found.append(("Undone", wording.moment(plan.finished) if plan.finished else "", plan.undoer))
+    elif plan.finished is not None:
+        found.append(("Done, for good", wording.moment(plan.finished), ""))
+    return found
+
+
+def left_text(span: Millis) -> str:
+    """`14:58`, `1:02:03`: as the script counts it down."""
+    span = max(span, 0)
+    seconds = -(-span // SECOND)
+    hours, minutes = seconds * SECOND // HOUR, seconds * SECOND // MINUTE % 60
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

@@ -1,0 +1,288 @@
+"""Plans: act on all that match, look at what that means before, watch it, take it back.
+
+Promises: the rights of `/v1/plans`, asked at each step; nothing is done by an address alone, and nothing without a reason; a page may
+be left at any time, what was begun goes on. Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that
+is not kept, 422 for a search that is too broad; what refuses a plan is told on its page.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from postroom.errors import PeerError
+from postroom.http.admin import plans
+from postroom.http.auth import Caller
+from postroom.http.console import answers, plan_words, visits
+from postroom.http.console.desk import Desk
+from postroom.http.console.jobs import Job, outcome
+from postroom.http.console.language import Trouble, too_broad, unreadable
+from postroom.http.console.listing import PREFIX
+from postroom.http.console.pages import PERMISSIONS, to_login
+from postroom.ids import parse_public_id, public_id
+from postroom.model import Action, Filter, Queue
+from postroom.query import MAX_QUERY, QueryProblem, both, parse
+from postroom.store import plan_book
+from postroom.store.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
+from postroom.store.plan_book import Plan, Share
+from postroom.store.reader import Reader
+from postroom.store.search import SearchTooBroad
+
+PAGE = 30  # plans
+SETTLED = ("applied", "undone", "final")
+
+
+def _turned_away(desk: Desk, request: Request, seen: visits.Visit, permission: str) -> Response | None:
+    """The answer to who may not; None: go on."""
+    if seen.session is None:
+        return to_login(request)
+    if not seen.allows(permission):
+        return visits.problem(seen, desk, 403, "Not allowed", f"Plans take “{permission}”.")
+    return None
+
+
+def _caller(seen: visits.Visit) -> Caller:
+    """The person, as the other API knows callers."""
+    assert seen.session is not None
+    return Caller("", "console", seen.session.role, seen.session.email)
+
+
+# -- making
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What the form for a new plan says."""
+
+    line: str
+    action: str
+    back: str
+
+
+async def new_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    """What is meant, and what can be done to it. Nothing is frozen yet."""
+    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
+        return away
+    return await _new_page(desk, seen, _asked(request.query_params))
+
+
+def _asked(given: Mapping[str, str]) -> _Asked:
+    back = visits.local_address(given.get("next") or f"{PREFIX}/plans")
+    return _Asked(given.get("line", "").strip(), given.get("action", ""), back)
+
+
+async def _new_page(
+    desk: Desk, seen: visits.Visit, asked: _Asked, *, trouble: Trouble | None = None, wrong: str = "", status: int = 200
+) -> Response:
+    line = asked.line
+    wanted: Filter | None = None
+    total: int | None = None
+    now = desk.services.clock.now()
+    if line and trouble is None:
+        try:
+            wanted = parse(line, now)
+            total = await _count(desk, seen, wanted)
+        except QueryProblem as problem:
+            trouble = unreadable(line, problem)
+        except SearchTooBroad as broad:
+            trouble = too_broad(str(broad))
+    settings = desk.services.settings.plans
+    values = {
+        **visits.frame(seen, desk),
+        "place": "plans",
+        "here": plan_words.new_address(line),
+        "line": line,
+        "back": asked.back,
+        "longest": MAX_QUERY,
+        "total": total,
+        "trouble": trouble,
+        "wrong": wrong,
+        "choices": [] if wanted is None or trouble else plan_words.choices(wanted, asked.action, settings),
+        "barred": HELD_EDIT if wanted and not seen.allows(HELD_EDIT) and _meant(wanted, Queue.HELD) else "",
+    }
+    return answers.page("plan_new.html", values, status)
+
+
+def _meant(wanted: Filter, queue: Queue) -> bool:
+    return not wanted.queues or queue in wanted.queues
+
+
+async def _count(desk: Desk, seen: visits.Visit, wanted: Filter) -> int:
+    """Of what this role may see."""
+    allowed = tuple(queue for queue in Queue if seen.allows(PERMISSIONS[queue]) and _meant(wanted, queue))
+    if not allowed:
+        return 0
+    seen_of = both(wanted, Filter(queues=allowed))
+    return await desk.read(lambda reader: reader.count(seen_of, now=desk.services.clock.now()))
+
+
+async def make(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    fields = await visits.form(desk, request, seen)
+    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
+        return away
+    assert seen.session is not None
+    asked = _asked(fields)
+    if not asked.line:
+        return await _new_page(desk, seen, asked, wrong="Say which messages are meant.", status=400)
+    try:
+        action = plan_words.read_action(asked.action)
+    except PeerError as problem:
+        return await _new_page(desk, seen, asked, wrong=f"{problem}.", status=400)
+    wanted = plans.PlanWanted(action, asked.line, fields.get("notify") == "yes" and action is Action.REJECT)
+    key = secrets.token_hex(8)
+    job = await desk.jobs.begin(key, seen.session.email, plans.make(desk.services, _caller(seen), wanted))
+    if not job.done:
+        given = urlencode({"line": asked.line, "action": asked.action, "next": asked.back})
+        return answers.see_other(f"{PREFIX}/plans/making/{key}?{given}")
+    return await _made(desk, seen, job, asked)
+
+
+async def making_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    """While the messages are gathered; afterwards it leads to the plan."""
+    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
+        return away
+    assert seen.session is not None
+    job = desk.jobs.find(request.path_params["key"], seen.session.email)
+    if job is None:
+        text = "This is not known any more. A plan that was made stands among the plans."
+        return visits.problem(seen, desk, 404, "Nothing here", text)
+    if job.done:
+        if job.problem is not None and visits.is_fragment(request):
+            return answers.page("fragment.html", {}, 401)  # the script reloads the page: what is wrong is told there
+        return await _made(desk, seen, job, _asked(request.query_params))
+    values = {**visits.frame(seen, desk), "place": "plans", "here": f"{PREFIX}/plans", "layout": _layout(request)}
+    return answers.page("plan_making.html", values)
+
+
+async def _made(desk: Desk, seen: visits.Visit, job: Job, asked: _Asked) -> Response:
+    problem = job.problem
+    if problem is None:
+        return answers.see_other(f"{PREFIX}/plans/{job.task.result().id}")
+    if isinstance(problem, plans.PlanProblem) and problem.query is not None:
+        return await _new_page(desk, seen, asked, trouble=unreadable(asked.line, problem.query), status=400)
+    told = outcome(problem)
+    status = problem.status if isinstance(problem, plans.PlanProblem) else 503
+    return await _new_page(desk, seen, asked, trouble=Trouble(told.title, told.text), status=status)
+
+
+# -- looking
+
+
+async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    if away := _turned_away(desk, request, seen, PROCESSING_READ):
+        return away
+    before = request.query_params.get("before", "")
+    try:
+        behind = parse_public_id(before) if before else None
+    except PeerError as wrong:
+        return visits.problem(seen, desk, 400, "This address cannot be read", f"before: {wrong}.")
+    found = await desk.read(lambda reader: plan_book.latest(reader.connection, PAGE + 1, behind))
+    now, settings = desk.services.clock.now(), desk.services.settings.plans
+    values = {
+        **visits.frame(seen, desk),
+        "place": "plans",
+        "here": f"{PREFIX}/plans" + (f"?before={before}" if before else ""),
+        "layout": _layout(request),
+        "plans": [plan_words.shown(plan, settings, now) for plan in found[:PAGE]],
+        "older": f"{PREFIX}/plans?before={public_id(found[PAGE - 1].id)}" if len(found) > PAGE else "",
+        "newest": f"{PREFIX}/plans" if before else "",
+        "may": seen.allows(PROCESSING_EDIT),
+    }
+    return answers.page("plans.html", values)
+
+
+async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    if away := _turned_away(desk, request, seen, PROCESSING_READ):
+        return away
+    assert seen.session is not None
+    ident = _ident(request)
+    found = None if ident is None else await desk.read(lambda reader: _look(reader, ident))
+    if found is None:
+        text = "No such plan is kept. Plans are kept as long as the history."
+        return visits.problem(seen, desk, 404, "There is no such plan", text)
+    plan, reasons = found
+    about = public_id(plan.id)
+    job = desk.jobs.find(about, seen.session.email)
+    problem = None if job is None else job.problem
+    under_way = plan.state in plan_book.UNDER_WAY
+    now = desk.services.clock.now()
+    shown = plan_words.shown(plan, desk.services.settings.plans, now, reasons, held=seen.allows(HELD_READ))
+    values = {
+        **visits.frame(seen, desk),
+        "place": "plans",
+        "here": shown.address,
+        "layout": _layout(request),
+        "plan": shown,
+        "told": None if problem is None else outcome(problem),
+        "may": seen.allows(PROCESSING_EDIT),
+        "begun": plan.state == "ready" and desk.jobs.running(about),
+        "still": under_way and plan.state != "ending" and desk.jobs.stands_still(about, plan.reached),
+        "longest": plans.MAX_REASON,
+    }
+    return answers.page("plan.html", values)
+
+
+def _look(reader: Reader, ident: int) -> tuple[Plan, list[Share]] | None:
+    try:
+        plan = plan_book.read(reader.connection, ident)
+    except plan_book.NoSuchPlan:
+        return None
+    settled = plan.state in SETTLED and plan.skipped + plan.kept > 0
+    return plan, plan_book.reasons(reader.connection, ident) if settled else []
+
+
+def _ident(request: Request) -> int | None:
+    try:
+        return parse_public_id(request.path_params["ident"])
+    except PeerError:
+        return None
+
+
+def _layout(request: Request) -> str:
+    return "fragment.html" if visits.is_fragment(request) else "frame.html"
+
+
+# -- doing
+
+
+async def apply(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    """Do it. Given again, an interrupted one goes on."""
+    return await _do(desk, request, seen, "apply")
+
+
+async def undo(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    return await _do(desk, request, seen, "undo")
+
+
+async def discard(desk: Desk, request: Request, seen: visits.Visit) -> Response:
+    return await _do(desk, request, seen, "discard")
+
+
+async def _do(desk: Desk, request: Request, seen: visits.Visit, verb: str) -> Response:
+    fields = await visits.form(desk, request, seen)
+    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
+        return away
+    assert seen.session is not None
+    ident = _ident(request)
+    if ident is None:
+        return visits.problem(seen, desk, 404, "There is no such plan", "This is not the id of a plan.")
+    about, caller = public_id(ident), _caller(seen)
+    desk.services.log.info("console_plan", user=seen.session.email, ip=seen.ip, plan=about, verb=verb)
+    if verb == "discard":
+        gone = await desk.services.store.write(lambda connection: plan_book.discard(connection, ident))
+        return answers.see_other(f"{PREFIX}/plans" if gone else f"{PREFIX}/plans/{about}")
+    reason = fields.get("reason", "")
+    if len(reason) > plans.MAX_REASON:
+        text = f"The reason has {len(reason)} characters: expected at most {plans.MAX_REASON}."
+        return visits.problem(seen, desk, 400, "Not applied", text)
+    work = (
+        plans.apply(desk.services, caller, ident, reason)
+        if verb == "apply"
+        else plans.undo(desk.services, caller, ident)
+    )
+    await desk.jobs.begin(about, seen.session.email, work)
+    return answers.see_other(f"{PREFIX}/plans/{about}")
