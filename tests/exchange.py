@@ -25,6 +25,9 @@ BINDING_KEY = "golden-binding-key"
 TOKEN = "golden-token-of-28-character"
 OLD_TOKEN = "golden-token-that-has-run-out"
 
+PASSWORD = "golden password, quite long"
+
+_VERSION = re.compile(r'"Postroom \d[^"]*"')
 _PAGE_TOKEN = re.compile(r'"(next|previous)":"[A-Za-z0-9_-]{100,}"')
 
 
@@ -41,6 +44,8 @@ class Exchange(msgspec.Struct, frozen=True):
     scene: str = "empty"
     absent: tuple[str, ...] = ()  # headers that the answer does not have
     client: str = ""
+    before: tuple[str, ...] = ()  # requests that are sent first
+    random: tuple[str, ...] = ()  # members of the answer whose texts are never twice the same, shown as RANDOM
 
     @property
     def wire(self) -> bytes:
@@ -53,9 +58,12 @@ class Exchange(msgspec.Struct, frozen=True):
         return text.replace("<", "\\u003c").replace(">", "\\u003e").encode()
 
 
-def without_tokens(body: bytes) -> bytes:
-    """A page token is never twice the same."""
-    return _PAGE_TOKEN.sub(r'"\1":"PAGE-TOKEN"', body.decode()).encode()
+def without_tokens(body: bytes, random: tuple[str, ...] = ()) -> bytes:
+    """A page token is never twice the same, nor is what `random` names; the version is another one each time."""
+    text = _VERSION.sub('"Postroom VERSION"', _PAGE_TOKEN.sub(r'"\1":"PAGE-TOKEN"', body.decode()))
+    for name in random:
+        text = re.sub(rf'"{name}":"[A-Za-z0-9+/=_-]{{20,}}"', f'"{name}":"RANDOM"', text)
+    return text.encode()
 
 
 def exchanges() -> dict[str, Exchange]:

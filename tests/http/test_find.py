@@ -9,10 +9,12 @@ import pytest
 
 from postroom.clock import DAY, HOUR, MINUTE
 from postroom.http.gateway.dates import stamp
+from postroom.http.gateway.held import LIST
 from postroom.http.gateway.idents import EntryIds
 from postroom.model import Action, Queue, Route
 from postroom.sealing import Sealer
 from tests.http.conftest import FIND, HandClock, Served, golden
+from tests.http.siblings import ask, faults, hold
 
 
 def subjects(messages: list[dict[str, Any]]) -> list[str]:
@@ -307,3 +309,25 @@ async def test_items_are_bounded_and_must_be_objects(served: Served) -> None:
 async def test_a_body_that_cannot_be_read_is_a_400(served: Served, body: bytes, name: str) -> None:
     answer = await served.post(FIND, served.signed(), body)
     assert (answer.status, answer.body) == (400, golden(name))
+
+
+@pytest.mark.parametrize("path", [FIND, LIST])
+async def test_a_search_that_takes_too_long_is_told_and_the_others_are_answered(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await (hold(served) if path == LIST else served.put(subject=f"m{number}"))
+    whales = {"searchBy": {"fieldName": "subject", "value": "whale"}}
+    rows = {"searchBy": {"fieldName": "all", "value": "corp.example"}}
+    token = (await ask(served, path, rows, pageSize=1)).pagination["next"]
+    monkeypatch.setattr("postroom.store.searching.STEPS", 1)
+    served.store.index.bound = 0.0
+    answer = await ask(served, path, whales, {})
+    assert faults(answer) == [(None, "err_search_too_broad")]
+    (failed,) = answer.json["fail"]
+    assert failed["key"] == whales
+    assert failed["errors"][0]["retryable"] is True
+    assert "the search index is not complete yet: 0 % of what waits is in it" in failed["errors"][0]["message"]
+    assert answer.pagination == {"pageSize": 3, "totalCount": 3}
+    later = await ask(served, path, pageToken=token)
+    assert (later.json["data"], faults(later)) == ([], [(None, "err_search_too_broad")])

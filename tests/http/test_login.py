@@ -364,5 +364,5 @@ async def test_calls_with_keys_from_login_are_the_persons(served: Served) -> Non
     keys = await issued(served)
     await served.post(RELEASE, served.signed(RELEASE, **keys), b'{"data":[{"id":"nonsense"}]}')
     (line,) = await audit_told(served, kind="call")
-    assert line[:4] == ("call", f"user:{EMAIL}", RELEASE, "done")
+    assert line[:4] == ("call", f"user:{EMAIL}", RELEASE, "refused")  # an id that is none
     assert FIND not in str(line)

@@ -156,6 +156,18 @@ async def test_pagination_that_says_nothing_is_page_one(served: Served, paginati
     assert subjects(await served.post(FIND, served.signed(), body)) == ["m1", "m0"]
 
 
+@pytest.mark.parametrize("empty", [{}, {"pageSize": None}, {"pageToken": ""}, None, "", []])
+async def test_pagination_inside_the_item_counts_when_there_is_none_at_the_top(served: Served, empty: Any) -> None:
+    """Clients leave an empty one at the top when they put it into the item (contract sections 4 and 6.5)."""
+    await served.put(*[f"r{number}@corp.example" for number in range(3)])
+    for item in ({"meta": {"pagination": {"pageSize": 2}}}, {"pagination": {"pageSize": 2}}):
+        body = json.dumps({"meta": {"pagination": empty}, "data": [item]}).encode()
+        answer = await served.post(FIND, served.signed(), body)
+        assert answer.pagination["pageSize"] == 2
+    both = {"meta": {"pagination": {"pageSize": 1}}, "data": [{"pagination": {"pageSize": 2}}]}
+    assert (await served.post(FIND, served.signed(), json.dumps(both).encode())).pagination["pageSize"] == 1
+
+
 async def test_a_token_that_is_not_ours_is_invalid(served: Served) -> None:
     await fill(served, 3)
     token = (await served.find({}, pageSize=1)).pagination["next"]

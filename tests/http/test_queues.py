@@ -48,7 +48,7 @@ async def test_both_dates_are_mandatory(served: Served) -> None:
     null = "err_validation_null"
     assert faults(await ask(served, PATH)) == [("start", null), ("end", null)]
     assert faults(await ask(served, PATH, {"start": now})) == [("end", null)]
-    assert faults(await ask(served, PATH, {"end": now, "start": ""})) == [("start", null)]
+    assert faults(await ask(served, PATH, {"end": now, "start": ""})) == [("start", "err_validation_blank")]
     assert faults(await ask(served, PATH, {"end": now, "start": "x"})) == [
         ("start", "err_validation_value_not_allowed")
     ]

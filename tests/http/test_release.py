@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from postroom.http.gateway.reader import MAX_BODY
 from postroom.http.gateway.release import REJECT, RELEASE
+from postroom.http.gateway.release_logs import PATH as LOGS
 from postroom.http.gateway.wire_held import REASONS
 from postroom.model import Outcome, Queue
 from postroom.store import identity
-from tests.http.conftest import Served
+from tests.http.conftest import Served, connected, request_bytes
+from tests.http.keys import audit_told
 from tests.http.siblings import ask, data, faults, hold, ident
 
 
@@ -72,6 +77,93 @@ async def test_what_stands_beside_data_is_refused_too(served: Served, path: str)
     assert await queue_of(served, entry) is Queue.HELD
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"meta": {"action": "reject"}}, "meta.action"),
+        ({"meta": {"reject": True}}, "meta.reject"),
+        ({"meta": {"pagination": {"action": "reject"}}}, "meta.pagination.action"),
+        ({"meta": {"pagination": {"pageSize": {"action": "reject"}}}}, "meta.pagination.pageSize"),
+        ({"meta": {"pagination": ["reject"]}}, "meta.pagination"),
+        ({"meta": {"accountCode": {"action": "reject"}}}, "meta.accountCode"),
+        ({"meta": "reject"}, "meta"),
+        ({"pagination": {"action": "reject"}}, "pagination"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", [RELEASE, REJECT])
+async def test_what_stands_around_the_items_and_is_not_understood_stops_all(
+    served: Served, path: str, body: dict[str, Any], field: str
+) -> None:
+    (entry,) = await hold(served)
+    answer = await ask(served, path, {"id": ident(served, entry)}, body=body)
+    assert (answer.json["data"], faults(answer)) == ([], [(field, "err_validation_value_not_allowed")])
+    assert await queue_of(served, entry) is Queue.HELD
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"meta": {"action": "reject"}}, "meta.action"),
+        ({"meta": {"pagination": {"action": "REJECT"}}}, "meta.pagination.action"),
+        ({"pagination": {"action": "reject"}}, "pagination.action"),
+        ({"pagination": "reject"}, "pagination"),
+        ({"meta": ["reject"]}, "meta"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", [RELEASE, REJECT])
+async def test_nor_is_what_stands_where_an_item_may_ask_for_a_page(
+    served: Served, path: str, more: dict[str, Any], field: str
+) -> None:
+    (entry,) = await hold(served)
+    answer = await ask(served, path, {"id": ident(served, entry), **more})
+    assert (answer.json["data"], faults(answer)) == ([], [(field, "err_validation_value_not_allowed")])
+    assert await queue_of(served, entry) is Queue.HELD
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("action=reject", "query.action"), ("action=release&action=reject", "query.action"), ("Action=release", "query.Action"),
+        ("%61ction=r%65ject", "query.action"), ("reject", "query.reject"), ("id=1;action=reject", "query.id"),
+        ("meta=%7B%22action%22%3A%22reject%22%7D", "query.meta"),
+    ],
+)  # fmt: skip
+async def test_the_query_is_not_passed_over(served: Served, query: str, field: str) -> None:
+    (entry,) = await hold(served)
+    target = f"{RELEASE}?{query}"
+    for signs in (target, RELEASE):  # clients were seen that sign path and query, and others the path alone
+        body = json.dumps({"data": [{"id": ident(served, entry)}]}).encode()
+        answer = await served.post(target, served.signed(target, signs=signs), body)
+        assert (answer.json["data"], faults(answer)) == ([], [(field, "err_validation_value_not_allowed")])
+    assert await queue_of(served, entry) is Queue.HELD
+
+
+@pytest.mark.parametrize(
+    ("query", "more"),
+    [
+        ("?action=release", {"meta": {"pagination": {"pageSize": None, "pageToken": ""}, "accountCode": "C1"}}),
+        ("", {"meta": {"action": "Release"}, "action": "release"}),
+        ("", {"meta": None, "pagination": ""}),
+    ],
+)
+async def test_release_said_once_more_and_what_clients_send_along_is_fine(
+    served: Served, query: str, more: dict[str, Any]
+) -> None:
+    (entry,) = await hold(served)
+    body = json.dumps({"data": [{"id": ident(served, entry), "meta": {"pagination": {}}}], **more}).encode()
+    answer = await served.post(RELEASE + query, served.signed(RELEASE + query), body)
+    assert data(answer) == [{"id": ident(served, entry), "release": True}]
+
+
+async def test_two_items_that_contradict_each_other_release_nothing(served: Served) -> None:
+    first, second = await hold(served, "a@corp.example", "b@corp.example")
+    named = ident(served, first)
+    answer = await ask(served, RELEASE, {"id": named}, {"id": named, "action": "reject"}, {"id": ident(served, second)})
+    assert answer.json["data"] == [{"id": ident(served, second), "release": True}]
+    assert faults(answer) == [(field, "err_validation_value_not_allowed") for field in ("action", "id")]
+    assert await queue_of(served, first) is Queue.HELD
+
+
 FORM = '--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n{"id":"ID"}\r\n'
 
 
@@ -82,6 +174,7 @@ FORM = '--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n{"id":"ID"}\r\
         "{'data':[{'id':'ID','action':'reject','action':None}]}",
         '{"data":[{"id":"ID","action":"reject"}],"data":[{"id":"ID"}]}',
         'data={"id":"ID"}&action=reject',
+        'data={"data":[{"id":"ID"}]}&meta={"action":"reject"}',
         'data={"id":"ID","action":"reject"}&data={"id":"ID"}',
         FORM + '--b\r\nContent-Disposition: form-data; name="action"\r\n\r\nreject\r\n--b--\r\n',
         FORM + FORM.replace('"}', '","action":"reject"}') + "--b--\r\n",
@@ -119,6 +212,13 @@ async def test_release_of_what_is_not_held_says_so(served: Served) -> None:
         "Message is not held: it is in processing",
         "Message is not held: it is in processing",
     ]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\xa0"])
+async def test_an_id_that_is_blank_is_told_apart_from_one_that_is_missing(served: Served, blank: str) -> None:
+    for path, field, value in ((RELEASE, "id", blank), (REJECT, "ids", blank), (REJECT, "ids", [blank])):
+        assert faults(await ask(served, path, {field: value})) == [(field, "err_validation_blank")]
+        assert faults(await ask(served, path, {field: None})) == [(field, "err_validation_null")]
 
 
 async def test_an_id_that_was_made_up_is_nothing(served: Served) -> None:
@@ -200,3 +300,50 @@ async def test_who_may_only_look_may_not_decide(served: Served) -> None:
         answer = await ask(served, path, {"id": ident(served, entry)}, role=identity.MONITOR)
         assert answer.status == 403
     assert await queue_of(served, entry) is Queue.HELD
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "detail"),
+    [
+        (b'{"data":[{"id":"Tell-nobody"}', "refused", "400 err_invalid_json"),
+        (b'"Tell-nobody"', "refused", "400 err_invalid_json"),
+        (b" " * (MAX_BODY + 1), "refused", "413 err_body_too_large"),
+        (b'{"data":[{"id":"ID","action":"Tell-nobody"}]}', "refused", "200 err_validation_value_not_allowed"),
+        (b'{"data":[{"id":"Tell-nobody"}]}', "refused", "200 xdk_failure"),
+        (b'{"data":[{"id":"ID"},{"id":"Tell-nobody"}]}', "done", ""),
+    ],
+)
+async def test_a_call_that_was_to_change_something_leaves_one_line(
+    served: Served, body: bytes, outcome: str, detail: str
+) -> None:
+    (entry,) = await hold(served)
+    await served.post(RELEASE, served.signed(RELEASE), body.replace(b"ID", ident(served, entry).encode()))
+    assert await audit_told(served, kind="call") == [("call", "app:administrator", RELEASE, outcome, detail, 1)]
+    assert "Tell-nobody" not in "".join(served.told.lines)
+
+
+async def test_so_does_another_body_under_the_same_signature(served: Served) -> None:
+    headers = served.signed(REJECT)
+    for body in (b'{"data":[{"ids":["Tell-nobody"]}]}', b'{"data":[{"ids":["nor-this"]}]}'):
+        await served.post(REJECT, headers, body)
+    told = await audit_told(served, kind="call")
+    assert [line[3:] for line in told] == [
+        ("refused", "200 xdk_failure", 1), ("refused", "401 err_xdk_invalid_signature", 1)
+    ]  # fmt: skip
+    assert {line[:3] for line in told} == {("call", "app:administrator", REJECT)}
+
+
+async def test_so_does_a_body_that_does_not_come(served: Served) -> None:
+    head = request_bytes("POST", RELEASE, served.signed(RELEASE), b"x" * 100)[:-100]
+    async with connected(served.address) as (_, writer):
+        writer.write(head + b'{"data"')
+        await writer.drain()
+    async with asyncio.timeout(60):
+        while not (told := await audit_told(served, kind="call")):
+            await asyncio.sleep(0)
+    assert told == [("call", "app:administrator", RELEASE, "refused", "400 err_body_incomplete", 1)]
+
+
+async def test_a_look_that_cannot_be_read_leaves_none(served: Served) -> None:
+    await served.post(LOGS, served.signed(LOGS), b"{")
+    assert await audit_told(served, kind="call") == []

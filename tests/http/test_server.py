@@ -157,7 +157,7 @@ async def test_a_chunked_body_is_read(served: Served) -> None:
 
 async def test_a_failure_of_ours_is_a_500_envelope_without_details(served: Served) -> None:
     await served.put()
-    await served.store.write(lambda connection: connection.execute("UPDATE entry SET route = 99"))
+    await served.store.write(lambda connection: connection.execute("UPDATE entry SET lease = 5, locked_until = 'soon'"))
     answer = await served.post(FIND, served.signed() | {"x-request-id": "my-id"}, b"{}")
     assert (answer.status, answer.body) == (500, golden("internal_error"))
     (line,) = [line for line in served.told.lines if "http_failed" in line]
@@ -359,6 +359,18 @@ async def test_a_stop_answers_what_runs_and_closes_what_idles(serve: Serve) -> N
         await stopping
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(served.address.host, served.address.port)
+
+
+async def test_a_stop_does_not_wait_longer_than_its_grace(serve: Serve) -> None:
+    served = await serve()
+    whole = request_bytes("POST", FIND, served.signed() | {"Expect": "100-continue"}, b"{'data': []}")
+    async with connected(served.address) as (reader, writer):
+        writer.write(whole[:-4])
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        async with asyncio.timeout(30):
+            await served.server.stop(0.01)
+            assert (await reader.read()).startswith(b"HTTP/1.1 5")  # and the connection is closed
+    assert any("a call was cut off" in line for line in served.told.lines)
 
 
 async def test_many_callers_at_once_each_get_their_own(served: Served) -> None:

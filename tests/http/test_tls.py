@@ -23,6 +23,7 @@ from postroom.settings import Address, Http, HttpTls
 from postroom.settings_file import load
 from postroom.telemetry import Log
 from tests.http.conftest import FIND, Answer, Quiet, Serve, Served, read_answer, request_bytes
+from tests.http.keys import audit_told
 
 NAME = "gw.corp.example"
 
@@ -210,6 +211,35 @@ async def test_a_pair_that_does_not_fit_keeps_the_old_one_and_is_told_once(tmp_p
     assert await shown(address) == 4
     server.close()
     await server.wait_closed()
+
+
+async def test_what_became_of_a_renewed_pair_stands_in_the_audit_log(served: Served, tmp_path: Path) -> None:
+    Pair(1).write(tmp_path)
+    found = Certificate(FILES, str(tmp_path), Log(Quiet()), served.server.guard.trail)
+    Pair(2).write_certificate(tmp_path)
+    assert [found.look() for _ in range(3)] == [False] * 3
+    pair = Pair(3)
+    pair.write(tmp_path)
+    assert [found.look(), found.look()] == [False, True]
+    expires = pair.certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert await audit_told(served) == [
+        ("settings.reload", "", "[http.tls] certificate.pem", "failed", "the key belongs to another certificate", 1),
+        ("settings.reload", "", "[http.tls] certificate.pem", "done", f"expires {expires}", 1),
+    ]
+
+
+async def test_the_server_hands_its_audit_log_to_the_certificate(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_EVERY", 0.01)
+    Pair(1).write(tmp_path)
+    served = await serve(http=Http(listen=(Address("127.0.0.1", 0),), tls=FILES))
+    Pair(2).write(tmp_path)
+    async with asyncio.timeout(60):
+        while not await audit_told(served, kind="settings"):
+            await asyncio.sleep(0.01)  # the watcher must have its turn
+    ((_, _, _, outcome, detail, _),) = await audit_told(served, kind="settings")
+    assert (outcome, detail[:8]) == ("done", "expires ")
 
 
 @pytest.mark.parametrize(

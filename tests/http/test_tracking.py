@@ -259,7 +259,10 @@ async def test_the_window_may_stand_inside_the_options(served: Served) -> None:
     old = stamp(served.clock.now())
     served.clock.move(DAY)
     await ended(served, subject="new")
-    for item in ({"start": old, "end": old}, options(start=old, end=old)):
+    for item in (
+        {"start": old, "end": old}, options(start=old, end=old), {"start": old, **options(end=old)},
+        {"end": old, "start": None, **options(start=old)},
+    ):  # fmt: skip
         assert [email["subject"] for email in await tracked(served, item)] == ["old"]
 
 
@@ -335,6 +338,7 @@ async def test_exactly_one_good_id(served: Served) -> None:
     (entry,) = (await served.put()).entries
     text = ident(served, entry)
     assert faults(await ask(served, INFO)) == [("id", "err_validation_null")]
+    assert faults(await ask(served, INFO, {"id": " "})) == [("id", "err_validation_blank")]
     assert faults(await ask(served, INFO, {"id": text}, {"id": text})) == [("data", "err_validation_value_not_allowed")]
     assert faults(await ask(served, INFO, {"id": 5})) == [("id", "err_validation_value_not_allowed")]
     assert faults(await ask(served, INFO, {"id": text[:-1] + "x"})) == [(None, "xdk_failure")]

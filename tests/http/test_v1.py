@@ -16,6 +16,7 @@ from postroom.ids import public_id
 from postroom.model import Action, Queue, Route
 from postroom.store import identity, permissions
 from tests.http.conftest import Answer, HandClock, Served, request_bytes, talk
+from tests.http.keys import audit_told
 
 MONITORS = {permissions.PROCESSING_READ}  # of what is asked for here
 
@@ -282,7 +283,7 @@ async def test_a_failure_of_ours_tells_no_details(served: Served) -> None:
     assert "pause" not in problem["detail"]
     await served.store.write(lambda connection: connection.execute("ALTER TABLE pause_elsewhere RENAME TO pause"))
     await served.put()
-    await served.store.write(lambda connection: connection.execute("UPDATE entry SET route = 99"))
+    await served.store.write(lambda connection: connection.execute("UPDATE entry SET lease = 5, locked_until = 'soon'"))
     check_problem(await served.get("/v1/entries", headers), 500, "internal")
     assert len([line for line in served.told.lines if "http_failed" in line]) == 2
 
@@ -314,3 +315,23 @@ async def test_the_keys_are_those_of_the_command_line(served: Served) -> None:
     ]
     for shown, told in pairs:
         assert json.loads(msgspec.json.encode(shown)) == json.loads(json.dumps(told))
+
+
+async def test_a_call_that_is_to_change_something_and_is_refused_leaves_one_line(served: Served) -> None:
+    entry = (await fill(served))["one"]
+    target, token = f"/v1/entries/{public_id(entry)}", await served.bearer()
+    for verb, body in (
+        ("release", b""),
+        ("retry", b"{Tell-nobody"),
+        ("retry", b" " * 20_000),
+        ("retry?Tell-nobody=1", b""),
+    ):
+        assert (await served.post(f"{target}/{verb}", token, body)).status >= 400
+    assert (await served.get(f"{target}?x=1", token)).status == 400  # a look leaves none
+    told = await audit_told(served, kind="call")
+    assert {line[:2] for line in told} == {("call", "app:administrator")}
+    assert [line[2:] for line in told] == [
+        ("/v1/entries/{id}/release", "refused", "409 refused", 1), ("/v1/entries/{id}/retry", "refused", "400 bad_body", 1),
+        ("/v1/entries/{id}/retry", "refused", "413 body_too_large", 1), ("/v1/entries/{id}/retry", "refused", "400 bad_parameter", 1),
+    ]  # fmt: skip
+    assert "Tell-nobody" not in "".join(served.told.lines)

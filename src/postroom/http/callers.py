@@ -33,7 +33,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Callers:
-    """Built once; shared by the vendor-compatible API and our own."""
+    """Built once, and not again by a reload; shared by the vendor-compatible API and our own."""
 
     def __init__(self, services: Services, guard: Guard) -> None:
         api = services.settings.api
@@ -47,6 +47,13 @@ class Callers:
         self._unusable: set[str] = set()  # applications of which it was said
         self._bindings: Remembered[tuple[str, str], bindings.Binding] = Remembered(clock, self._find_binding)
         self._tokens: Remembered[bytes, tokens.Token] = Remembered(clock, self._find_token)
+
+    def apply(self, services: Services) -> None:
+        """New settings. What was counted, and who was met, stays: a reload gives nobody a fresh window."""
+        api = services.settings.api
+        self._services = services
+        self._limiter.apply(api.rate_limit, api.rate_window)
+        self._refusals.apply(api.refusal_limit, api.refusal_window)
 
     # -- look-ups
 
@@ -197,6 +204,17 @@ class Callers:
         return bearer.caller(token)
 
     # -- writing down
+
+    def note_unchanged(self, scope: Scope, caller: Caller, function: str, detail: str) -> None:
+        """A call that was to change something was refused for what it holds. `detail`: nothing of what was sent."""
+        self._trail.note(
+            "call",
+            outcome=audit.REFUSED,
+            actor=caller.actor,
+            what=function,
+            address=caller_address(scope),
+            detail=detail,
+        )
 
     def _note(self, function: str, address: str, failure: Failure, caller: Caller | None = None) -> None:
         """`function`: empty when there is none; what else the address held may be a secret in the wrong place."""

@@ -23,7 +23,8 @@ from postroom.http.gateway import (
     tracking,
     wire_held,
 )
-from postroom.http.gateway.find import MAX_ITEMS
+from postroom.http.gateway.call import MAX_ITEMS
+from postroom.store.rejections import KINDS
 from postroom.store.search import MAX_TEXT
 from postroom.store.tracking import STATUSES
 
@@ -224,6 +225,7 @@ GATEWAY: dict[str, Described] = {
             end=DATE,
             sortOrder=ORDER,
             searchBy=_search("all", "from", "to", "type", "info", "remoteIp"),
+            filterBy=_array(_object(type=_enum(*KINDS)), most=50),
         ),
         rejections.Listed,
         paged=True,

@@ -11,6 +11,7 @@ import asyncio
 from postroom.http.services import Services
 from postroom.http.throttle import Throttle
 from postroom.http.trail import Trail
+from postroom.settings import Settings
 from postroom.store import identity
 
 HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
@@ -26,6 +27,10 @@ class Guard:
         self.running: dict[bytes, tuple[bytes, asyncio.Future[None]]] = {}  # changing calls (gateway/replays.py)
         self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
         self._prepared = False
+
+    def apply(self, settings: Settings) -> None:
+        """Of a reload: whoever is being slowed stays so."""
+        self.logins.apply(settings.console.login_attempts, settings.console.login_window)
 
     async def password_is(self, user: identity.User | None, password: str) -> bool:
         """Also the first time."""

@@ -42,6 +42,11 @@ class Limiter:
         self.window = window
         self._windows: dict[tuple[str, str], list[int]] = {}  # caller, function -> [start, calls]
 
+    def apply(self, limit: int, window: Millis) -> None:
+        """Other bounds from now on; what was counted stays counted."""
+        self._limit = limit
+        self.window = window
+
     def untouched(self) -> Allowance:
         """What an answer says when we could not even tell who called."""
         return Allowance(self._limit, self._limit, self.window, True, self.window)

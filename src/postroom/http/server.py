@@ -29,6 +29,7 @@ from postroom.http import console, health, metrics
 from postroom.http.admin.api import PREFIX as ADMIN
 from postroom.http.admin.api import AdminApi
 from postroom.http.asgi import CLOSE, SECURITY, Envelop, reply
+from postroom.http.callers import Callers
 from postroom.http.gateway.envelope import CONTENT_TYPE, Failure
 from postroom.http.gateway.front import PREFIXES, GatewayApi
 from postroom.http.guard import Guard
@@ -44,6 +45,7 @@ KEEP_ALIVE = 60  # seconds that an idle connection is kept: API clients poll by 
 MAX_CONNECTIONS = 1000
 BACKLOG = 512
 UNREAD_TIMEOUT = 60.0  # seconds in which a client must read something of an answer that waits for it
+END_LOOK = 0.005  # seconds between two looks, at a stop, whether the last connection has gone
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -184,6 +186,24 @@ class _Uvicorn(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.leaving.wait(), 1.0)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own pauses for a tenth of a second before it looks whether anything is left to wait for."""
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_ended(), self.config.timeout_graceful_shutdown)
+        for task in self.server_state.tasks:
+            logging.getLogger("uvicorn.error").warning("a call was cut off: it took longer than the stop may")
+            task.cancel()
+
+    async def _all_ended(self) -> None:
+        while True:
+            for connection in list(self.server_state.connections):  # also one that was just being accepted
+                connection.shutdown()
+            await asyncio.sleep(END_LOOK)
+            if not self.server_state.connections and not self.server_state.tasks:
+                return
+
     def leave(self) -> None:
         self.should_exit = True
         self.leaving.set()
@@ -218,10 +238,10 @@ class _Application:
             await self._pages(scope, receive, send)
 
 
-def application(services: Services, guard: Guard | None = None) -> ASGIApp:
+def application(services: Services, guard: Guard | None = None, callers: Callers | None = None) -> ASGIApp:
     """Everything on the one port."""
     guard = guard or Guard(services)
-    api = GatewayApi(services, guard)
+    api = GatewayApi(services, guard, callers)
     routes: list[BaseRoute] = [
         *health.routes(services),
         *metrics.routes(services, api.callers),
@@ -276,7 +296,8 @@ class HttpServer:
         self._log = log
         self.guard = Guard(services)
         self._services = services
-        self._app = _Current(application(services, self.guard))
+        self._callers = Callers(services, self.guard)
+        self._app = _Current(application(services, self.guard, self._callers))
         self._handler = _ToOurLog(log)
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
@@ -287,17 +308,13 @@ class HttpServer:
 
     def apply(self, settings: Settings) -> None:
         """New settings, for calls that come from now on; where we listen stays."""
-        before = self._services.settings.console
         self._services = services = msgspec.structs.replace(self._services, settings=settings)
-        if (before.login_attempts, before.login_window) != (
-            settings.console.login_attempts,
-            settings.console.login_window,
-        ):
-            self.guard.logins = Guard(services).logins
-        self._app.app = application(services, self.guard)
+        self.guard.apply(settings)
+        self._callers.apply(services)
+        self._app.app = application(services, self.guard, self._callers)
 
     async def start(self) -> None:
-        certificate = Certificate(self._tls, self._data, self._log) if self._tls.certificate else None
+        certificate = Certificate(self._tls, self._data, self._log, self.guard.trail) if self._tls.certificate else None
         sockets = _bound(self._listen)
         self.addresses = [_address(one) for one in sockets]
         config = uvicorn.Config(

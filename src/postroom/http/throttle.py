@@ -17,14 +17,25 @@ _Key = tuple[str, str]
 
 
 class Throttle:
-    __slots__ = ("_clock", "_full_at", "_known", "_spacing", "_window")
+    __slots__ = ("_attempts", "_clock", "_full_at", "_known", "_spacing", "_window")
 
     def __init__(self, clock: Clock, attempts: int, window: Millis) -> None:
         self._clock = clock
+        self._attempts = attempts
         self._window = window
         self._spacing = max(window // max(attempts, 1), 1)
         self._full_at: dict[_Key, Millis] = {}  # when a key will have all its tries again
         self._known: dict[tuple[str, str], None] = {}
+
+    def apply(self, attempts: int, window: Millis) -> None:
+        """Other bounds from now on; tries that were counted stay counted, and nobody waits longer than the new window."""
+        if (attempts, window) == (self._attempts, self._window):
+            return
+        self._attempts = attempts
+        self._window = window
+        self._spacing = max(window // max(attempts, 1), 1)
+        latest = self._clock.now() + window
+        self._full_at = {key: min(at, latest) for key, at in self._full_at.items()}
 
     def wait(self, ip: str, account: str) -> int:
         """Count a try. 0 = go on; else the seconds until the next one is allowed, and nothing is counted."""

@@ -1,7 +1,8 @@
 """HTTPS: the certificate of the one HTTP port, read again when its files change.
 
 Promises: TLS 1.2 or newer; a changed pair serves from the next connection on, once both files have stayed the same for one look,
-so that none is read half written; a pair that does not fit keeps the old one in force, with one error in the log.
+so that none is read half written; a pair that does not fit keeps the old one in force, with one error in the log; the audit log tells
+of both.
 Fails: EnvironmentFailed at the start names the file and what is wrong with the pair; afterwards never.
 """
 
@@ -15,7 +16,9 @@ from pathlib import Path
 from cryptography import x509
 
 from postroom.errors import EnvironmentFailed
+from postroom.http.trail import Trail
 from postroom.settings import HttpTls
+from postroom.store import audit
 from postroom.telemetry import Log
 
 LOOK_EVERY = 3.0  # seconds; a renewed certificate has weeks
@@ -26,7 +29,9 @@ _Stamp = tuple[tuple[int, int, int], ...]
 class Certificate:
     """`context` is what the server listens with; which certificate it shows is decided connection by connection."""
 
-    def __init__(self, tls: HttpTls, data: str, log: Log) -> None:
+    def __init__(self, tls: HttpTls, data: str, log: Log, trail: Trail | None = None) -> None:
+        """`trail`: where changes are written down; None: nowhere but in the log."""
+        self._trail = trail
         self._files = (Path(data) / tls.certificate, Path(data) / tls.key)
         self._log = log
         self._loaded = self._seen = self._stamp()
@@ -58,8 +63,10 @@ class Certificate:
                 "http_certificate_refused", certificate=str(self._files[0]), key=str(self._files[1]),
                 problem=_words(problem), kept="the one before",
             )  # fmt: skip
+            self._note(audit.FAILED, _words(problem))
             return False
         self._tell(expires)
+        self._note(audit.DONE, f"expires {_utc(expires)}")
         return True
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
@@ -86,9 +93,16 @@ class Certificate:
         return context, expires
 
     def _tell(self, expires: datetime) -> None:
-        self._log.info(
-            "http_certificate", certificate=str(self._files[0]), expires=expires.strftime("%Y-%m-%dT%H:%M:%SZ")
-        )
+        self._log.info("http_certificate", certificate=str(self._files[0]), expires=_utc(expires))
+
+    def _note(self, outcome: str, detail: str) -> None:
+        if self._trail is not None:
+            what = f"[http.tls] {self._files[0].name}"
+            self._trail.note("settings.reload", outcome=outcome, what=what, detail=detail, logged=True)
+
+
+def _utc(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _words(problem: Exception) -> str:

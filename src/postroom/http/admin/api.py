@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -30,6 +31,8 @@ from postroom.http.services import Services
 from postroom.query import QueryProblem
 
 PREFIX = "/v1/"
+SCHEMA = PREFIX + "openapi.json"
+DOCS = PREFIX + "docs"
 MAX_BODY = 16 * 1024
 MAX_PARAMETERS = 100
 _JSON = (b"content-type", b"application/json")
@@ -52,10 +55,15 @@ class AdminApi:
         self._routes = [
             _Route(re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), found) for path, found in by_path.items()
         ]
-        schema = document(functions)
-        self._documents: dict[str, tuple[bytes, Headers]] = {
-            "/v1/openapi.json": (msgspec.json.encode(schema), [_JSON]),
-            "/v1/docs": (page(schema), [(b"content-type", b"text/html; charset=utf-8"), PAGE_POLICY]),
+        self._functions = functions
+
+    @cached_property
+    def _documents(self) -> dict[str, tuple[bytes, Headers]]:
+        """When first asked for: they take 20 ms, for which no start and no reload need wait."""
+        schema = document(self._functions)
+        return {
+            SCHEMA: (msgspec.json.encode(schema), [_JSON]),
+            DOCS: (page(schema), [(b"content-type", b"text/html; charset=utf-8"), PAGE_POLICY]),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,10 +78,6 @@ class AdminApi:
             wrong = refused.query
         except Failure as failure:  # of the callers' door, which has told the limiter's word
             problem, headers = (failure.status, failure.fault.code, failure.fault.message, ""), list(failure.headers)
-        except BodyTooLarge as large:
-            problem, headers = (413, "body_too_large", str(large), ""), list(CLOSE)
-        except BodyStalled as stalled:
-            problem, headers = (400, "body_incomplete", str(stalled), ""), list(CLOSE)
         except EnvironmentFailed as failed:
             log_failure(self._services.log, scope, failed)
             problem, headers = (503, "unavailable", "Not available just now, try again", ""), []
@@ -89,7 +93,7 @@ class AdminApi:
 
     async def _answer(self, scope: Scope, receive: Receive, counted: Headers) -> tuple[bytes, Headers]:
         path, method = scope["path"], scope["method"]
-        if path in self._documents:
+        if path in (SCHEMA, DOCS):
             if method not in ("GET", "HEAD"):
                 raise _wrong_method(method, ["GET"])
             body, headers = self._documents[path]
@@ -105,13 +109,24 @@ class AdminApi:
             raise Refused(404, "not_found", f"nothing at {path[:200]}: see /v1/docs")
         if operation is None:
             raise _wrong_method(method, list(found[0].operations))
-        body = await _body(scope, receive, operation)
-        asked = Asked(self._services, caller, found[1].groupdict(), _query(scope, operation), body)
-        return msgspec.json.encode(await operation.run(asked)), [_JSON, _FRESH]
+        try:
+            body = await _body(scope, receive, operation)
+            asked = Asked(self._services, caller, found[1].groupdict(), _query(scope, operation), body)
+            answer = await operation.run(asked)
+        except Refused as refused:
+            if method != "GET":
+                self._callers.note_unchanged(scope, caller, operation.path, f"{refused.status} {refused.code}")
+            raise
+        return msgspec.json.encode(answer), [_JSON, _FRESH]
 
 
 async def _body(scope: Scope, receive: Receive, operation: Operation) -> Any:
-    data = await read_all(scope, receive, MAX_BODY)
+    try:
+        data = await read_all(scope, receive, MAX_BODY)
+    except BodyTooLarge as large:
+        raise Refused(413, "body_too_large", str(large), headers=CLOSE) from None
+    except BodyStalled as stalled:
+        raise Refused(400, "body_incomplete", str(stalled), headers=CLOSE) from None
     if operation.takes is None or not data.strip():
         return None
     try:

@@ -21,6 +21,7 @@ from postroom.ids import public_id
 from postroom.model import Action, Queue
 from postroom.store import permissions, plan_book, plans
 from postroom.store.plan_book import Plan, Summary
+from postroom.store.plan_run import Verb, run
 from postroom.store.plan_steps import PlanRefused
 from postroom.store.search import SearchTooBroad
 from postroom.store.sqlite import fetch
@@ -202,7 +203,7 @@ async def _permitted(services: Services, caller: Caller, ident: int) -> None:
         raise PlanProblem(403, "forbidden", HELD_ACTION.format(permissions.HELD_EDIT))
 
 
-async def _begun(services: Services, ident: int, verb: plans.Verb[Plan]) -> Plan:
+async def _begun(services: Services, ident: int, verb: Verb[Plan]) -> Plan:
     """Its end, or how far it is when that takes long."""
     task = asyncio.create_task(_run(services, verb))
     _running.add(task)
@@ -218,9 +219,9 @@ def _over(services: Services, task: asyncio.Task[Any]) -> None:
         services.log.error("plan_stopped", problem=f"{type(problem).__name__}: {problem}")
 
 
-async def _run(services: Services, verb: plans.Verb[Plan]) -> Plan:
+async def _run(services: Services, verb: Verb[Plan]) -> Plan:
     try:
-        return await plans.run(services.store, verb)
+        return await run(services.store, verb)
     except PlanRefused as refused:
         raise PlanProblem(409, "refused", str(refused)) from refused
     except SearchTooBroad as broad:

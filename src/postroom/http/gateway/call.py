@@ -9,12 +9,15 @@ import msgspec
 from postroom.http.auth import Caller
 from postroom.http.gateway.envelope import Failure
 
+MAX_ITEMS = 25  # of `data`, each one a call of its own (contract section 3)
+
 
 class Call(msgspec.Struct, frozen=True):
     app: Caller
     request_id: str
     body: dict[str, Any]
     items: list[Any]  # of `data`; empty when none was sent
+    query: str = ""  # behind the `?` of the address, as it was sent
 
     @property
     def actor(self) -> str:
@@ -22,7 +25,7 @@ class Call(msgspec.Struct, frozen=True):
         return self.app.actor
 
 
-def read_call(app: Caller, request_id: str, body: Any) -> Call:
+def read_call(app: Caller, request_id: str, body: Any, query: str = "") -> Call:
     """Nothing, `{}`, `data` missing, null, an object or a list: all are seen (contract 6.4). Raises Failure."""
     if body is None:
         body = {}
@@ -31,7 +34,7 @@ def read_call(app: Caller, request_id: str, body: Any) -> Call:
     items = body.get("data")
     if items is None or items == "":
         items = []
-    return Call(app, request_id, body, items if isinstance(items, list) else [items])
+    return Call(app, request_id, body, items if isinstance(items, list) else [items], query)
 
 
 def _kind(body: Any) -> str:

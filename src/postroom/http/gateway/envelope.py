@@ -95,6 +95,32 @@ def _item(failure: ItemFailure) -> dict[str, Any]:
     return errors if failure.key is None else {"key": failure.key, **errors}
 
 
+class _Reason(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _Failed(msgspec.Struct):
+    errors: list[_Reason]
+
+
+class _Written(msgspec.Struct):
+    data: list[msgspec.Raw]
+    fail: list[_Failed]
+
+
+_written = msgspec.json.Decoder(_Written).decode
+
+
+def refusal(body: bytes) -> Failure | None:
+    """The first reason why a function that ran did nothing at all; None when it did something."""
+    found = _written(body)
+    if found.data or not found.fail:
+        return None
+    reason = found.fail[0].errors[0]
+    return Failure(200, reason.code, reason.message)
+
+
 def not_allowed(field: str, expected: str) -> Fault:
     """A value outside its enumeration, in the vendor's words."""
     return Fault(field, "err_validation_value_not_allowed", f"Field must be one of [{expected}]", False)

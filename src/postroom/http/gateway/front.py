@@ -30,7 +30,7 @@ from postroom.http.gateway import (
 )
 from postroom.http.gateway.call import Call, read_call
 from postroom.http.gateway.door import Door, Knock, read_json
-from postroom.http.gateway.envelope import CONTENT_TYPE, RECORDED_HEADERS, Failure
+from postroom.http.gateway.envelope import CONTENT_TYPE, RECORDED_HEADERS, Failure, refusal
 from postroom.http.gateway.reader import MAX_BODY
 from postroom.http.gateway.replays import Replays
 from postroom.http.guard import Guard
@@ -57,8 +57,8 @@ class Function(msgspec.Struct, frozen=True):
 def functions(services: Services) -> dict[str, Function]:
     """The one table of what signed calls and calls with a token reach."""
     return {
-        find.PATH: Function(permissions.PROCESSING_READ, find.FindProcessingMessages(services)),
-        held.LIST: Function(permissions.DASHBOARD_READ, held.HeldList(services)),
+        find.PATH: Function(permissions.PROCESSING_READ, find.function(services)),
+        held.LIST: Function(permissions.DASHBOARD_READ, held.function(services)),
         held.SUMMARY: Function(permissions.HELD_SUMMARY_READ, held.HeldSummary(services)),
         release.RELEASE: Function(permissions.HELD_EDIT, release.HoldRelease(services), changes=True),
         release.REJECT: Function(permissions.HELD_EDIT, release.HoldReject(services), changes=True),
@@ -72,10 +72,11 @@ def functions(services: Services) -> dict[str, Function]:
 
 
 class GatewayApi:
-    def __init__(self, services: Services, guard: Guard) -> None:
+    def __init__(self, services: Services, guard: Guard, callers: Callers | None = None) -> None:
+        """`callers`: those of before a reload."""
         self._services = services
         self._trail = guard.trail
-        self.callers = Callers(services, guard)
+        self.callers = callers or Callers(services, guard)
         self._replays = Replays(services.store, guard.running)
         self.functions = functions(services)
         self._doors: dict[str, Door] = {
@@ -96,9 +97,6 @@ class GatewayApi:
             await reply(send, 200, body, [CONTENT_TYPE, *RECORDED_HEADERS, *counted.allowance.headers()])
         except Failure as failure:
             await reply(send, failure.status, failure.body(), _headers(counted, failure.headers))
-        except BodyStalled:
-            late = Failure(400, "err_body_incomplete", "Body did not arrive", retryable=True)
-            await reply(send, late.status, late.body(), _headers(counted, _CLOSE))
         except Exception as problem:  # noqa: BLE001 - the last line: a bug must not leave the client without an envelope
             await self._broken(scope, send, problem, counted)
 
@@ -118,28 +116,43 @@ class GatewayApi:
             raise admitted
         if function.permission:
             self.callers.check_permission(scope, admitted.caller, path, function.permission)
-        data = await _data(scope, receive)
-        call = read_call(admitted.caller, request_id(scope), await read_json(data, once=function.changes))
+        call, data = await self._read(path, scope, receive, function, admitted)
         if not function.changes:
             return await function.run(call)
         return await self._changed(path, scope, admitted, function, call, data)
 
+    async def _read(
+        self, path: str, scope: Scope, receive: Receive, function: Function, admitted: Admitted
+    ) -> tuple[Call, bytes]:
+        """What is asked, and the body as it came. One that would change something and cannot be read is written down."""
+        try:
+            data = await _data(scope, receive)
+            body = await read_json(data, once=function.changes)
+            return read_call(admitted.caller, request_id(scope), body, scope["query_string"].decode("latin-1")), data
+        except Failure as failure:
+            if function.changes:
+                self._note(path, scope, admitted, audit.REFUSED, failure)
+            raise
+
     async def _changed(
         self, path: str, scope: Scope, admitted: Admitted, function: Function, call: Call, data: bytes
     ) -> bytes:
-        outcome, detail = audit.FAILED, ""
+        outcome, why = audit.FAILED, None
         try:
             body = await self._replays.once(admitted, data, lambda: function.run(call))
-            outcome = audit.DONE
+            why = refusal(body)
+            outcome = audit.DONE if why is None else audit.REFUSED
         except Failure as failure:
-            outcome, detail = audit.REFUSED, f"{failure.status} {failure.fault.code}"
+            outcome, why = audit.REFUSED, failure
             raise
         finally:
-            actor = admitted.caller.actor
-            self._trail.note(
-                "call", outcome=outcome, actor=actor, what=path, address=caller_address(scope), detail=detail
-            )
+            self._note(path, scope, admitted, outcome, why)
         return body
+
+    def _note(self, path: str, scope: Scope, admitted: Admitted, outcome: str, why: Failure | None) -> None:
+        """Status and code only: what was sent may hold anything."""
+        actor, detail = admitted.caller.actor, "" if why is None else f"{why.status} {why.fault.code}"
+        self._trail.note("call", outcome=outcome, actor=actor, what=path, address=caller_address(scope), detail=detail)
 
     async def _knocked(self, door: Door, scope: Scope, receive: Receive, counted: Counted) -> bytes:
         """A call of somebody who has no keys yet: counted for where it comes from."""
@@ -179,6 +192,8 @@ async def _data(scope: Scope, receive: Receive) -> bytes:
         return await read_all(scope, receive, MAX_BODY)
     except BodyTooLarge as problem:
         raise Failure(413, "err_body_too_large", f"Request {problem}", headers=_CLOSE) from None
+    except BodyStalled:
+        raise Failure(400, "err_body_incomplete", "Body did not arrive", retryable=True, headers=_CLOSE) from None
 
 
 def wrong_method(scope: Scope) -> Failure:

@@ -1,8 +1,7 @@
 """A log, page by page: what `get-rejections` and `get-held-release-logs` have in common.
 
 Promises: as `paging` does for the queue: the token holds query, size, top, border, total and expiry, and is good for one application
-and function only; lines that arrive later are not shown, lines that are forgotten vanish. Fails: what is wrong with an item or a
-token stands in `fail`, with HTTP 200.
+and function only; lines that arrive later are not shown, lines that are forgotten vanish. Fails: as `page_call` does.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ import msgspec
 
 from postroom.clock import Millis
 from postroom.http.gateway.call import Call
-from postroom.http.gateway.envelope import ItemFailure, Pagination, answer, invalid_token, malformed
-from postroom.http.gateway.members import BadItem
-from postroom.http.gateway.paging import PageRefused, TokenSeal, expired, read_asked
+from postroom.http.gateway.envelope import Pagination, invalid_token
+from postroom.http.gateway.page_call import listed
+from postroom.http.gateway.paging import PageRefused, TokenSeal, expired
 from postroom.http.services import Services
 from postroom.model import Order
 from postroom.store.logs import Log, LogQuery, count, find
 from postroom.store.reader import Reader
-
-MAX_ITEMS = 25  # of `data`, each one a query of its own (contract section 3)
 
 
 class Line(Protocol):
@@ -70,31 +67,16 @@ class LogListing(Generic[T]):
         self._decode = msgspec.msgpack.Decoder(Spot).decode
 
     async def __call__(self, call: Call) -> bytes:
-        context = f"{call.app.app_id} {self._path}"
-        now = self._services.clock.now()
-        try:
-            asked = read_asked(call.body, call.items, self._services.settings.api.page_size)
-            spot = self._opened(asked.token, context, now) if asked.token else None
-        except PageRefused as problem:
-            return answer([], [ItemFailure(None, (problem.fault,))], None)
-        if spot is not None:
-            page = await self._page(spot)
-            return answer([self._shown(page.lines)], [], self._pagination(page, context))
-        if len(call.items) > MAX_ITEMS:
-            return answer([], [ItemFailure(None, (malformed("data", f"an array of up to {MAX_ITEMS} objects"),))], None)
-        pages: list[LogPage[T]] = []
-        failed: list[ItemFailure] = []
-        for item in call.items or [{}]:
-            try:
-                query = self._read_query(item, now)
-            except BadItem as problem:
-                failed.append(ItemFailure(item, problem.faults))
-            else:
-                pages.append(await self._page(Spot(query, asked.size, None, None, None, None, True, 0)))
-        pagination = self._pagination(pages[0], context) if len(pages) == 1 else _together(pages)
-        return answer([self._shown(page.lines) for page in pages], failed, pagination)
+        services = self._services
+        return await listed(call, self._path, self, size=services.settings.api.page_size, now=services.clock.now())
 
-    async def _page(self, spot: Spot) -> LogPage[T]:
+    def first(self, item: Any, size: int, now: Millis) -> Spot:
+        return Spot(self._read_query(item, now), size, None, None, None, None, True, 0)
+
+    def shown(self, pages: list[LogPage[T]]) -> list[Any]:
+        return [self._shown(page.lines) for page in pages]
+
+    async def page(self, spot: Spot) -> LogPage[T]:
         log = self._log
 
         def read(reader: Reader) -> LogPage[T]:
@@ -104,7 +86,7 @@ class LogListing(Generic[T]):
 
         return await self._services.store.read(read)
 
-    def _opened(self, token: str, context: str, now: Millis) -> Spot:
+    def opened(self, token: str, context: str, now: Millis) -> Spot:
         try:
             spot = self._decode(self._seal.open(token, context))
         except msgspec.MsgspecError:
@@ -113,7 +95,10 @@ class LogListing(Generic[T]):
             raise expired()
         return spot
 
-    def _pagination(self, page: LogPage[T], context: str) -> Pagination:
+    def pagination(self, pages: list[LogPage[T]], context: str) -> Pagination | None:
+        if len(pages) != 1:
+            return _together(pages)
+        (page,) = pages
         if not page.lines and not page.earlier and not page.later:
             return Pagination(0)
         lines, spot = page.lines, page.spot

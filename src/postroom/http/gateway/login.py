@@ -26,7 +26,7 @@ from postroom.http.guard import Guard
 from postroom.http.limiter import Allowance, network
 from postroom.http.services import Services
 from postroom.http.trail import told
-from postroom.store import audit, bindings, identity, permissions
+from postroom.store import audit, bindings, identity, people, permissions
 
 LOGIN = "/api/login/login"
 DISCOVER = "/api/login/discover-authentication"
@@ -113,6 +113,8 @@ class Login:
         now = services.clock.now()
 
         def issue(connection: apsw.Connection) -> bindings.Issued | None:
+            if people.unchanged(connection, person) is None:
+                raise refused(said.username)
             if not access_key:
                 return bindings.issue(connection, services.sealer, app_id=app.app_id, email=person.email, now=now)
             return bindings.refresh(

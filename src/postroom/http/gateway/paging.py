@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from postroom.clock import Millis
 from postroom.errors import PeerError
 from postroom.http.gateway.envelope import Fault, invalid_token, malformed
+from postroom.http.gateway.members import given
 from postroom.http.gateway.totals import Totals
 from postroom.http.gateway.wire import Query
 from postroom.model import Entry, Order
@@ -71,7 +72,7 @@ def read_asked(body: dict[str, Any], items: list[Any], maximum: int) -> Asked:
     found: dict[str, Any] = {}
     for meta in (body.get("meta"), first.get("meta"), first):
         pagination = meta.get("pagination") if isinstance(meta, dict) else None
-        if isinstance(pagination, dict):
+        if isinstance(pagination, dict) and any(given(value) for value in pagination.values()):
             found = pagination
             break
     token = found.get("pageToken")

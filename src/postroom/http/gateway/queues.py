@@ -1,8 +1,8 @@
 """`POST /api/email/get-email-queues`: how much mail waited, each 10 minutes.
 
 Promises: arrays, as every recorded answer has them (the page says numbers); what waits to go out or is on its way to one of ours,
-without what is held; the steps in which the gateway was down are missing. Fails: `err_validation_null` naming the date that is
-missing, with HTTP 200.
+without what is held; the steps in which the gateway was down are missing. Fails: `err_validation_null` or `_blank` naming the date
+that is missing, with HTTP 200.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from postroom.clock import Millis
-from postroom.http.gateway.call import Call
+from postroom.http.gateway.call import MAX_ITEMS, Call
 from postroom.http.gateway.dates import stamp
 from postroom.http.gateway.envelope import Fault, ItemFailure, answer, malformed
 from postroom.http.gateway.members import BadItem, an_object, missing, window
@@ -22,7 +22,6 @@ from postroom.store import samples
 from postroom.store.samples import Sample
 
 PATH = "/api/email/get-email-queues"
-MAX_ITEMS = 25  # of `data`, each one a query of its own (contract section 3)
 INBOUND = (Route.INBOUND, Route.INTERNAL)
 
 
@@ -63,7 +62,9 @@ def read_window(item: Any) -> tuple[Millis, Millis]:
     faults: list[Fault] = []
     asked = window(item, faults)
     if not faults:
-        faults += [missing(name) for name, date in (("start", asked.start), ("end", asked.end)) if date is None]
+        faults += [
+            missing(name, item.get(name)) for name, date in (("start", asked.start), ("end", asked.end)) if date is None
+        ]
     if asked.start is None or asked.end is None or faults:
         raise BadItem(tuple(faults))
     return asked.start.at, asked.end.last

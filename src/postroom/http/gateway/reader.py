@@ -1,7 +1,7 @@
 """Request bodies, read as leniently as the vendor reads them (contract 6.4).
 
 Takes JSON and what clients send in its place: single quotes (Python's `str(dict)`), `True`, `None` and their kin in any case,
-`u'..'` of Python 2, unquoted names, trailing commas, a byte order mark, a form with a `data` field, multipart or not, nothing at all. Promises: linear
+`u'..'` of Python 2, unquoted names, trailing commas, a byte order mark, blanks of every kind between the parts, a form with a `data` field, multipart or not, nothing at all. Promises: linear
 time, bounded depth, nothing evaluated; the result holds only dict, list, str, int, float, bool and None, all of which can be
 written as JSON again. Fails: UnreadableBody says where and what was expected.
 """
@@ -20,7 +20,7 @@ MAX_BODY = 256 * 1024  # bytes
 MAX_DEPTH = 32
 _MAX_NUMBER = 64  # characters; more digits mean nothing, and int() of very many is not linear
 
-_BLANK = re.compile(r"[ \t\r\n\x0b\x0c\xa0]*+")
+_BLANK = re.compile(r"[\s\ufeff]*+")  # of Unicode: bodies are pasted from web pages, with no-break spaces in them
 _DOUBLE = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _SINGLE = re.compile(r"'([^'\\]*+(?:\\.[^'\\]*+)*+)'", re.DOTALL)
 _NUMBER = re.compile(r"-?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?(?![\w.])")
@@ -212,14 +212,18 @@ def _form(data: bytes, once: bool) -> dict[str, Any]:
     if once and (len(set(names)) < len(names) or not set(names) <= {"data", "meta"}):
         raise UnreadableBody("body is a form with more in it: expected the fields 'data' and 'meta', each once")
     return _body_of(
-        {name: _read_text(value.encode("latin-1"), once) for name, value in found if name in ("data", "meta")}
+        {name: _read_text(value.encode("latin-1"), once) for name, value in found if name in ("data", "meta")}, once
     )
 
 
-def _body_of(fields: dict[str, Any]) -> dict[str, Any]:
+def _body_of(fields: dict[str, Any], once: bool) -> dict[str, Any]:
     """An item has no member `data` or `meta`, a body has hardly anything else."""
     found = fields.get("data")
-    return found if isinstance(found, dict) and found.keys() & {"data", "meta"} else fields
+    if not isinstance(found, dict) or not found.keys() & {"data", "meta"}:
+        return fields
+    if once and len(fields) > 1:
+        raise UnreadableBody("body is a form with a whole body in 'data': expected no field 'meta' beside it")
+    return found
 
 
 def _multipart(data: bytes, once: bool) -> dict[str, Any]:
@@ -232,5 +236,5 @@ def _multipart(data: bytes, once: bool) -> dict[str, Any]:
     for part in parts:
         head, blank, value = part.lstrip(b"\r\n").replace(b"\r\n", b"\n").partition(b"\n\n")
         if blank and re.search(rb'name="?data"?[ \t]*+(?:;|$)', head, re.MULTILINE | re.IGNORECASE):
-            return _body_of({"data": _read_text(value, once)})
+            return _body_of({"data": _read_text(value, once)}, once)
     raise UnreadableBody("body is a multipart form without a field named 'data': expected JSON")

@@ -15,7 +15,7 @@ from postroom.http.gateway.call import Call
 from postroom.http.gateway.envelope import Fault, ItemFailure, answer, invalid_token, malformed
 from postroom.http.gateway.idents import EntryIds
 from postroom.http.gateway.members import BadItem, missing
-from postroom.http.gateway.wire_held import MAX_RELEASED, check_body, read_reject, read_release
+from postroom.http.gateway.wire_held import MAX_RELEASED, check_call, read_reject, read_release
 from postroom.http.services import Services
 from postroom.model import Action, ActionReport
 
@@ -39,24 +39,28 @@ class HoldRelease:
         self._idents = EntryIds(services.sealer)
 
     async def __call__(self, call: Call) -> bytes:
-        refused = _refused(call, "id")
+        refused = _refused(call, "id", releasing=True)
         if refused is not None:
             return refused
         failed: list[ItemFailure] = []
         data: list[Any] = []
         asked: dict[str, list[tuple[int, str, Any]]] = {}  # by reason: entry, its id as sent, the item
+        doubted: set[int | None] = set()  # named by an item that asks for something else
         for item in call.items:
             try:
                 text, reason = read_release(item)
             except BadItem as problem:
                 failed.append(ItemFailure(item, problem.faults))
+                doubted |= self._named(item)
                 continue
             entry = self._idents.ident(text)
             if entry is None:
                 failed.append(ItemFailure(item, (invalid_token(),)))
             else:
                 asked.setdefault(reason, []).append((entry, text, item))
-        for reason, wanted in asked.items():
+        for reason, listed in asked.items():
+            wanted = [one for one in listed if one[0] not in doubted]
+            failed += [ItemFailure(item, (_doubted(),)) for entry, _, item in listed if entry in doubted]
             report = await self._store.act(
                 Action.RELEASE, [entry for entry, _, _ in wanted], actor=call.actor, reason=reason
             )
@@ -67,6 +71,10 @@ class HoldRelease:
                     failed.append(ItemFailure(item, (_not_held(why[entry]),)))
         return answer(data, failed, None)
 
+    def _named(self, item: Any) -> set[int | None]:
+        values = item.values() if isinstance(item, dict) else ()
+        return {self._idents.ident(value.strip()) for value in values if isinstance(value, str)}
+
 
 class HoldReject:
     def __init__(self, services: Services) -> None:
@@ -74,7 +82,7 @@ class HoldReject:
         self._idents = EntryIds(services.sealer)
 
     async def __call__(self, call: Call) -> bytes:
-        refused = _refused(call, "ids")
+        refused = _refused(call, "ids", releasing=False)
         if refused is not None:
             return refused
         failed: list[ItemFailure] = []
@@ -106,9 +114,9 @@ class HoldReject:
         return answer(data, failed, None)
 
 
-def _refused(call: Call, field: str) -> bytes | None:
+def _refused(call: Call, field: str, *, releasing: bool) -> bytes | None:
     """What makes the whole call a mistake."""
-    fault = check_body(call.body)
+    fault = check_call(call.body, call.query, releasing=releasing)
     if fault is None and not call.items:
         fault = missing(field)
     if fault is None and len(call.items) > MAX_RELEASED:
@@ -118,6 +126,10 @@ def _refused(call: Call, field: str) -> bytes | None:
 
 def _why(report: ActionReport) -> dict[int, str]:
     return dict(report.refused)
+
+
+def _doubted() -> Fault:
+    return malformed("id", "of one item only: another item of this call, which was refused, names it too")
 
 
 def _not_held(why: str) -> Fault:

@@ -154,8 +154,8 @@ class MessageInfo:
 def _read_id(item: Any) -> str:
     item = an_object(item)
     ident = item.get("id")
-    if not given(ident):
-        raise BadItem((missing("id"),))
+    if not given(ident) or (isinstance(ident, str) and not ident.strip()):
+        raise BadItem((missing("id", ident),))
     if not isinstance(ident, str):
         raise BadItem((malformed("id", "an id as text"),))
     return ident.strip()

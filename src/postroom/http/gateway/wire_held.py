@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -136,27 +137,65 @@ def held_messages(entries: list[Entry], idents: EntryIds) -> list[HeldMessage]:
 # -- changing calls: whatever is not understood is refused, never passed over
 
 
-def check_body(body: dict[str, Any]) -> Fault | None:
-    """Beside `data` and `meta` nothing may stand at the top of a changing call."""
-    return _unknown(body, ("data", "meta"))
+_META = ("pagination", "accountCode")
+_PAGINATION = ("pageSize", "page_size", "pageToken")
+_NOTHING = "absent: of this call only the body is read"
 
 
-def _unknown(given_: dict[str, Any], known: tuple[str, ...]) -> Fault | None:
-    for key, value in given_.items():
-        if key not in known and given(value):
-            return not_allowed(str(key)[:100], ",".join(known))
+def check_call(body: dict[str, Any], query: str, *, releasing: bool) -> Fault | None:
+    """What stands around the items. Beside `data` and `meta` nothing may, nor in the query, nor in `meta` what nobody reads: somebody
+    who puts `action: reject` there means it. `action: release` says no more than hold-release itself does."""
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if not (releasing and name == "action"):
+            return malformed(f"query.{name[:100]}", _NOTHING)
+        if not _releases(value):
+            return not_allowed("query.action", "release")
+    return _strange(body, ("data", "meta"), "", releasing) or _strange_meta(body, releasing)
+
+
+def _releases(value: Any) -> bool:
+    return not given(value) or (isinstance(value, str) and value.strip().lower() == "release")
+
+
+def _strange(place: dict[str, Any], known: tuple[str, ...], where: str, releasing: bool) -> Fault | None:
+    """The first member that nobody reads."""
+    for key, value in place.items():
+        if releasing and key == "action":
+            if not _releases(value):
+                return not_allowed(f"{where}action", "release")
+        elif key not in known and given(value):
+            return not_allowed(f"{where}{str(key)[:100]}", ",".join(known))
+    return None
+
+
+def _strange_meta(place: dict[str, Any], releasing: bool) -> Fault | None:
+    """Of a body or an item: `meta`, and `pagination` in it or beside it, wherever pages are asked for (contract section 4)."""
+    meta = place.get("meta")
+    for found, known, where in (
+        (meta, _META, "meta"),
+        (meta.get("pagination") if isinstance(meta, dict) else None, _PAGINATION, "meta.pagination"),
+        (place.get("pagination"), _PAGINATION, "pagination"),
+    ):
+        if not given(found):
+            continue
+        if not isinstance(found, dict):
+            return malformed(where, "an object")
+        fault = _strange(found, known, f"{where}.", releasing)
+        if fault is not None:
+            return fault
+        for key, value in found.items():
+            if isinstance(value, dict | list) and key != "pagination":
+                return malformed(f"{where}.{key}", "a text or a number")
     return None
 
 
 def read_release(item: Any) -> tuple[str, str]:
     """(id, reason). A client was seen that sends `action: reject` here and means it: that must never release."""
     item = an_object(item)
-    action = item.get("action")
-    if given(action) and not (isinstance(action, str) and action.strip().lower() == "release"):
-        raise BadItem((not_allowed("action", "release"),))
-    unknown = _unknown(item, ("id", "action", "reason", "meta", "pagination"))
-    if unknown is not None:
-        raise BadItem((unknown,))
+    known = ("id", "action", "reason", "meta", "pagination")
+    strange = _strange(item, known, "", True) or _strange_meta(item, True)
+    if strange is not None:
+        raise BadItem((strange,))
     faults: list[Fault] = []
     ident = _ident(item.get("id"), "id", faults)
     reason = _said(item.get("reason"), "reason", faults)
@@ -175,14 +214,15 @@ class Rejecting(msgspec.Struct, frozen=True):
 
 def read_reject(item: Any) -> Rejecting:
     item = an_object(item)
-    unknown = _unknown(item, ("ids", "id", "message", "notify", "reasonType", "meta", "pagination"))
-    if unknown is not None:
-        raise BadItem((unknown,))
+    known = ("ids", "id", "message", "notify", "reasonType", "meta", "pagination")
+    strange = _strange(item, known, "", False) or _strange_meta(item, False)
+    if strange is not None:
+        raise BadItem((strange,))
     faults: list[Fault] = []
     ids = item.get("ids") if given(item.get("ids")) else item.get("id")
     listed = ids if isinstance(ids, list) else [ids] if given(ids) else []
     if not listed:
-        faults.append(missing("ids"))
+        faults.append(missing("ids", item.get("ids") if ids is None else ids))
     if len(listed) > MAX_REJECTED:
         faults.append(malformed("ids", f"an array of up to {MAX_REJECTED} ids"))
         listed = []
@@ -196,8 +236,8 @@ def read_reject(item: Any) -> Rejecting:
 
 
 def _ident(value: Any, field: str, faults: list[Fault]) -> str:
-    if not given(value):
-        faults.append(missing(field))
+    if not given(value) or (isinstance(value, str) and not value.strip()):
+        faults.append(missing(field, value))
         return ""
     if not isinstance(value, str):
         faults.append(malformed(field, "an id as text"))

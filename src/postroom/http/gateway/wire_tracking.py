@@ -40,9 +40,9 @@ def read_search(item: Any, now: Millis, kept: Millis) -> Wanted:
     faults: list[Fault] = []
     found = objects(item.get(_OPTIONS), _OPTIONS, 1, faults)
     options = found[0] if found else {}
-    asked = window(item, faults)
-    asked_inside = window(options, faults) if asked.start is None and asked.end is None else asked
-    since = now - kept if asked_inside.start is None else asked_inside.start.at
+    dates = {name: item.get(name) if given(item.get(name)) else options.get(name) for name in ("start", "end")}
+    asked = window(dates, faults)
+    since = now - kept if asked.start is None else asked.start.at
     if since < now - kept - SLACK:
         faults.append(
             Fault(
@@ -56,7 +56,7 @@ def read_search(item: Any, now: Millis, kept: Millis) -> Wanted:
     named = f"{_OPTIONS}."
     wanted = Wanted(
         since=since,
-        until=now if asked_inside.end is None else asked_inside.end.last,
+        until=now if asked.end is None else asked.end.last,
         sender=text(options.get("from"), named + "from", faults),
         recipient=text(options.get("to"), named + "to", faults),
         subject=text(options.get("subject"), named + "subject", faults),
