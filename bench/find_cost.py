@@ -1,6 +1,7 @@
 """What the search index costs mail that passes at once, for `bench.find`: the same gateway with and without it, in turn.
 
-Mail goes in over 20 sessions, through the checks, and out to a sink, until nothing is left; as `bench.relay` does it.
+Mail goes in over 20 sessions, through the checks, and out to a sink, until nothing is left; as `bench.relay` does it. Which of the two
+comes first changes from round to round, and each round is compared with itself: what the machine does meanwhile falls on both.
 Fails: RuntimeError when mail does not leave.
 """
 
@@ -29,14 +30,12 @@ class Cost:
     cpu_with: float  # microseconds of the server per message, medians
     cpu_without: float
 
-    @property
-    def share(self) -> float:
-        """Percent of the rate that the index takes."""
-        return (1 - self.rate_with / self.rate_without) * 100
+    share: float  # percent of the rate that the index takes, the median of the rounds
+    share_cpu: float  # percent that it adds to the server's processor time per message, the median of the rounds
 
 
 def measure(work: Path, *, rounds: int, messages: int) -> list[Cost]:
-    chosen = argparse.Namespace(rounds=rounds, messages=messages, sessions=20)
+    chosen = argparse.Namespace(rounds=1, messages=messages, sessions=20)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(load.smtp_sink(work / "sink.log"))
         servers = []
@@ -46,15 +45,21 @@ def measure(work: Path, *, rounds: int, messages: int) -> list[Cost]:
                 gateway.program = (sys.executable, "-m", "bench.unindexed")
             stack.enter_context(gateway)
             servers.append(duel.Server(name, gateway.smtp, gateway.pid, lambda gateway=gateway: gateway.queued() == 0))  # type: ignore[misc]
-        runs = duel.rounds(servers, chosen, work)
+        runs: list[duel.Run] = []
+        for number in range(rounds):
+            print(f"  the search index, round {number + 1} of {rounds}", flush=True)
+            runs += duel.rounds(servers if number % 2 == 0 else servers[::-1], chosen, work)
     return list(_costs(runs))
 
 
 def _costs(runs: list[duel.Run]) -> Iterator[Cost]:
     for case, _ in duel.CASES:
         of = {name: [run for run in runs if (run.case, run.server) == (case, name)] for name in (WITH, WITHOUT)}
+        pairs = list(zip(of[WITH], of[WITHOUT], strict=True))
         yield Cost(
             case,
             statistics.median(run.rate for run in of[WITH]), statistics.median(run.rate for run in of[WITHOUT]),
             statistics.median(run.cpu_server for run in of[WITH]), statistics.median(run.cpu_server for run in of[WITHOUT]),
+            statistics.median((1 - one.rate / other.rate) * 100 for one, other in pairs),
+            statistics.median((one.cpu_server / other.cpu_server - 1) * 100 for one, other in pairs),
         )  # fmt: skip

@@ -116,7 +116,8 @@ def _other_lines(results: Results) -> Iterable[Line]:
         slow = max(results.starts, key=lambda start: start.accepted)
         yield Line("ready again: first 250 after a restart", slow.accepted, "s", 2, None, slow.case)
     for cost in results.costs:
-        yield Line("search index, of mail that passes at once", cost.share, "%", 5, 0, cost.case)
+        yield Line("search index, of the rate of mail that passes at once", cost.share, "%", 5, 0, cost.case)
+        yield Line("search index, processor time added to such a message", cost.share_cpu, "%", 5, 0, cost.case)
     if (ratio := faster(results)) is not None:
         yield Line(f"subject word among {results.depth:,}: times faster", ratio, "x", FASTER, None, "postcat -h of every message", least=True)  # fmt: skip
 
@@ -140,7 +141,7 @@ def report(results: Results) -> bool:
                 first = f"  first {times.first:7.1f}" if stage == "again" else " " * 15
                 print(
                     f"  {stage:<11}{times.group:<17}{times.case[:56]:<57}{times.found:>9,}{first}  p50 {times.p50:7.1f}"
-                    f"  p99 {times.p99:7.1f}  max {times.worst:7.1f}{refused}"
+                    f"  p99 {times.p99:7.1f}  max {times.worst:7.1f}  n {len(times.milliseconds):>3}{refused}"
                 )
     _print_rest(results)
     found = lines(results)
