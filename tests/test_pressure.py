@@ -93,6 +93,54 @@ async def test_intake_slows_down_and_then_closes_as_the_disk_fills(
     assert bool(scene.pressure.blocked()) == (reply is not None)
 
 
+class Disks:
+    """One for the store and one for bodies, with as many MiB free as the test says."""
+
+    def __init__(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store, self.bodies = 1000.0, 1000.0
+        root, stat = scene.store.bodies.root, os.stat
+
+        def statvfs(path: Path) -> SimpleNamespace:
+            free = self.bodies if path == root else self.store
+            return SimpleNamespace(f_bavail=int(free * MIB) // 4096, f_frsize=4096)
+
+        monkeypatch.setattr(os, "statvfs", statvfs)
+        monkeypatch.setattr(os, "stat", lambda path: SimpleNamespace(st_dev=7) if path == root else stat(path))
+
+
+async def test_bodies_on_a_disk_of_their_own_close_intake_and_do_not_stop_what_makes_room(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks = Disks(scene, monkeypatch)
+    scene.pressure.apply(Limits(queued_entries=0, disk_low=100 * MIB))
+    for free, delay, reply in ((1000, 0.0, None), (112.5, 0.5, None), (99, 1.0, replies.DISK_LOW), (101, 0.96, None)):
+        disks.bodies = free
+        scene.pressure.look()
+        assert scene.pressure.delay() == pytest.approx(delay, abs=0.01)
+        assert scene.pressure.admission() is reply
+        assert scene.pressure.blocked() == "", "delivered mail makes room"
+        told = [f"disk low: 99 MiB free, at least 100 MiB needed: {scene.store.bodies.root}"]
+        assert scene.pressure.reasons() == (told if reply else [])
+    assert scene.events() == ["disk_low", "disk_fine"]
+    disks.store = disks.bodies = 50
+    scene.pressure.look()
+    assert "/bodies" not in scene.pressure.blocked()
+    assert len(scene.pressure.reasons()) == 2, "each disk by itself"
+
+
+async def test_the_search_index_stops_growing_before_mail_feels_anything(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks = Disks(scene, monkeypatch)
+    scene.pressure.apply(Limits(queued_entries=0, disk_low=100 * MIB))
+    for free, halted in ((151, False), (149, True), (174, True), (176, False), (151, False)):
+        disks.store = free
+        scene.pressure.look()
+        assert scene.store.index.halted == halted, free
+        assert scene.pressure.delay() == 0.0
+    assert scene.events() == ["search_index_halted", "search_index_goes_on"]
+
+
 async def test_a_clock_that_jumps_is_logged_and_one_that_is_set_back_has_a_consequence(scene: Scene) -> None:
     set_back: list[str] = []
     scene.pressure.on_clock_set_back = lambda: set_back.append("now")

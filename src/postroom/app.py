@@ -47,6 +47,7 @@ from postroom.worker import Worker
 
 GRACE = 10.0  # seconds for what is in hand at a stop
 LOG_FLUSH = 0.2  # seconds
+LOG_PATIENCE = 1.0  # seconds for the last lines of a log that stands still
 SWITCH = 0.00005  # seconds the writer may have to wait for the interpreter (docs/decisions/0007)
 SETTINGS_ACTOR = "settings"
 PAUSES = {"processing.paused": Scope.PROCESSING, "delivery.paused": Scope.DELIVERY}
@@ -73,6 +74,7 @@ class Gateway:
     async def start(self) -> None:
         settings, log, counts, clock = self.settings, self.log, self.counts, self.clock
         loop = asyncio.get_running_loop()
+        log.detach()
         self.store.attach(loop)
         await self.store.write(lambda connection: _pause_by_settings(connection, settings, clock.now(), PAUSES))
         self.pressure.look()
@@ -150,7 +152,7 @@ class Gateway:
     def close(self) -> None:
         self.store.close()
         self.log.info("stopped")
-        self.log.flush()
+        self.log.attach(LOG_PATIENCE)
 
     # -- new settings while it runs
 
@@ -279,7 +281,8 @@ def run(settings: Settings, reread: Callable[[], Settings] | None = None, notify
         print(*problem.problems, sep="\n", file=sys.stderr)  # noqa: T201 - before there is a log
         return 2
     except (PostroomError, OSError) as problem:
-        print(f"postroom: {problem}", file=sys.stderr)  # noqa: T201
+        if gateway is None or gateway.log.attach(LOG_PATIENCE):
+            print(f"postroom: {problem}", file=sys.stderr)  # noqa: T201
         return 1
     finally:
         if gateway is not None:

@@ -45,6 +45,10 @@ class IdGiver:
         self._millis = id_time(last) + 1 if last else 0
         self._sequence = 0
 
+    def now(self) -> Millis:
+        """What time it is, wherever the ids have come to."""
+        return self._clock.now()
+
     def next(self) -> int:
         now = self._clock.now()
         if now > self._millis:

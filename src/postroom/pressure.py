@@ -1,8 +1,10 @@
 """Whether mail may come in and go on: disk, store, backlog, file descriptors, and a clock that jumps.
 
 Promises: one look a second, no look per message; the log has one line when a bound is reached and one when that is over.
-Intake slows down before it closes, so that senders feel it before they are refused. Below the low disk mark nothing is worked
-on either: a delivery that cannot be recorded repeats. Fails: never; what cannot be looked at is logged and taken as it was.
+Intake slows down before it closes, so that senders feel it before they are refused. Below the low mark of the store's disk nothing
+is worked on either: a delivery that cannot be recorded repeats; bodies on a disk of their own only close intake, because what
+is delivered makes room there. The search index stops growing before mail feels anything. Fails: never; what cannot be looked
+at is logged and taken as it was.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed
@@ -24,6 +27,7 @@ from postroom.telemetry import Log
 SLOWEST = 1.0  # seconds an answer waits right below a bound
 SLOW_BACKLOG = 0.9  # of the bound: from here on intake slows down
 SLOW_DISK = 1.25  # of the low mark
+INDEX_STOPS, INDEX_GOES_ON = 1.5, 1.75  # of the low mark: what can be made anew takes no room from mail
 OPEN_AGAIN = 0.98  # of the backlog's bound: closing and opening must not alternate with every look
 FEW_DESCRIPTORS = 16  # or an eighth of few; fewer left: nothing new is begun, so that what is in hand can be ended
 MOST_DESCRIPTORS = 65_536  # as many are asked for at the start
@@ -39,6 +43,7 @@ class Pressure:
         self._clock = clock
         self._log = log
         self._disk_free = sys.maxsize
+        self._bodies_free = sys.maxsize  # when they have a disk of their own
         self._queued = 0
         self._backlog_full = False
         self._starved = False  # of file descriptors
@@ -55,9 +60,8 @@ class Pressure:
 
     def blocked(self) -> str:
         """Why nothing may be worked on just now; empty = it may."""
-        low = self._limits.disk_low
-        if self._disk_free < low:
-            return f"disk low: {self._disk_free >> 20} MiB free, at least {low >> 20} MiB needed"
+        if self._disk_free < self._limits.disk_low:
+            return self._disk_low(self._disk_free, self._store.path.parent)
         if self._store.failing:
             return f"store not writable: {self._store.failing}"
         if self._starved:
@@ -67,6 +71,8 @@ class Pressure:
     def reasons(self) -> list[str]:
         """Why this gateway is not ready; empty = it is."""
         found = [self.blocked()]
+        if self._bodies_free < self._limits.disk_low:
+            found.append(self._disk_low(self._bodies_free, self._store.bodies.root))
         if self._backlog_full:
             found.append(f"backlog: {self._queued} entries queued, {self._limits.queued_entries} allowed")
         if self.stopping:
@@ -75,7 +81,7 @@ class Pressure:
 
     def admission(self) -> bytes | None:
         """The reply that closes the door, or None."""
-        if self._disk_free < self._limits.disk_low:
+        if min(self._disk_free, self._bodies_free) < self._limits.disk_low:
             return replies.DISK_LOW
         if self._store.failing:
             return replies.NOT_WRITABLE
@@ -84,8 +90,9 @@ class Pressure:
     def delay(self) -> float:
         """Seconds that an accepted message waits before it is kept, so that senders slow down; 0 = none."""
         near, limits = 0.0, self._limits
-        if self._disk_free < limits.disk_low * SLOW_DISK:
-            near = (limits.disk_low * SLOW_DISK - self._disk_free) / (limits.disk_low * (SLOW_DISK - 1))
+        free = min(self._disk_free, self._bodies_free)
+        if free < limits.disk_low * SLOW_DISK:
+            near = (limits.disk_low * SLOW_DISK - free) / (limits.disk_low * (SLOW_DISK - 1))
         if limits.queued_entries:
             near = max(near, (self._queued / limits.queued_entries - SLOW_BACKLOG) / (1 - SLOW_BACKLOG))
         return SLOWEST * min(1.0, max(0.0, near))
@@ -117,11 +124,31 @@ class Pressure:
             self._log.warning("backlog_full" if full else "backlog_fine", entries=queued, allowed=bound)
 
     def _look_at_disk(self) -> None:
-        state = os.statvfs(self._store.path.parent)
+        store, bodies = self._store.path.parent, self._store.bodies.root
+        self._disk_free = self._free(store, self._disk_free)
+        self._look_after_index()
+        apart = os.stat(bodies).st_dev != os.stat(store).st_dev
+        self._bodies_free = self._free(bodies, self._bodies_free) if apart else sys.maxsize
+
+    def _free(self, path: Path, before: int) -> int:
+        """Bytes free there now; it is logged when they have become too few, or enough."""
+        state = os.statvfs(path)
         free, low = state.f_bavail * state.f_frsize, self._limits.disk_low
-        if (free < low) != (self._disk_free < low):
-            self._log.warning("disk_low" if free < low else "disk_fine", free_mib=free >> 20, needed_mib=low >> 20)
-        self._disk_free = free
+        if (free < low) != (before < low):
+            event = "disk_low" if free < low else "disk_fine"
+            self._log.warning(event, free_mib=free >> 20, needed_mib=low >> 20, path=str(path))
+        return free
+
+    def _disk_low(self, free: int, path: Path) -> str:
+        return f"disk low: {free >> 20} MiB free, at least {self._limits.disk_low >> 20} MiB needed: {path}"
+
+    def _look_after_index(self) -> None:
+        index, free, low = self._store.index, self._disk_free, self._limits.disk_low
+        halted = free < low * (INDEX_GOES_ON if index.halted else INDEX_STOPS)
+        if halted != index.halted:
+            index.halted = halted
+            event = "search_index_halted" if halted else "search_index_goes_on"
+            self._log.warning(event, free_mib=free >> 20, needed_mib=int(low * INDEX_STOPS) >> 20)
 
     def _look_at_descriptors(self) -> None:
         left, limit = descriptors_left(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -95,7 +95,9 @@ def _make_key(path: Path) -> None:
             os.link(aside, path)
         sync_directory(path.parent)
     except OSError as problem:
-        raise EnvironmentFailed(f"cannot make the key file {path}: {problem.strerror}") from problem
+        raise EnvironmentFailed(
+            f"cannot make the key file {path}: {problem.strerror}; check its directory, rights and disk"
+        ) from problem
     finally:
         aside.unlink(missing_ok=True)
 

@@ -151,7 +151,7 @@ class Plans(msgspec.Struct, frozen=True):
     max_changed: int = (
         10  # percent of a plan's entries that may have changed since it was made; with more it is not applied
     )
-    retry_rate: int = 20  # entries of one destination that a plan makes due in a time;
+    retry_rate: int = 20  # entries of one destination that one plan, retry or release makes due in a time;
     retry_window: Millis = SECOND  # more are spread over the time that follows
 
 

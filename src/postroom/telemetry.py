@@ -1,11 +1,16 @@
 """All log fields and metric names, in one place.
 
 Promises: a log line never holds a secret, a body or a header beyond address, subject and ids; values are escaped so that
-one event is one line. Fails: never raises into the caller; a log that cannot be written is dropped and counted.
+one event is one line; while the gateway serves (`detach`) nobody who logs waits for a log that stands still. Fails: never
+raises into the caller; lines that cannot be written, or for which no room is left, are dropped and counted, and the log says
+how many at the place where they are missing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import sys
 import threading
 from collections import deque
@@ -19,6 +24,8 @@ import msgspec
 from postroom.clock import Clock, SystemClock
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LOG_ROOM = 4 << 20  # characters that wait for a log that stands still: some 25,000 lines
+PROMPT = 0.1  # seconds a warning waits to be written, so that it is there before its consequences; once, then no more
 
 
 class Counts:
@@ -85,7 +92,7 @@ class Log:
     Lines are gathered and written together: `flush` is called by the event loop a few times a second and at the end.
     """
 
-    __slots__ = ("_clock", "_flushing", "_json", "_level", "_lines", "_out", "counts")
+    __slots__ = ("_clock", "_flushing", "_json", "_level", "_lines", "_out", "_outlet", "counts")
 
     def __init__(
         self,
@@ -97,6 +104,7 @@ class Log:
         counts: Counts | None = None,
     ) -> None:
         self._out = out if out is not None else sys.stderr
+        self._outlet: Outlet | None = None
         self._level = LEVELS[level]
         self._flushing = threading.Lock()  # the writer's and the checkpointer's threads warn, too
         self._json = format == "json"
@@ -109,6 +117,26 @@ class Log:
         self._level = LEVELS[level]
         self._json = format == "json"
 
+    def detach(self, room: int = LOG_ROOM) -> None:
+        """From now on a thread writes, so that a full pipe or a disk that hangs costs lines, and nobody's time."""
+        self.flush()
+        try:
+            descriptor = self._out.fileno()
+        except (OSError, ValueError, AttributeError):  # nothing that could stand still; None = closed before the start
+            return
+        self._outlet = Outlet(descriptor, room, self.counts, self._told)
+        self._outlet.start()
+
+    def attach(self, patience: float) -> bool:
+        """The end of `detach`: waits so many seconds at most until everything is written, and says whether it is."""
+        self.flush()
+        if self._outlet is None:
+            return True
+        done = self._outlet.end(patience)
+        if done:
+            self._outlet = None
+        return done
+
     def info(self, event: str, **fields: object) -> None:
         if self._level <= 20:
             self._lines.append((self._clock.now(), "info", event, fields))
@@ -119,18 +147,18 @@ class Log:
 
     def warning(self, event: str, **fields: object) -> None:
         self._lines.append((self._clock.now(), "warning", event, fields))
-        self.flush()
+        self.flush(PROMPT)
 
     def error(self, event: str, **fields: object) -> None:
         self._lines.append((self._clock.now(), "error", event, fields))
-        self.flush()
+        self.flush(PROMPT)
 
-    def flush(self) -> None:
+    def flush(self, patience: float = 0.0) -> None:
         """Called by any thread: what another one adds meanwhile goes out now or with the next call, never lost."""
         with self._flushing:
-            self._write()
+            self._write(patience)
 
-    def _write(self) -> None:
+    def _write(self, patience: float) -> None:
         render: Callable[[int, str, str, dict[str, object]], str] = _json_line if self._json else _text_line
         lines, rendered = self._lines, []
         while lines:
@@ -141,11 +169,101 @@ class Log:
                 rendered.append(render(line[0], line[1], line[2], {"unwritable": type(problem).__name__}))
         if not rendered:
             return
+        if self._outlet is not None:
+            self._outlet.put(rendered, patience)
+            return
         try:
             self._out.write("".join(rendered))
             self._out.flush()
-        except (OSError, ValueError):  # a closed or full log must not stop mail
+        except (OSError, ValueError, AttributeError):  # a closed or full log must not stop mail
             self.counts.log_dropped += len(rendered)
+
+    def _told(self, lines: int) -> str:
+        render = _json_line if self._json else _text_line
+        return render(self._clock.now(), "warning", "log_lines_dropped", {"lines": lines})
+
+
+class Outlet(threading.Thread):
+    """Writes what it is given to a descriptor, in its order. Past the interpreter's own buffers: at its end Python waits for
+    their locks, which a thread that stands still would hold for good."""
+
+    def __init__(self, descriptor: int, room: int, counts: Counts, told: Callable[[int], str]) -> None:
+        """`told`: the line that stands where so many are missing."""
+        super().__init__(name="postroom-log", daemon=True)
+        self._descriptor, self._room, self._counts, self._told = descriptor, room, counts, told
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting: list[str] = []
+        self._size = 0  # characters that wait
+        self._missing = 0  # lines behind those
+        self._writing = self._ending = False
+        self._behind = False  # somebody has waited in vain: nobody does so again until it has caught up
+        self._lost = 0  # lines in front of the next ones: they could not be written
+        self._cut = False  # in the middle of a line
+
+    def put(self, lines: list[str], patience: float) -> None:
+        """What is beyond the room is left out, all of it until there is room again."""
+        text = "".join(lines)
+        with self._changed:
+            if self._missing or self._size + len(text) > self._room:
+                self._missing += len(lines)
+                self._counts.log_dropped += len(lines)
+            else:
+                self._waiting.append(text)
+                self._size += len(text)
+            self._changed.notify_all()
+            if patience and not self._behind:
+                self._behind = not self._changed.wait_for(self._caught_up, patience)
+
+    def _caught_up(self) -> bool:
+        return not self._waiting and not self._missing and not self._writing
+
+    def end(self, patience: float) -> bool:
+        """Whether everything was written in that time."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        self.join(patience)
+        return not self.is_alive()
+
+    def run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                if self._caught_up():
+                    self._behind = False
+                    self._changed.notify_all()
+                self._changed.wait_for(lambda: self._ending or not self._caught_up())
+                if self._caught_up():
+                    return
+                text, missing = "".join(self._waiting), self._missing
+                self._waiting, self._size, self._missing = [], 0, 0
+                self._writing = True
+            self._write(text + (self._told(missing) if missing else ""))
+
+    def _write(self, text: str) -> None:
+        if self._lost:
+            note = (("\n" if self._cut else "") + self._told(self._lost)).encode()
+            if self._out(note) == len(note):
+                self._lost = 0
+        data = text.encode(errors="replace")
+        done = 0 if self._lost else self._out(data)
+        if lost := data.count(b"\n", done):
+            self._lost += lost
+            with self._changed:
+                self._counts.log_dropped += lost
+
+    def _out(self, data: bytes) -> int:
+        """How much of it was written: less when the descriptor is closed or its disk is full."""
+        done, rest = 0, memoryview(data)
+        with contextlib.suppress(OSError):
+            while done < len(data):
+                try:
+                    done += os.write(self._descriptor, rest[done:])
+                except BlockingIOError:  # somebody who shares the descriptor has made it so
+                    select.select([], [self._descriptor], [], 1.0)
+        if done:
+            self._cut = data[done - 1] != ord("\n")
+        return done
 
 
 @lru_cache(maxsize=8)

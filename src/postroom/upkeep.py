@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from postroom.clock import SECOND, Clock
 from postroom.errors import EnvironmentFailed
 from postroom.settings import Settings
-from postroom.store import expiry, ledger, pins, plans, retained, upkeep
+from postroom.store import expiry, ledger, pins, plan_run, plans, retained, upkeep
 from postroom.store.store import Store
 from postroom.telemetry import Log
 
@@ -102,8 +102,8 @@ class Upkeep:
     async def _do(self, chore: Chore) -> None:
         try:
             await chore.run()
-        except (OSError, EnvironmentFailed) as problem:
-            self._log.warning("upkeep_failed", chore=chore.name, problem=str(problem))
+        except (OSError, EnvironmentFailed, MemoryError) as problem:
+            self._log.warning("upkeep_failed", chore=chore.name, problem=str(problem) or repr(problem))
         except Exception as bug:  # noqa: BLE001 - the other chores must go on
             trace = "".join(traceback.format_exception(bug))
             self._log.error("upkeep_failed", chore=chore.name, trace=trace, bug="yes")
@@ -145,7 +145,7 @@ class Upkeep:
 
     async def _look_after_plans(self) -> None:
         before = self._clock.now() - self._settings.retention.history
-        ended = await plans.run(self._store, plans.look_after(self._store, self._clock, before))
+        ended = await plan_run.run(self._store, plans.look_after(self._store, self._clock, before))
         if ended:
             self._log.info("plans_ended", entries=ended)
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from postroom.http.admin.plans import limit_of
 from postroom.store import audit, bindings, identity, people, permissions
 from tests.cli.conftest import Gateway, Mail, Shell, ids
 
@@ -101,6 +102,50 @@ def test_the_permissions_are_listed_with_their_sentences(gateway: Gateway, postr
     found = {row["permission"]: row["allows"] for row in postroom.json("role", "permissions")}
     assert found == permissions.PERMISSIONS | {"*": "Everything, also what later releases add."}
     assert permissions.TRACKING_READ in postroom("role", "permissions").stdout
+
+
+def test_the_plan_limit_of_a_role_is_shown_changed_and_written_down(gateway: Gateway, postroom: Shell) -> None:
+    made = postroom.json(
+        "role", "create", "--name", "reader", "--permission", "Monitoring|Processing|Read", "--plan-limit", "500"
+    )
+    assert made["planLimit"] == 500
+
+    def shown() -> dict[str, int | None]:
+        return {row["name"]: row["planLimit"] for row in postroom.json("role", "list")}
+
+    assert shown() == {"administrator": None, "monitor": None, "reader": 500}
+    assert re.search(r"(?m)^reader +500 +Monitoring", postroom("role", "list").stdout)
+    assert re.search(r"(?m)^monitor +- +", postroom("role", "list").stdout)
+    assert postroom("role", "limit", "reader", "--plan-limit", "20").stdout == "role reader: plan limit 20\n"
+    assert limit_of(gateway.store.read_now().connection, ["administrator", "reader"]) == 20
+    assert postroom.json("role", "limit", "reader", "--no-plan-limit") == {
+        "name": "reader", "planLimit": None, "changed": True,
+    }  # fmt: skip
+    assert postroom("role", "limit", "reader", "--no-plan-limit").stdout == "role reader: plan limit - already\n"
+    assert shown()["reader"] is None
+    assert told(postroom, "--kind", "role") == [
+        ("role.create", "reader", "Monitoring | Processing | Read; at most 500 entries in a plan", 1),
+        ("role.limit", "reader", "at most 20 entries in a plan", 1),
+        ("role.limit", "reader", "no limit of its own", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("nobody", "--plan-limit", "5"), 1, "no role 'nobody': expected one of administrator, monitor"),
+        (("monitor",), 2, "either --plan-limit N or --no-plan-limit"),
+        (("monitor", "--plan-limit", "5", "--no-plan-limit"), 2, "either --plan-limit N or --no-plan-limit"),
+        (("monitor", "--plan-limit", "0"), 2, "0 is not in the range"),
+        (("monitor", "--plan-limit", str(1 << 63)), 2, "is not in the range"),
+    ],
+)
+def test_a_plan_limit_that_cannot_be_is_refused(
+    gateway: Gateway, postroom: Shell, words: tuple[str, ...], status: int, says: str
+) -> None:
+    refused = postroom("role", "limit", *words)
+    assert (refused.exit_code, refused.stdout) == (status, "")
+    assert says in refused.stderr
 
 
 # -- the audit log

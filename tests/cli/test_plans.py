@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from postroom.cli.place import actor
@@ -73,6 +76,67 @@ def test_what_is_left_out_and_what_is_left_alone_is_told(gateway: Gateway, postr
     assert "1 entry could not be taken back" in undone.stderr
 
 
+@pytest.mark.parametrize("action", ["bounce", "delete"])
+def test_bounce_and_delete_of_ids_are_a_plan_of_their_own_that_can_be_undone(
+    gateway: Gateway, postroom: Shell, mail: Mail, action: str
+) -> None:
+    shown = postroom("queue", action, *ids(mail.waiting, mail.deferred), "--reason", "a test")
+    assert shown.exit_code == 0, shown.output
+    assert "2 entries done" in shown.stdout
+    assert len(postroom.json("queue", "list")) == 3
+    reader = gateway.store.read_now()
+    assert reader.leaving() == 2
+    assert reader.queue_counts()[Queue.SYSTEM] == 1, "nobody is told before the window is over"
+    (listed,) = postroom.json("queue", "plans")
+    assert (listed["action"], listed["state"], listed["reason"]) == (action, "applied", "a test")
+    assert f"postroom queue undo {listed['id']}" in shown.stdout
+    assert postroom("queue", "undo", listed["id"]).exit_code == 0
+    assert queue_of(gateway, mail.waiting) is Queue.PROCESSING
+    assert queue_of(gateway, mail.deferred) is Queue.DELIVERY
+
+
+def test_of_several_ids_what_cannot_be_bounced_is_told_and_the_rest_is_done(postroom: Shell, mail: Mail) -> None:
+    told = postroom("queue", "bounce", *ids(mail.waiting, mail.working, mail.notice), "--reason", "x")
+    assert told.exit_code == 1
+    assert "1 entry done" in told.stdout
+    assert "being worked on just now: hold it first, or try again (1)" in told.stdout
+    assert "null sender: there is nobody to return it to (1)" in told.stdout
+    assert "2 entries refused" in told.stderr
+    gone = postroom("queue", "delete", *ids(mail.deferred), "00000000000000ff", "--reason", "x")
+    assert (gone.exit_code, "1 entry not in the queue" in gone.stderr) == (1, True)
+    assert len(postroom.json("queue", "list")) == 3
+
+
+def test_a_query_is_shown_and_asked_about_and_a_no_does_nothing(
+    postroom: Shell, mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = postroom("queue", "delete", "from:dave", "--reason", "x")
+    assert (alone.exit_code, "say --yes to delete what it matches" in alone.stderr) == (2, True)
+    assert postroom.json("queue", "plans") == []
+    somebody = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True), stderr=sys.stderr)
+    monkeypatch.setattr("postroom.cli.plans.sys", somebody)
+    no = postroom("queue", "delete", "from:dave", "--reason", "x", input="n\n")
+    assert no.exit_code == 1
+    assert "in: delivery (2)" in no.stderr
+    assert "Invoice 7" in no.stderr
+    assert "Delete 2 entries?" in no.stderr
+    assert len(postroom.json("queue", "list")) == 5
+    (refused,) = postroom.json("queue", "plans")
+    assert refused["state"] == "expired"
+    yes = postroom("queue", "delete", "from:dave", "--reason", "x", input="y\n")
+    assert (yes.exit_code, "2 entries done" in yes.stdout) == (0, True)
+    assert len(postroom.json("queue", "list")) == 3
+    (applied, _) = postroom.json("queue", "plans")
+    assert (applied["query"], applied["state"], applied["done"]) == ("from:dave", "applied", 2)
+
+
+def test_a_script_says_yes_and_reads_the_plan(postroom: Shell, mail: Mail) -> None:
+    done = postroom.json("queue", "bounce", "queue:delivery", "--reason", "closed", "--yes")
+    assert (done["action"], done["state"], done["done"], done["skipped"]) == ("bounce", "applied", 2, 0)
+    nothing = postroom("queue", "bounce", "nobodywrotethis", "--reason", "x", "--yes")
+    assert (nothing.exit_code, "nothing that this could be done to matches" in nothing.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -82,6 +146,10 @@ def test_what_is_left_out_and_what_is_left_alone_is_told(gateway: Gateway, postr
         (["plan", "hold", "queue:delivery", "--notify"], 2, "only a rejection asks"),
         (["plan", "hold", "queue:delivery", "--limit", "1"], 2, "a plan has all that match"),
         (["plan", "hold", "nobodywrotethis"], 1, "nothing that this could be done to matches"),
+        (["bounce", "--reason", "x"], 2, "say which entries to bounce"),
+        (["delete", "queue:held", "--yes"], 2, "Missing option '--reason'"),
+        (["delete", "queue:held", "--yes", "--reason", "\x07"], 2, "1 to 200 printable"),
+        (["delete", "queue:delivery", "--yes", "--reason", "x", "--limit", "1"], 2, "a plan has all that match"),
         (["apply", "1a2b3c4d5e600001", "--reason", "x"], 1, "no plan 1a2b3c4d5e600001"),
         (["apply", "xyz!", "--reason", "x"], 2, "is not an id"),
         (["apply", "1a2b3c4d5e600001"], 2, "Missing option '--reason'"),

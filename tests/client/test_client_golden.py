@@ -47,6 +47,7 @@ def test_every_kind_of_error_has_its_golden_answer() -> None:
         "PermissionDenied",
         "InvalidRequest",
         "InvalidToken",
+        "RateLimited",
     }
     assert kinds <= shown
     assert all(hasattr(postroom_client, kind) for kind in kinds)

@@ -128,24 +128,35 @@ class Campaign:
             self._kill_under_load(name, phase)
 
     def _kill_under_load(self, name: str, phase: str) -> None:
+        """Where a pass does not come, because the machine has other things to do, the first one is waited for."""
+        if self._dies_under_load(name, phase, self._fuse(name) if name in MOMENTS else self._program()):
+            return
+        if not self._dies_under_load(name, phase, self._program(name, 1)):
+            self.missed[name] += 1
+
+    def _dies_under_load(self, name: str, phase: str, program: Sequence[str | Path]) -> bool:
+        """By itself, or from outside where that is meant."""
+        self._life += 1  # its mail has names of its own
         try:
-            self._start(self._fuse(name) if name in MOMENTS else self._program())
+            self._start(program)
         except GatewayFailed:  # there was enough to do before the doors were open
             self._was_killed(name, self.gateway.status)
-            return
+            return True
         self._check()
         self.load.begin(str(self._life), self.gateway.smtp, MOST)
         if phase == FROM_OUTSIDE:
             self.load.wait_for(self.chance.randint(1, 80), LIMIT)
             self.gateway.wait_for_end(self.chance.random() * 0.02)
             self.gateway.kill()
+            died = True
         else:
             if phase == "stop":
                 self.load.wait_for(self.chance.randint(1, 40), LIMIT)
                 self.load.will_stop()
                 self.gateway.ask_to_stop()
-            self._died(name)
+            died = self._died(name)
         self.load.join()
+        return died
 
     def _kill_start(self, name: str) -> None:
         """A life before it leaves leases behind; then a start, which dies. With few leases, not every pass comes."""
@@ -227,7 +238,7 @@ class Campaign:
         self.gateway.program = program
         self.gateway.start()
 
-    def _died(self, name: str) -> None:
+    def _died(self, name: str) -> bool:
         status = None
         until = time.monotonic() + LIMIT
         while status is None and time.monotonic() < until:
@@ -235,10 +246,10 @@ class Campaign:
                 self._plant()
             status = self.gateway.wait_for_end(1.0)
         if status is None:
-            self.missed[name] += 1
             self.gateway.kill()
-        else:
-            self._was_killed(name, status)
+            return False
+        self._was_killed(name, status)
+        return True
 
     def _was_killed(self, name: str, status: int | None) -> None:
         if status != -signal.SIGKILL:

@@ -328,7 +328,7 @@ SPOILED: dict[str, Callable[[], None]] = {
 
 PACE: dict[str, float] = {
     "CHECKPOINT_PAGES": 60,
-    "RESTART_PAGES": 240,
+    "RESTART_PAGES": 60,  # so that the writer's own share comes with every checkpoint, however busy the machine is
     "DISK_LOOK": 0.1,  # seconds
     "REAP_EVERY": 0.2,
     "SPARE": 8,  # pages

@@ -646,6 +646,25 @@ def test_a_body_that_cannot_be_read_is_never_ended_with_a_dot(
     run(story())
 
 
+def test_a_body_that_no_thread_can_be_had_for_is_deferred_and_nobody_waits_for_ever(run: Run, tmp_path: Path) -> None:
+    """What the kernel says without memory for another thread, `submit` says after a shutdown."""
+
+    async def story() -> None:
+        path = tmp_path / "body"
+        path.write_bytes(b"x" * 1000)
+        async with Receiver() as receiver, Sender() as sender:
+            sender.pool._readers.shutdown()
+            sender.send(receiver.address, content=path)
+            ((result,),) = await sender.all_done()
+            assert isinstance(result, Deferred)
+            assert result.reply.startswith("stored body cannot be read: ")
+            assert not result.maybe
+            assert sender.pool.in_hand == 0
+            assert receiver.taken == []
+
+    run(story())
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_content_that_got_stuck_on_the_way_was_not_delivered(run: Run, tmp_path: Path, stored: bool) -> None:
     async def story() -> None:

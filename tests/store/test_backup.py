@@ -19,7 +19,7 @@ from postroom.model import Action, Entry, Filter, Label, Outcome, Queue
 from postroom.query import parse
 from postroom.settings import Plans, Settings
 from postroom.store import backup as backing
-from postroom.store import identity, plans
+from postroom.store import identity, plan_run, plans
 from postroom.store.backup import back_up
 from postroom.store.bodies import Bodies
 from postroom.store.pins import Pins, remove_left_overs
@@ -335,15 +335,15 @@ def test_what_a_plan_was_about_to_end_is_held_and_goes_back_to_where_it_stood(
     (held,) = accepted(store, a_message("held@corp.example", queue=Queue.BULK)).entries
     store.act_now(Action.HOLD, [held], actor="ops@corp.example")
     wish = plans.Wish(Action.DELETE, parse("", clock.now()), "", "ops@corp.example")
-    plan = plans.run_now(store, plans.make(store, wish, Plans(), clock))
-    plans.run_now(store, plans.apply(store, plan.id, Plans(), clock, actor="ops@corp.example", reason="a test"))
+    plan = plan_run.run_now(store, plans.make(store, wish, Plans(), clock))
+    plan_run.run_now(store, plans.apply(store, plan.id, Plans(), clock, actor="ops@corp.example", reason="a test"))
     back_up(store, tmp_path / "copy", clock=clock)
     assert restored(tmp_path / "copy", tmp_path / "new", clock, hold=hold).held == 2
     again = open_store(Settings(data=str(tmp_path / "new")), clock=clock)
     try:
         assert again.act_now(Action.RELEASE, [waiting, held], actor="ops@corp.example").done == (waiting, held)
         clock.move(Plans().undo_window + HOUR)
-        assert plans.run_now(again, plans.look_after(again, clock, 0)) == 0, "nothing that was released is ended"
+        assert plan_run.run_now(again, plans.look_after(again, clock, 0)) == 0, "nothing that was released is ended"
         queues = {entry.id: entry.queue for entry in again.read_now().find(Filter(), limit=9)}
     finally:
         again.close()

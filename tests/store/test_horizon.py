@@ -144,6 +144,26 @@ def test_a_clock_that_was_right_all_the_time_is_not_suspected(opening: Opener, c
     assert not opening().clock_was_ahead
 
 
+@pytest.mark.parametrize(("before", "after"), [(HOUR, SECOND), (SECOND, HOUR)], ids=["shorter", "longer"])
+def test_leases_of_another_length_say_nothing_about_the_clock(
+    opening: Opener, clock: HandClock, before: int, after: int
+) -> None:
+    store = opening(limits=Limits(lease=before))
+    accepted(store, a_message())
+    clock.move(3 * HOUR)  # nothing has come for long: only the horizon tells what time it was
+    claimed(store)
+    store.close()
+    clock.move(SECOND)
+    store = opening(limits=Limits(lease=after))
+    assert not store.clock_was_ahead
+    store.close()
+    clock.move(-2 * HOUR)
+    store = opening(limits=Limits(lease=after))
+    assert store.clock_was_ahead
+    store.close()
+    assert not opening(limits=Limits(lease=after)).clock_was_ahead, "it was told once"
+
+
 def test_the_search_for_what_is_put_off_walks_the_index(store: Store) -> None:
     plan = store.write_now(
         lambda c: c.execute(f"EXPLAIN QUERY PLAN {sql.ENTRY_PUT_OFF}", (0, 0, NEVER, NEVER, NEVER, 10)).fetchall()

@@ -18,7 +18,9 @@ from postroom.query import parse
 from postroom.settings import Plans
 from postroom.store import audit, plan_book, plan_steps, plans, released, verify
 from postroom.store.plan_book import Plan
-from postroom.store.plans import Change, PlanRefused, Verb, Wish, run_now
+from postroom.store.plan_run import Change, Pace, Verb, run_now
+from postroom.store.plan_steps import PlanRefused
+from postroom.store.plans import Wish
 from postroom.store.records import EndedEntry
 from postroom.store.sqlite import fetch
 from postroom.store.store import Store
@@ -170,6 +172,8 @@ def test_what_a_plan_ends_is_kept_hidden_and_counted_until_the_window_is_over(
     )
     final = plan_book.read(reader.connection, plan.id)
     assert (final.state, final.ended, final.finished) == ("final", 5, clock.now())
+    became = plan_book.entries(reader.connection, plan.id)
+    assert [(one.id, one.state) for one in became] == [(ident, "ended") for ident in entries]
 
 
 def test_a_bounce_leaves_out_what_has_no_sender(store: Store, clock: HandClock) -> None:
@@ -321,7 +325,7 @@ def crashing(verb: Verb[Any], at: int) -> Verb[Any]:
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "MOST", 3)
     monkeypatch.setattr(plans, "NOTICED", 3)
-    monkeypatch.setattr(plans._Pace.__init__, "__defaults__", (3,))
+    monkeypatch.setattr(Pace.__init__, "__defaults__", (3,))
 
 
 @pytest.mark.parametrize("action", [Action.DELETE, Action.BOUNCE, Action.HOLD])

@@ -221,6 +221,27 @@ def test_the_filler_fills_counts_and_repairs_beside_the_mail(store: Store) -> No
     assert store.write_now(lambda connection: counters.by_queue(connection))[0] == 5
 
 
+def test_an_index_that_may_not_grow_waits_until_it_may(store: Store) -> None:
+    there = [accepted(store, a_message(subject="blue whale")).entries[0] for _ in range(3)]
+    looks: list[int] = []
+
+    def advance(newest: int) -> int:
+        looks.append(newest)
+        return following.advance(store, newest)
+
+    store.index.halted = True
+    filler = Filler(store.index, log=Log(), commits=lambda: 0, advance=advance, behind=0.0)
+    filler.start()
+    try:
+        wait_until(lambda: looks.count(there[-1]) > 2)  # it has gone round since
+        assert not has(store, there[:1])
+        assert ids(store, text="whale") == there[::-1], "what is not in it is found all the same"
+        store.index.halted = False
+        wait_until(lambda: has(store, there))
+    finally:
+        filler.stop()
+
+
 def has(store: Store, there: list[int]) -> bool:
     reader = store.read_now()
     if not reader.searching.attached:
@@ -263,6 +284,34 @@ def test_a_search_that_takes_too_long_is_refused_and_says_why(store: Store) -> N
     filling.close()
     store.index.bound = GENEROUS
     assert reader.count(Filter(text="zz")) == 0
+
+
+def test_while_the_index_is_being_made_the_refusal_tells_how_far_it_is(store: Store) -> None:
+    for _ in range(60):
+        accepted(store, a_message(*[f"r{number}@corp.example" for number in range(100)], subject="blue whale"))
+
+    def refused(text: str) -> str:
+        store.index.bound = 0.0
+        with pytest.raises(SearchTooBroad) as caught:
+            store.read_now().count(Filter(text=text))
+        return str(caught.value).partition("; ")[2]
+
+    assert refused("whale") == "the search index is not complete yet: 0 % of what waits is in it"
+    filling = Filling(store.index)
+    assert filling.fill(filling.newest(), most=2_500) == 2_500
+    store.index.replaced(ready=True)
+    assert refused("whale") == "the search index is not complete yet: 41 % of what waits is in it"
+    assert refused("zz") == "", "there it would be of no use"
+    store.index.halted = True
+    assert refused("whale") == (
+        "the search index, which stands still while there is little room on the disk, is not complete yet: "
+        "41 % of what waits is in it"
+    )
+    while filling.fill(filling.newest()):
+        pass
+    assert store.read_now().count(Filter(text="whale")) == 6_000
+    assert refused("zz") == ""
+    filling.close()
 
 
 def test_one_broad_search_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,12 @@ import pytest
 from postroom import facts
 from postroom.clock import HOUR, MINUTE, HandClock
 from postroom.model import Action, Client, Label, Outcome, Queue, Recipient, Route, Verdict, VerdictKind
-from postroom.store import codes, damage, timeline
+from postroom.query import parse
+from postroom.settings import Plans
+from postroom.store import codes, damage, plans, timeline
 from postroom.store.bodies import Bodies
+from postroom.store.plan_run import run_now
+from postroom.store.plans import Wish
 from postroom.store.records import EndedEntry, Moved, NewMessage, Waited
 from postroom.store.store import Store
 from postroom.store.verify import KINDS, Report, verify
@@ -237,6 +241,25 @@ def test_a_recipient_that_cannot_be_read_is_held(scene: Scene) -> None:
     assert scene.rows("SELECT recipient FROM entry WHERE id = ?", scene.waiting) == [("bob\ufffd@corp.example",)]
 
 
+@pytest.mark.parametrize("held_before", [False, True], ids=["it waited there", "it was held"])
+def test_an_entry_that_was_about_to_end_by_a_plan_is_held_as_one_that_goes_back_to_where_it_stood(
+    opening: Opener, clock: HandClock, held_before: bool
+) -> None:
+    store = opening()
+    (entry,) = accepted(store, real(queue=Queue.SYSTEM)).entries
+    if held_before:
+        store.act_now(Action.HOLD, [entry], actor="ops")
+    wish = Wish(Action.DELETE, parse("", clock.now()), "", "cli:ann")
+    plan = run_now(store, plans.make(store, wish, Plans(), clock))
+    run_now(store, plans.apply(store, plan.id, Plans(), clock, actor="cli:ann", reason="a test"))
+    spoil = "UPDATE entry SET recipient = CAST(x'626fff' AS TEXT) WHERE queue = ?"
+    store.write_now(lambda connection: connection.execute(spoil, (codes.LEAVING,)))
+    assert verify(store, clock=clock, repair=True).wrong == 0
+    held = store.read_now().entry(entry)
+    assert held is not None
+    assert (held.queue, held.from_queue, held.info) == (Queue.HELD, Queue.SYSTEM, damage.RESTORED_STATE)
+
+
 def test_a_reason_that_is_not_there_is_replaced_by_words_that_say_so(scene: Scene) -> None:
     scene.plant("UPDATE entry SET info_id = 999 WHERE id = :entry", entry=scene.waiting)
     scene.plant("UPDATE event SET info_id = 998 WHERE entry_id = :entry", entry=scene.held)
@@ -322,6 +345,67 @@ def test_an_entry_is_held_when_it_cannot_be_told_which_message_is_its_own(scene:
     assert {"entry-foreign", "entry-search"} <= kinds(report, "repaired")
     assert scene.verify().wrong == 0
     assert scene.entry(scene.second)[:2] == (Queue.HELD, damage.MISPLACED)
+
+
+# -- the logs
+
+
+LINES = (
+    "INSERT INTO release_log VALUES (77, 5, 2, 'ops', 'fine', 'spam', 0, 'a@b', 'a@b', 'A', 'c@d', 'C', 'Hello', 9, 0)",
+    "INSERT INTO rejection VALUES (78, '192.0.2.7', 'helo', 'a@b', 'c@d', 'size', '552 too large', 3)",
+    "INSERT INTO queue_sample VALUES (1800000000000, 0, 0, 12)",
+    "INSERT INTO queue_sample VALUES (1800000000000, 1, 0, 3)",
+)
+
+
+def test_the_logs_are_looked_at_and_sound(scene: Scene) -> None:
+    before = scene.verify().rows
+    scene.plant(*LINES)
+    report = scene.verify(repair=True)
+    assert report.counts == {}
+    assert report.rows == before + len(LINES)
+
+
+@pytest.mark.parametrize(
+    ("damage_done", "left"),
+    [
+        ("action = 1", (2, 0, 9, 0)), ("action = 'x'", (2, 0, 9, 0)), ("route = 9", (2, 3, 9, 0)), ("route = -1", (2, 3, 9, 0)),
+        ("size = -5", (2, 0, 0, 0)), ("attachment = 7", (2, 0, 9, 1)), ("entry_id = -5", (2, 0, 9, 0)),
+        ("subject = CAST(x'41ff' AS TEXT)", (2, 0, 9, 0)), ("reason = x'41'", (2, 0, 9, 0)),
+    ],
+)  # fmt: skip
+def test_a_damaged_line_of_the_release_log_is_kept_and_says_so(
+    scene: Scene, damage_done: str, left: tuple[int, ...]
+) -> None:
+    scene.plant(*LINES, f"UPDATE release_log SET {damage_done}")
+    found_and_repaired(scene, "release-line")
+    assert scene.rows("SELECT action, route, size, attachment FROM release_log") == [left]
+    ((reason, actor),) = scene.rows("SELECT reason, actor FROM release_log")
+    assert actor == "ops"
+    assert reason.startswith("The stored line was damaged") == damage_done.startswith("action")
+
+
+@pytest.mark.parametrize(
+    ("damage_done", "kind", "number"),
+    [
+        ("kind = 'nonsense'", "unavailable", 3), ("kind = CAST(x'ff' AS TEXT)", "unavailable", 3), ("number = 0", "size", 1),
+        ("number = 'three'", "size", 1), ("env_from = CAST(x'41ff' AS TEXT)", "size", 3),
+    ],
+)  # fmt: skip
+def test_a_damaged_refusal_is_kept(scene: Scene, damage_done: str, kind: str, number: int) -> None:
+    scene.plant(*LINES, f"UPDATE rejection SET {damage_done}")
+    found_and_repaired(scene, "rejection-line")
+    assert scene.rows("SELECT kind, number, ip FROM rejection") == [(kind, number, "192.0.2.7")]
+
+
+@pytest.mark.parametrize(
+    "damage_done",
+    ["queue = 9", "queue = CAST(x'ff' AS TEXT)", "route = 4", "route = 'x'", "number = -1", "number = 0.5"],
+)
+def test_a_damaged_sample_is_deleted_and_its_neighbours_stay(scene: Scene, damage_done: str) -> None:
+    scene.plant(*LINES, f"UPDATE queue_sample SET {damage_done} WHERE queue = 0")
+    found_and_repaired(scene, "sample")
+    assert scene.rows("SELECT queue, route, number FROM queue_sample") == [(1, 0, 3)]
 
 
 # -- messages and bodies

@@ -7,6 +7,8 @@ with a name, a role or an address.
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 import click
 
@@ -16,7 +18,7 @@ from postroom.cli.words import ago
 from postroom.clock import SystemClock
 from postroom.errors import PeerError
 from postroom.sealing import Sealer
-from postroom.store import audit, identity, permissions
+from postroom.store import audit, identity, permissions, roles
 from postroom.telemetry import stamp
 
 
@@ -154,7 +156,7 @@ def role() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
 @at_a_place
 def list_roles(place: Place, as_json: bool) -> None:
-    """List the roles with their permissions; "*" is every permission.
+    """List the roles with their permissions, "*" is every permission, and how many entries a plan of theirs may have.
 
     \b
     Examples:
@@ -162,12 +164,13 @@ def list_roles(place: Place, as_json: bool) -> None:
       postroom role permissions               which permissions there are
     """
     with place.store() as store:
-        found = identity.list_roles(store.read_now().connection)
+        connection = store.read_now().connection
+        found, limits = identity.list_roles(connection), roles.plan_limits(connection)
     if as_json:
-        print_json([{"name": listed.name, "permissions": list(listed.permissions)} for listed in found])
+        print_json([_role_shown(listed, limits[listed.name]) for listed in found])
     else:
-        rows = [(listed.name, ", ".join(listed.permissions)) for listed in found]
-        print_table((Column("ROLE"), Column("PERMISSIONS", least=20)), rows)
+        rows = [(listed.name, _limit_shown(limits[listed.name]), ", ".join(listed.permissions)) for listed in found]
+        print_table((Column("ROLE"), Column("PLAN LIMIT", right=True), Column("PERMISSIONS", least=20)), rows)
 
 
 @role.command("permissions")
@@ -193,7 +196,7 @@ def list_permissions(place: Place, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option(
     "--plan-limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=(1 << 63) - 1),
     metavar="N",
     help="Entries that one plan of this role may have.  [default: [plans] max_entries]",
 )
@@ -214,16 +217,58 @@ def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: in
 
         def create(connection: apsw.Connection) -> identity.Role:
             made = identity.create_role(connection, name, held)
-            connection.execute("UPDATE role SET plan_limit = ? WHERE name = ?", (plan_limit, made.name))
+            roles.limit_plans(connection, made.name, plan_limit)
             limited = "" if plan_limit is None else f"; at most {plan_limit} entries in a plan"
             _told(connection, "role.create", made.name, ", ".join(made.permissions) + limited)
             return made
 
         made = store.write_now(create)
     if as_json:
-        print_json({"name": made.name, "permissions": list(made.permissions)})
+        print_json(_role_shown(made, plan_limit))
     else:
         click.echo(f"role {made.name}: {', '.join(made.permissions)}")
+
+
+@role.command("limit")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--plan-limit", type=click.IntRange(min=1, max=(1 << 63) - 1), metavar="N", help="Entries that one plan may have."
+)
+@click.option("--no-plan-limit", is_flag=True, help="As many as [plans] max_entries says.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: bool, as_json: bool) -> None:
+    """Bound the plans of a role: in force for the next plan that is made, also beside a running gateway.
+
+    \b
+    Examples:
+      postroom role limit reader --plan-limit 500
+      postroom role limit reader --no-plan-limit
+    """
+    if (plan_limit is None) != no_plan_limit:
+        raise click.UsageError("expected either --plan-limit N or --no-plan-limit")
+    with place.store() as store:
+
+        def limit(connection: apsw.Connection) -> bool:
+            changed = roles.limit_plans(connection, name, plan_limit) != plan_limit
+            if changed:
+                text = "no limit of its own" if plan_limit is None else f"at most {plan_limit} entries in a plan"
+                _told(connection, "role.limit", name, text)
+            return changed
+
+        changed = store.write_now(limit)
+    if as_json:
+        print_json({"name": name, "planLimit": plan_limit, "changed": changed})
+    else:
+        click.echo(f"role {name}: plan limit {_limit_shown(plan_limit)}{'' if changed else ' already'}")
+
+
+def _role_shown(shown: identity.Role, plan_limit: int | None) -> dict[str, Any]:
+    return {"name": shown.name, "permissions": list(shown.permissions), "planLimit": plan_limit}
+
+
+def _limit_shown(plan_limit: int | None) -> str:
+    return "-" if plan_limit is None else str(plan_limit)
 
 
 def _told(connection: apsw.Connection, kind: str, what: str, detail: str = "") -> None:

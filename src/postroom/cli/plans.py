@@ -1,6 +1,8 @@
-"""`postroom queue plan | apply | undo | plans`: act on many entries as one, with a preview before and a way back after.
+"""`postroom queue plan | apply | undo | plans`: act on many entries as one, with a preview before and a way back after; and `bounce` and
+`delete`, which are a plan that is applied at once.
 
-Promises: `plan` changes nothing; `apply` does it to exactly what was frozen; what `undo` cannot take back is told, entry by entry.
+Promises: `plan` changes nothing; `apply` does it to exactly what was frozen; what `undo` cannot take back is told, entry by entry. What
+`bounce` and `delete` have asked about is what they act on.
 Fails: exit 1 when nothing matched or the plan is refused, exit 2 for a wrong query or option; an interrupted command is simply given
 again and goes on where it stopped.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -17,14 +20,16 @@ from postroom import query as language
 from postroom.cli.actions import MAX_REASON
 from postroom.cli.place import Place, Refusal, actor, at_a_place
 from postroom.cli.query import Query, QueryCommand, chosen_by_query
-from postroom.cli.table import Column, print_json, print_table, safe
+from postroom.cli.table import Column, print_json, print_table, safe, table_lines, terminal_width
 from postroom.cli.words import ago, ahead, many
 from postroom.clock import Millis, SystemClock
 from postroom.errors import PeerError
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter
+from postroom.settings import Plans
 from postroom.store import plan_book, plans
 from postroom.store.plan_book import Plan, PlanEntry, Share
+from postroom.store.plan_run import run_now
 from postroom.store.store import Store
 from postroom.telemetry import stamp
 from postroom.units import write_size
@@ -54,17 +59,11 @@ def make_plan(place: Place, query: Query, action: str, notify: bool, as_json: bo
     Actions: retry, hold, release, reject, bounce (return to sender), delete, bulk (to bulk_processing), unbulk (back). What
     reject, bounce and delete end is kept until the undo window is over ([plans] undo_window).
     """
-    if not query.narrows:
-        raise click.UsageError(f"say which entries to {action}: ids, or a query such as queue:delivery")
-    if query.limit:
-        raise click.UsageError("--limit: a plan has all that match; narrow the query instead")
     if notify and action != Action.REJECT:
         raise click.UsageError("--notify: only a rejection asks whether to tell the sender")
-    chosen = Filter(ids=query.ids) if query.ids else query.filter
-    wish = plans.Wish(Action(action), chosen, language.write(chosen), actor(), notify)
-    settings, clock = place.settings().plans, SystemClock()
-    with place.store() as store, _progress("Plan", LONG + 1) as told:
-        plan = plans.run_now(store, plans.make(store, wish, settings, clock, told))
+    wish = _wish(Action(action), query, notify)
+    with place.store() as store:
+        plan = _frozen(store, wish, place.settings().plans)
     _print(plan, (), as_json)
     if not plan.entries:
         raise Refusal("nothing that this could be done to matches")
@@ -85,15 +84,10 @@ def apply_plan(place: Place, plan: str, reason: str, as_json: bool) -> None:
     What has left the queue or changed since is skipped, and told; when too much has ([plans] max_changed), nothing is done. An
     interrupted one goes on when it is given again.
     """
-    if not reason.strip() or len(reason) > MAX_REASON or not reason.isprintable():
-        raise click.UsageError(f"--reason: expected 1 to {MAX_REASON} printable characters")
-    ident, settings = _ident(plan), place.settings().plans
+    reason, ident = _checked(reason), _ident(plan)
     with place.store() as store:
         known = plan_book.read(store.read_now().connection, ident)
-        with _progress("Apply", known.entries) as told:
-            verb = plans.apply(store, ident, settings, SystemClock(), actor=actor(), reason=reason.strip(), told=told)
-            done = plans.run_now(store, verb)
-        left = _told_of(store, ident, ("skipped",))
+        done, left = _applied(store, known, reason, place.settings().plans)
     _print(done, left, as_json)
     if not done.done:
         raise Refusal("nothing was done")
@@ -116,7 +110,7 @@ def undo_plan(place: Place, plan: str, as_json: bool) -> None:
     with place.store() as store:
         known = plan_book.read(store.read_now().connection, ident)
         with _progress("Undo", known.entries) as told:
-            done = plans.run_now(store, plans.undo(store, ident, SystemClock(), actor=actor(), told=told))
+            done = run_now(store, plans.undo(store, ident, SystemClock(), actor=actor(), told=told))
         left = _told_of(store, ident, ("kept",))
     _print(done, left, as_json)
     if done.kept:
@@ -163,7 +157,105 @@ def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> Non
         click.echo("no plans", err=True)
 
 
-COMMANDS = (make_plan, apply_plan, undo_plan, list_plans)
+_Command = Callable[..., None]
+
+
+def _ending(command: _Command) -> _Command:
+    """What bounce and delete have in common."""
+    decorated: _Command = chosen_by_query()(at_a_place(command))
+    decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object: the plan, applied.")(decorated)
+    decorated = click.option("--yes", is_flag=True, help="Do not ask before acting on a query.")(decorated)
+    reason = "Why; kept in the timelines and in the audit log."
+    return click.option("--reason", required=True, metavar="TEXT", help=reason)(decorated)
+
+
+@click.command(cls=QueryCommand, short_help="Bounce: return entries to their senders.")
+@_ending
+def bounce(**given: Any) -> None:
+    """Bounce: end entries and tell their senders that they could not be delivered.
+
+    \b
+    Examples:
+      postroom queue bounce 1a2b3c4d5e600001 --reason "the mailbox is closed"
+      postroom queue bounce "to:*@old.example.org" --reason "moved"      shows what it means, and asks
+      postroom queue bounce to:bob queue:held --reason "left" --yes      does not ask
+
+    It is a plan, applied at once: until the undo window is over ([plans] undo_window) `postroom queue undo PLAN` takes it back, and
+    nobody is told anything. What has no sender, or is being worked on just now, is left out.
+    """
+    _end(Action.BOUNCE, **given)
+
+
+@click.command(cls=QueryCommand, short_help="Delete: end entries, and tell nobody.")
+@_ending
+def delete(**given: Any) -> None:
+    """Delete: end entries without delivery, and tell nobody.
+
+    \b
+    Examples:
+      postroom queue delete 1a2b3c4d5e600001 --reason "a test message"
+      postroom queue delete from:newsletter@ "age>1h" --reason "a loop"    shows what it means, and asks
+
+    It is a plan, applied at once: until the undo window is over ([plans] undo_window) `postroom queue undo PLAN` takes it back, message
+    and all. What is being worked on just now is left out.
+    """
+    _end(Action.DELETE, **given)
+
+
+def _end(action: Action, place: Place, query: Query, reason: str, yes: bool, as_json: bool) -> None:
+    reason, settings, wish = _checked(reason), place.settings().plans, _wish(action, query)
+    ask = not query.ids and not yes
+    if ask and not sys.stdin.isatty():
+        raise click.UsageError(f"a query is meant and nobody can be asked: say --yes to {action} what it matches")
+    with place.store() as store:
+        plan = _frozen(store, wish, settings)
+        if ask and plan.entries:
+            _preview(plan, err=True)
+        wanted = plan.entries and (not ask or click.confirm(f"{action.capitalize()} {many(plan.entries)}?", err=True))
+        done, left = _applied(store, plan, reason, settings) if wanted else (plan, [])
+        if not wanted:
+            store.write_now(lambda connection: plan_book.discard(connection, plan.id))
+    if plan.entries and not wanted:
+        raise click.Abort
+    _print(done, left, as_json)
+    gone = len(set(query.ids)) - plan.entries - sum([share.entries for share in plan.summary.left_out])
+    if query.ids and gone:
+        raise Refusal(f"{many(gone)} not in the queue: ended, or never there")
+    if not done.done:
+        raise Refusal("nothing that this could be done to matches")
+    if query.ids and done.done < len(set(query.ids)):
+        raise Refusal(f"{many(len(set(query.ids)) - done.done)} refused")
+
+
+COMMANDS = (bounce, delete, make_plan, apply_plan, undo_plan, list_plans)
+
+
+def _wish(action: Action, query: Query, notify: bool = False) -> plans.Wish:
+    if not query.narrows:
+        raise click.UsageError(f"say which entries to {action}: ids, or a query such as queue:delivery")
+    if query.limit:
+        raise click.UsageError("--limit: a plan has all that match; narrow the query instead")
+    chosen = Filter(ids=query.ids) if query.ids else query.filter
+    return plans.Wish(action, chosen, language.write(chosen), actor(), notify)
+
+
+def _checked(reason: str) -> str:
+    if not reason.strip() or len(reason) > MAX_REASON or not reason.isprintable():
+        raise click.UsageError(f"--reason: expected 1 to {MAX_REASON} printable characters")
+    return reason.strip()
+
+
+def _frozen(store: Store, wish: plans.Wish, settings: Plans) -> Plan:
+    with _progress("Plan", LONG + 1) as told:
+        return run_now(store, plans.make(store, wish, settings, SystemClock(), told))
+
+
+def _applied(store: Store, plan: Plan, reason: str, settings: Plans) -> tuple[Plan, list[PlanEntry]]:
+    """(what was done, some of what was skipped)."""
+    with _progress("Apply", plan.entries) as told:
+        verb = plans.apply(store, plan.id, settings, SystemClock(), actor=actor(), reason=reason, told=told)
+        done = run_now(store, verb)
+    return done, _told_of(store, plan.id, ("skipped",))
 
 
 def _ident(text: str) -> int:
@@ -218,14 +310,13 @@ def _shares(shares: Sequence[Share]) -> list[dict[str, object]]:
 
 
 def _print(plan: Plan, left: Sequence[PlanEntry], as_json: bool) -> None:
+    """For a program or for people: what the plan is, how far it has come, and what can be done next."""
     if as_json:
         told = [{"id": public_id(one.id), "state": one.state, "why": one.why} for one in left]
         print_json({**plan_json(plan), **({"leftAlone": told} if left else {})})
         return
     now, ident = SystemClock().now(), public_id(plan.id)
-    click.echo(f"plan {ident}: {plan.action} {many(plan.entries)}, {write_size(plan.bytes)}: {plan.state}")
-    if plan.state == "ready":
-        _preview(plan)
+    _preview(plan)
     for number, text in (
         (plan.done, "done"), (plan.skipped, "skipped"), (plan.undone, "undone"), (plan.kept, "not undone"),
         (plan.ended, "ended"),
@@ -237,17 +328,25 @@ def _print(plan: Plan, left: Sequence[PlanEntry], as_json: bool) -> None:
     _next(plan, ident, now)
 
 
-def _preview(plan: Plan) -> None:
-    summary = plan.summary
+def _preview(plan: Plan, *, err: bool = False) -> None:
+    """What it is about: all of one that is not applied yet, else what was left out of it."""
+    click.echo(
+        f"plan {public_id(plan.id)}: {plan.action} {many(plan.entries)}, {write_size(plan.bytes)}: {plan.state}",
+        err=err,
+    )
+    summary, ready = plan.summary, plan.state == "ready"
     for title, shares in (
         ("in", summary.queues), ("to", summary.domains), ("from", summary.senders), ("left out", summary.left_out),
     ):  # fmt: skip
-        if shares:
-            click.echo(f"  {title}: " + ", ".join([f"{safe(share.name)} ({share.entries:,})" for share in shares]))
-    if summary.samples:
+        if shares and (ready or shares is summary.left_out):
+            click.echo(
+                f"  {title}: " + ", ".join([f"{safe(share.name)} ({share.entries:,})" for share in shares]), err=err
+            )
+    if summary.samples and ready:
         rows = [(one.id, safe(one.sender), safe(one.recipient), safe(one.subject)) for one in summary.samples]
         columns = (Column("FOR EXAMPLE"), Column("FROM", least=12), Column("TO", least=12), Column("SUBJECT", least=10))
-        print_table(columns, rows)
+        for line in table_lines(columns, rows, width=terminal_width()):
+            click.echo(line, err=err)
 
 
 def _next(plan: Plan, ident: str, now: Millis) -> None:

@@ -70,7 +70,11 @@ class Connection(asyncio.Protocol):
             return
         if b"\n" in data or session.receiving is not None:
             self._seen = self._server.tick
-        session.receive(data)
+        try:
+            session.receive(data)
+        except MemoryError:  # where in the message it stands nobody knows any more
+            session.cut_short = True
+            session.close_now(replies.OUT_OF_MEMORY)
         self._go_on(session)
 
     def eof_received(self) -> bool:

@@ -9,6 +9,7 @@ becomes 452, a bug of ours 451 and a line in the log with its trace.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -86,7 +87,11 @@ class Receiver:
             self._take_small(handover)
         else:
             loop = asyncio.get_running_loop()
-            done = loop.run_in_executor(None, self._keep_large, transaction)
+            try:
+                done = loop.run_in_executor(None, self._keep_large, transaction)
+            except (RuntimeError, MemoryError):  # no memory for another thread
+                handover.refuse(replies.NO_MEMORY)
+                return
             done.add_done_callback(handover.large_kept)
 
     def _take_small(self, handover: _Handover) -> None:
@@ -190,7 +195,11 @@ class _Handover:
             answer(reply)
 
     def stumbled(self, bug: Exception) -> None:
-        """Our bug: the peer keeps the message and tries again."""
+        """Our bug, or no memory: the peer keeps the message and tries again."""
+        if isinstance(bug, MemoryError):
+            self._forget_body()
+            self.refuse(replies.NO_MEMORY)
+            return
         trace = "".join(traceback.format_exception(bug))
         self._receiver._log.error("receive_failed", problem=repr(bug), trace=trace, size=self.transaction.size)
         self._forget_body()
@@ -203,7 +212,8 @@ class _Handover:
         if self._handed:
             self._receiver._bodies.doubt(name)
         else:
-            asyncio.get_running_loop().run_in_executor(None, self._receiver._bodies.delete, name)
+            with contextlib.suppress(RuntimeError):  # no memory for a thread: the collection of orphans finds it
+                asyncio.get_running_loop().run_in_executor(None, self._receiver._bodies.delete, name)
 
 
 def _look_at(transaction: Transaction) -> Looked:

@@ -7,18 +7,21 @@ Fails: BodyFile.read raises OSError when the file cannot be read, or does not ho
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 CHUNK = 256 * 1024  # of a file; one read, one write
+_LINE_DOT = re.compile(rb"\n\.").search  # with a literal prefix: runs on memchr
 
 
 def stuffed(body: bytes) -> bytes:
     """A whole content, transparent for DATA; the final dot is not part of it."""
     if body.startswith(b"."):
         body = b"." + body
-    return body.replace(b"\r\n.", b"\r\n..")
+    # Hardly any content has such a line, and looking for one in this way costs a third of replacing in vain
+    return body if _LINE_DOT(body) is None else body.replace(b"\r\n.", b"\r\n..")
 
 
 def ending(body: bytes) -> bytes:

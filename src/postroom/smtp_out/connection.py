@@ -8,6 +8,7 @@ with results for what was in hand.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol, cast
@@ -160,13 +161,14 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
             else:
                 self._transport.abort()
-        if self._body is not None:
-            self._executor.submit(self._body.close)  # a thread may be reading it
         done, session.done = session.done, []
         returned, session.returned = session.returned, []
         if done:
             self._owner.jobs_done(done)
         self._owner.connection_ended(self, session.failure, returned)
+        if self._body is not None:  # last: without room for another thread it cannot be given to one
+            with contextlib.suppress(RuntimeError):
+                self._executor.submit(self._body.close)  # a thread may be reading it
 
     # --- large bodies ------------------------------------------------------------------------------------------------
 
@@ -180,8 +182,13 @@ class Connection(asyncio.Protocol):
 
     def _read_body(self) -> None:
         assert self._body is not None
+        try:
+            reading = self._loop.run_in_executor(self._executor, self._body.read)
+        except (RuntimeError, MemoryError) as problem:  # no memory for another thread: later
+            self.end(f"stored body cannot be read: {problem}")
+            return
         self._reading = True
-        self._loop.run_in_executor(self._executor, self._body.read).add_done_callback(self._body_read)
+        reading.add_done_callback(self._body_read)
 
     def _body_read(self, reading: asyncio.Future[tuple[bytes, bool]]) -> None:
         self._reading = False
@@ -190,9 +197,11 @@ class Connection(asyncio.Protocol):
         problem = reading.exception()
         if problem is not None:
             # Without its final dot the peer must throw away what it has of this message (RFC 5321 4.1.1.4).
-            if not isinstance(problem, OSError):
+            if not isinstance(problem, OSError | MemoryError):
                 self._loop.call_exception_handler({"message": "reading a stored body failed", "exception": problem})
-            self.end(f"stored body cannot be read: {getattr(problem, 'strerror', None) or problem}")
+            self.end(
+                f"stored body cannot be read: {getattr(problem, 'strerror', None) or str(problem) or repr(problem)}"
+            )
             return
         assert self._transport is not None
         piece, last = reading.result()

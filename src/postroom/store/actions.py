@@ -8,7 +8,8 @@ leaves an event with its actor, and what is done with held mail a row in the rel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import apsw
@@ -18,15 +19,18 @@ from postroom.errors import EnvironmentFailed
 from postroom.ids import IdGiver
 from postroom.lifecycle import QUEUED_INFO, SENDING, Standing, after_person
 from postroom.model import Action, ActionReport, Outcome, Priority, Queue, Scope
+from postroom.settings import Plans
 from postroom.store import codes, released, sql
 from postroom.store.apply import Infos, Tally, end, event
 from postroom.store.bodies import INLINE_BODY, Bodies
+from postroom.store.damage import STATE_DAMAGED
 from postroom.store.notices import beginning, notice, way_back
 from postroom.store.records import EndedEntry, NewMessage
 from postroom.store.sqlite import fetch
 
 HELD_INFO = "Held by a person"
 SLICE = 200  # entries of one action in one transaction: about 10 ms of the writer
+PAUSE = 0.010  # seconds
 NOTICED_SLICE = 20  # when each may need a notice, and for it the beginning of its message
 
 _WORDS = {
@@ -63,6 +67,21 @@ class Desk(NamedTuple):
     hostname: str
 
 
+class Turns:
+    """When each of many entries is due that one action makes due: so many of a destination in a time, so that "all" overruns none."""
+
+    def __init__(self, plans: Plans) -> None:
+        self._gap = plans.retry_window // plans.retry_rate
+        self._taken: dict[str, int] = {}
+
+    def due(self, cursor: apsw.Cursor, ident: int, now: Millis) -> Millis:
+        (recipient,) = fetch(cursor, "SELECT recipient FROM entry WHERE id = ?", (ident,))[0]
+        domain = recipient.rpartition("@")[2].lower()
+        turn = self._taken.get(domain, 0)
+        self._taken[domain] = turn + 1
+        return now + turn * self._gap
+
+
 class Order(NamedTuple):
     """Who wants what, and why."""
 
@@ -72,6 +91,7 @@ class Order(NamedTuple):
     now: Millis
     notify: bool = False  # of a rejection: tell the sender
     held_only: bool = False  # of a rejection: what waits elsewhere is refused
+    turns: Turns | None = None  # of a retry, a release: how they are paced; None: all at once
 
     @property
     def tells(self) -> bool:
@@ -122,6 +142,9 @@ def act(connection: apsw.Connection, desk: Desk, order: Order, ids: Sequence[int
         if found.number == codes.LEAVING:
             refused.append((ident, LEAVING))
             continue
+        if found.number not in range(len(codes.QUEUES)):
+            refused.append((ident, STATE_DAMAGED))
+            continue
         why = refusal(order, found.queue, leased=found.lease is not None)
         if why:
             refused.append((ident, why))
@@ -157,9 +180,11 @@ def refusal(order: Order, queue: Queue, *, leased: bool) -> str:
 
 def _apply(cursor: apsw.Cursor, infos: Infos, order: Order, found: Found) -> None:
     text, now, ident = infos.id(cursor, order.info), order.now, found.ident
+    turns = order.turns if order.action in (Action.RETRY, Action.RELEASE) else None
+    due = now if turns is None else turns.due(cursor, ident, now)
     match order.action:
         case Action.RETRY:
-            cursor.execute(sql.ENTRY_RETRY_NOW, (now, ident))
+            cursor.execute(sql.ENTRY_RETRY_NOW, (due, now, ident))
             event(cursor, ident, now, "retried", found.number, text, order.actor)
         case Action.HOLD:
             held = codes.QUEUE[Queue.HELD]
@@ -168,7 +193,7 @@ def _apply(cursor: apsw.Cursor, infos: Infos, order: Order, found: Found) -> Non
         case Action.RELEASE:
             assert found.from_number is not None
             released.record(cursor, ident, Action.RELEASE, order.actor, order.reason, now)
-            cursor.execute(sql.ENTRY_RELEASE, (infos.id(cursor, QUEUED_INFO), now, now, ident))
+            cursor.execute(sql.ENTRY_RELEASE, (infos.id(cursor, QUEUED_INFO), now, due, ident))
             event(cursor, ident, now, "released", found.from_number, text, order.actor)
         case Action.BULK | Action.UNBULK:
             _, queue, priority = SHIFTS[order.action]
@@ -229,7 +254,7 @@ def _notice(cursor: apsw.Cursor, desk: Desk, order: Order, found: Found) -> tupl
         arrived=received,
         now=order.now,
         hostname=desk.hostname,
-        route=way_back(codes.ROUTES[route]),
+        route=way_back(codes.route(route)),
         beginning=start,
     )
     return body_object, told
@@ -239,6 +264,15 @@ def slices(ids: Sequence[int], *, notify: bool) -> list[Sequence[int]]:
     """So that no acknowledgement waits for a large action."""
     size = NOTICED_SLICE if notify else SLICE
     return [ids[at : at + size] for at in range(0, len(ids), size)]
+
+
+def paced(ids: Sequence[int], *, notify: bool) -> Iterator[Sequence[int]]:
+    """The same for a command beside a gateway: after each slice nobody here writes for as long as it took, at most PAUSE. The
+    gateway's writer cannot stand in line for SQLite's lock, it can only look again."""
+    for part in slices(ids, notify=notify):
+        began = time.perf_counter()
+        yield part
+        time.sleep(min(time.perf_counter() - began, PAUSE))
 
 
 def joined(parts: Sequence[ActionReport]) -> ActionReport:

@@ -154,7 +154,7 @@ def move(cursor: Cursor, infos: Infos, moved: Moved) -> Action | bool | None:
     )  # fmt: skip
     if not rows:
         return False
-    return codes.ACTIONS[rows[0][0]] if rows[0][0] is not None else None
+    return codes.action(rows[0][0])
 
 
 def wait(cursor: Cursor, infos: Infos, waited: Waited) -> bool:
@@ -167,7 +167,7 @@ def wait(cursor: Cursor, infos: Infos, waited: Waited) -> bool:
     request = asked[0][0]
     if request is not None and queue is not Queue.HELD:
         actor = "request"
-        if codes.ACTIONS[request] is Action.HOLD:
+        if codes.action(request) is Action.HOLD:
             queue, from_queue, info, kind = Queue.HELD, queue, "Held by a person", "held"
         else:
             at = waited.at

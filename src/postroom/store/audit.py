@@ -35,6 +35,7 @@ KINDS: dict[str, str] = {
     "user.enable": "A person who may log in again.",
     "user.delete": "A person who is gone.",
     "role.create": "A new role.",
+    "role.limit": "Another number of entries that a plan of this role may have.",
     "queue.pause": "A stage was paused.",
     "queue.resume": "A stage goes on.",
     "entries.retry": "Entries were made due at once.",

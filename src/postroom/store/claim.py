@@ -20,7 +20,7 @@ from postroom.model import Action, Label, Queue
 from postroom.retry import Schedule, next_attempt
 from postroom.store import codes, sql
 from postroom.store.apply import Infos, event
-from postroom.store.damage import ENTRY_UNREADABLE
+from postroom.store.damage import ENTRY_UNREADABLE, STATE_DAMAGED
 from postroom.store.records import Lease
 from postroom.store.sqlite import LOST_CHARACTER, fetch
 from postroom.telemetry import Counts, Log
@@ -81,9 +81,10 @@ def claim(
     for found in fetch(cursor, sql.ENTRY_DUE, (codes.QUEUE[queue], now, limit)):
         ident, message, recipient, attempts, since, old_lease, strikes, waived, request = found
         label = 0
-        if LOST_CHARACTER in recipient + waived and ident not in in_hand:
+        damage = _damage(recipient, waived, attempts, since, strikes)
+        if damage and ident not in in_hand:
             unreadable.append(ident)
-            if _unreadable(cursor, infos, queue, ident, old_lease, now):
+            if _unreadable(cursor, infos, queue, ident, old_lease, now, damage):
                 labelled.append(ident)
             continue
         if old_lease is not None:
@@ -107,12 +108,19 @@ def claim(
     return Taken(leases, taken_over, labelled, unreadable)
 
 
+def _damage(recipient: str, waived: str, attempts: int, since: int, strikes: int) -> str:
+    """Why this entry cannot be worked on; empty = it can. One damaged row must not stop the claims of all others."""
+    if type(recipient) is not str or type(waived) is not str or LOST_CHARACTER in recipient + waived:
+        return ENTRY_UNREADABLE
+    return "" if type(attempts) is type(since) is type(strikes) is int else STATE_DAMAGED
+
+
 def _unreadable(
-    cursor: apsw.Cursor, infos: Infos, queue: Queue, ident: int, old_lease: int | None, now: Millis
+    cursor: apsw.Cursor, infos: Infos, queue: Queue, ident: int, old_lease: int | None, now: Millis, text: str
 ) -> int:  # fmt: skip
-    """Nobody can say to whom this mail goes: a person decides. The label."""
+    """Nobody can say to whom this mail goes, or how often it was tried: a person decides. The label."""
     label = 0 if old_lease is None else could_have_reached(queue, ident, old_lease)
-    info, held = infos.id(cursor, ENTRY_UNREADABLE), codes.QUEUE[Queue.HELD]
+    info, held = infos.id(cursor, text), codes.QUEUE[Queue.HELD]
     cursor.execute(sql.ENTRY_UNLEASE, (now, 0, label, held, codes.QUEUE[queue], info, ident))
     event(cursor, ident, now, "held", held, info)
     return label
@@ -126,7 +134,7 @@ def could_have_reached(queue: Queue, ident: int, lease: int) -> int:
 def _set_aside(cursor: apsw.Cursor, infos: Infos, rules: Rules, left: Left, now: Millis) -> bool:
     """Entries not to be tried at once: held because a person asked for it or by policy, or suspect and scheduled."""
     number = codes.QUEUE[left.queue]
-    asked = left.request is not None and codes.ACTIONS[left.request] is Action.HOLD
+    asked = codes.action(left.request) is Action.HOLD
     if asked or (left.label and rules.hold_maybe):
         info = infos.id(cursor, ASKED_INFO if asked else MAYBE_HELD_INFO)
         held = codes.QUEUE[Queue.HELD]
@@ -158,6 +166,9 @@ def recover(connection: apsw.Connection, infos: Infos, rules: Rules, now: Millis
             if label:
                 labelled.append(ident)
             event(cursor, ident, now, "taken_over", number, None)
+            if _damage("", "", attempts, since, strikes):
+                _unreadable(cursor, infos, queue, ident, lease, now, STATE_DAMAGED)
+                continue
             left = Left(queue, ident, attempts, since, strikes + 1, label, request)
             if not _set_aside(cursor, infos, rules, left, now):
                 info = infos.id(cursor, "Interrupted: the gateway stopped while this was being worked on")

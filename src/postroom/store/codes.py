@@ -1,4 +1,8 @@
-"""The words of the product as the small numbers that stand in the tables. Append only: numbers are on disk."""
+"""The words of the product as the small numbers that stand in the tables. Append only: numbers are on disk.
+
+A damaged row may hold any number, or a text: `shown`, `route`, `priority`, `outcome` and `action` always answer, so that one such
+row costs nobody the list it stands in; `postroom verify` tells of it.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,33 @@ OUTCOME = {word: number for number, word in enumerate(OUTCOMES)}
 ACTION = {word: number for number, word in enumerate(ACTIONS)}
 
 
+_QUEUE_OF, _ROUTE_OF, _PRIORITY_OF = dict(enumerate(QUEUES)), dict(enumerate(ROUTES)), dict(enumerate(PRIORITIES))
+_OUTCOME_OF, _ACTION_OF = dict(enumerate(OUTCOMES)), dict(enumerate(ACTIONS))
+
+
 def shown(queue: int) -> Queue:
-    """Where an entry waits, as people are told: what is about to end is kept for a person who may undo it."""
-    return Queue.HELD if queue == LEAVING else QUEUES[queue]
+    """Where an entry waits, as people are told: what is about to end is kept for a person who may undo it, and what nobody
+    knows where it stood is shown where a repair will put it."""
+    return _QUEUE_OF.get(queue, Queue.HELD)
+
+
+def route(number: int) -> Route:
+    return _ROUTE_OF.get(number, Route.EXTERNAL)
+
+
+def priority(number: int) -> Priority:
+    return _PRIORITY_OF.get(number, Priority.NORMAL)
+
+
+def outcome(number: int) -> Outcome:
+    """Of a lost one: it left the queue, and reached nobody that we know of."""
+    return _OUTCOME_OF.get(number, Outcome.DROPPED)
+
+
+def action(number: int | None) -> Action | None:
+    return None if number is None else _ACTION_OF.get(number)
+
+
+def is_sound(queue: int, route: int, priority: int) -> bool:
+    """Whether the numbers of an entry are words at all."""
+    return (queue in _QUEUE_OF or queue == LEAVING) and route in _ROUTE_OF and priority in _PRIORITY_OF

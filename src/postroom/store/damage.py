@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 import msgspec
@@ -19,10 +19,12 @@ from postroom.clock import SECOND, Millis
 from postroom.ids import public_id
 from postroom.model import Queue
 from postroom.store.bodies import Bodies
-from postroom.store.reader import Reader
 from postroom.store.records import Claimed, Lease, Waited
 from postroom.store.sqlite import LOST_CHARACTER, is_environment
 from postroom.telemetry import Counts, Log
+
+if TYPE_CHECKING:
+    from postroom.store.reader import Reader
 
 UNREADABLE = "The stored message cannot be read; see the log, and restore it from a backup"
 BODY_GONE = "The stored body is gone or not complete; restore it from a backup, then release"
@@ -33,6 +35,7 @@ RESTORED_STATE = "Its stored state was damaged and has been put right; look at i
 RECIPIENT_LOST = "Its entry was lost, and the recipient with it; read its header, tell the sender, then reject it"
 ENTRY_UNREADABLE = "Its recipient cannot be read; postroom verify --repair tells what is left of it"
 INFO_LOST = "The stored reason was lost"
+STATE_DAMAGED = "Its stored state is damaged; postroom verify --repair puts it right"
 
 NOT_NOW = "The stored message cannot be read just now; the log says why"
 _BODY = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{30}")
@@ -108,7 +111,7 @@ def tell_messages(unread: Sequence[Unread], log: Log, counts: Counts) -> None:
 def tell_entries(entries: Sequence[int], log: Log, counts: Counts) -> None:
     for entry in entries:
         counts.unreadable += 1
-        log.error("entry_unreadable", id=public_id(entry), problem="its recipient is not readable")
+        log.error("entry_unreadable", id=public_id(entry), problem="its recipient or its state is not readable")
 
 
 def body_problem(bodies: Bodies, name: str, size: int) -> tuple[str, bool]:

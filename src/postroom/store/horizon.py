@@ -8,6 +8,7 @@ time that is known to be right. Fails: apsw errors pass through.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +30,22 @@ SLACK = MINUTE  # clocks differ a little, and are corrected a little
 SLICE = 200  # entries of one step of rescheduling: a few milliseconds of the writer
 SHARE = 0.01  # seconds between two steps
 NEVER = (1 << 63) - 1
-LEASES = "leases"  # its row in the table `upkeep`
+LEASES, SEEN = "leases", "seen"  # rows in the table `upkeep`: the horizon, and what the time was when it was moved
 
 
 class Horizon:
     """The latest end that a lease may have. The writer's own: `reach` inside the transaction that writes a lease."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_now", "_until")
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], Millis]) -> None:
+        self._now = now
         self._until: Millis = 0
 
     def reach(self, cursor: apsw.Cursor | apsw.Connection, until: Millis) -> None:
         if until > self._until:
             fetch(cursor, sql.HORIZON_SET, (LEASES, until + AHEAD))
+            fetch(cursor, sql.HORIZON_SET, (SEEN, self._now()))
             self._until = until + AHEAD
 
     def forget(self) -> None:
@@ -56,12 +59,17 @@ def horizon(connection: apsw.Connection) -> Millis:
     return int(rows[0][0]) if rows else NEVER
 
 
-def is_ahead(horizon: Millis, last_id: int, lease: Millis, now: Millis) -> bool:
-    """Whether this store has seen a later time than now: the clock was set back."""
-    seen = id_time(last_id)
-    if horizon != NEVER:
-        seen = max(seen, horizon - lease - AHEAD)
-    return seen > now + SLACK
+def is_ahead(connection: apsw.Connection, last_id: int, now: Millis) -> bool:
+    """Whether this store has seen a later time than now: the clock was set back. Not told by the horizon itself, which is as far
+    ahead as leases were long then."""
+    rows = fetch(connection, sql.UPKEEP_GET, (SEEN,))
+    return max(id_time(last_id), int(rows[0][0]) if rows else 0) > now + SLACK
+
+
+def begin(connection: apsw.Connection, now: Millis) -> None:
+    """In the transaction that ends the leases of the predecessor: none is left that has not ended."""
+    fetch(connection, sql.HORIZON_SET, (LEASES, 0))
+    fetch(connection, sql.HORIZON_SET, (SEEN, now))
 
 
 async def reschedule(store: Store) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from postroom.clock import Millis
 from postroom.errors import PeerError
 from postroom.store import bindings
-from postroom.store.identity import ADMINISTRATOR, fold_email
+from postroom.store.identity import ADMINISTRATOR, User, find_user, fold_email
 from postroom.store.sqlite import fetch
 
 _LIST = (
@@ -72,6 +72,15 @@ def delete(connection: apsw.Connection, email: str) -> str:
     _end(connection, found)
     connection.execute(_DELETE, (found,))
     return found
+
+
+def unchanged(connection: apsw.Connection, checked: User) -> User | None:
+    """Whose password was just checked, as they are now. None: shut out, deleted or given another password in the meantime.
+
+    Checking takes tens of milliseconds, and longer when many try: what it allows is done in a transaction that asks this first.
+    """
+    found = find_user(connection, checked.email)
+    return found if found is not None and found.password_hash == checked.password_hash else None
 
 
 def _there(connection: apsw.Connection, email: str) -> tuple[str, str, Millis | None]:

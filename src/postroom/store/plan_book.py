@@ -146,6 +146,16 @@ def entries(
     return [PlanEntry(entry, STATES[state], WHY.get(why, "")) for entry, state, why in rows]
 
 
+def reasons(connection: apsw.Connection, plan: int) -> list[Share]:
+    """Why entries were skipped, or left as they are when the plan was undone or ended, and how many for each reason."""
+    rows = fetch(
+        connection,
+        f"SELECT why, count(*) FROM plan_entry WHERE plan = ? AND state IN ({SKIPPED}, {KEPT}) GROUP BY why ORDER BY 2 DESC",
+        (plan,),
+    )
+    return [Share(WHY.get(why, ""), number) for why, number in rows]
+
+
 def _plan(row: Any) -> Plan:
     given = dict(zip(_COLUMNS, row, strict=True))
     given["action"] = Action(given["action"])
@@ -211,6 +221,12 @@ def drop(connection: apsw.Connection, ident: int, most: int) -> bool:
 def expire(connection: apsw.Connection, now: Millis) -> None:
     """Those that nobody applied in time; one that was never made to its end, too."""
     fetch(connection, "UPDATE plan SET state = 'expired' WHERE state IN ('making', 'ready') AND expires <= ?", (now,))
+
+
+def discard(connection: apsw.Connection, ident: int) -> bool:
+    """Nobody wants it any more: as if its time were over. False: it is not waiting to be applied."""
+    fetch(connection, "UPDATE plan SET state = 'expired' WHERE id = ? AND state = 'ready'", (ident,))
+    return connection.changes() > 0
 
 
 def forgettable(connection: apsw.Connection, before: Millis) -> int | None:

@@ -1,8 +1,7 @@
 """Plans: freeze the entries that a query means, act on them as one, take it back as one.
 
-Each verb is a sequence of small reads and writes (`Look`, `Change`), run by `run` on an event loop or by `run_now` without one. A write is
-a slice of about STEP_TIME of the writer, followed by a pause, so that no acknowledgement waits for a large plan; what was committed is
-never done twice, so that a verb that was interrupted is simply asked for again.
+Each verb is a sequence of small reads and writes (plan_run.py), so that mail never waits for a large plan; what was committed is never
+done twice, so that a verb that was interrupted is simply asked for again.
 
 Promises: exactly what was frozen is acted on, what has changed since is left alone and told; created = ended + queued in every snapshot.
 Fails: PlanRefused with the reason, nothing done; NoSuchPlan; SearchTooBroad; StoreUnavailable, after which the verb can be asked for again.
@@ -10,12 +9,10 @@ Fails: PlanRefused with the reason, nothing done; NoSuchPlan; SearchTooBroad; St
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -27,16 +24,13 @@ from postroom.store import actions, codes
 from postroom.store import plan_book as book
 from postroom.store import plan_steps as steps
 from postroom.store.plan_book import Plan, Sample, Share, Summary
+from postroom.store.plan_run import MOST, Change, Look, Pace, Verb
 from postroom.store.plan_steps import PlanRefused, Step
 from postroom.store.reader import Reader
 from postroom.store.sources import Bounds, Sources, bounds
 from postroom.store.sqlite import fetch
 from postroom.store.store import Store
 
-T = TypeVar("T")
-
-STEP_TIME = 0.006  # seconds of the writer
-LEAST, MOST = 20, 1_000  # entries of a step
 NOTICED = 20  # when each may need a notice, and for it the beginning of its message
 PAGE = 1_000  # entries frozen at a time
 SHARES = 10  # domains and senders that are named
@@ -50,19 +44,6 @@ _PAGE = (
 )
 
 
-class Look(NamedTuple):
-    """A read in a reader thread."""
-
-    run: Callable[[Reader], Any]
-
-
-class Change(NamedTuple):
-    """A write in the writer's next transaction."""
-
-    run: Callable[[apsw.Connection], Any]
-
-
-Verb = Generator[Look | Change, Any, T]
 Told = Callable[[int], None]  # entries that were dealt with since it was told last
 
 
@@ -76,55 +57,6 @@ class Wish(NamedTuple):
     notify: bool = False
     barred: Collection[Queue] = ()  # where they may not do this
     most: int | None = None
-
-
-async def run(store: Store, verb: Verb[T]) -> T:
-    """On an event loop; others have their turn between two steps."""
-    given: Any = None
-    while True:
-        try:
-            wanted = verb.send(given)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        if isinstance(wanted, Look):
-            given = await store.read(wanted.run)
-        else:
-            began = time.perf_counter()
-            given = await store.write(wanted.run)
-            await asyncio.sleep(min(time.perf_counter() - began, STEP_TIME) / 4)
-
-
-def run_now(store: Store, verb: Verb[T]) -> T:
-    """For callers without an event loop."""
-    given: Any = None
-    while True:
-        try:
-            wanted = verb.send(given)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        given = wanted.run(store.read_now()) if isinstance(wanted, Look) else store.write_now(wanted.run)
-
-
-class _Pace:
-    """How many entries a step takes, so that it costs the writer about STEP_TIME on this disk."""
-
-    def __init__(self, most: int = MOST) -> None:
-        self.size, self._most = min(100, most), most
-
-    def timed(self, function: Callable[[apsw.Connection], T]) -> Callable[[apsw.Connection], T]:
-        def run(connection: apsw.Connection) -> T:
-            began = time.perf_counter()
-            result = function(connection)
-            took = time.perf_counter() - began
-            if took > STEP_TIME:
-                self.size = max(LEAST, int(self.size * STEP_TIME / took))
-            elif took < STEP_TIME / 2:
-                self.size = min(self._most, self.size * 3 // 2 + 1)
-            return result
-
-        return run
 
 
 # -- making
@@ -166,6 +98,8 @@ class _Making:
     def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
         if number == codes.LEAVING:
             return "leaving: another plan ends it"
+        if number not in range(len(codes.QUEUES)):
+            return "damaged: postroom verify --repair puts it right"
         if queue in self._wish.barred:
             return NOT_PERMITTED
         why = actions.refusal(self._order, queue, leased=lease is not None)
@@ -195,12 +129,12 @@ def make(store: Store, wish: Wish, settings: Plans, clock: Clock, told: Told = l
     gap = settings.retry_window // settings.retry_rate
     most = min(settings.max_entries, wish.most or settings.max_entries)
     ident: int = yield Change(lambda connection: _begin(store, connection, wish, gap, now, now + settings.expiry))
-    making, pace, after = _Making(wish, now), _Pace(PAGE), 0
+    making, pace, after = _Making(wish, now), Pace(PAGE), 0
     top: int = yield Look(_top)
     while True:
         within = bounds(wish.filter, top)
-        rows = yield Look(_page(wish.filter, Bounds(max(within.low, after + 1), within.high), now))
-        frozen = making.take(rows)
+        page = _page(wish.filter, Bounds(max(within.low, after + 1), within.high), now, making)
+        number, last, frozen = yield Look(page)
         if making.entries > most:
             yield Change(lambda connection: _discard(connection, ident))
             raise PlanRefused(
@@ -209,10 +143,11 @@ def make(store: Store, wish: Wish, settings: Plans, clock: Clock, told: Told = l
         while frozen:
             part, frozen = frozen[: pace.size], frozen[pace.size :]
             yield Change(pace.timed(partial(_freeze, ident, part)))
-        told(len(rows))
-        if len(rows) < PAGE:
+            pace.committed()
+        told(number)
+        if number < PAGE:
             break
-        after = rows[-1][0]
+        after = last
     summary, entries, size = making.summary(), making.entries, making.bytes
     yield Change(lambda connection: book.ready(connection, ident, entries, size, summary))
     plan: Plan = yield Look(lambda reader: book.read(reader.connection, ident))
@@ -241,15 +176,20 @@ def _top(reader: Reader) -> int:
     return int(fetch(reader.connection, "SELECT coalesce(max(id), 0) FROM entry")[0][0])
 
 
-def _page(filter: Filter, within: Bounds, now: Millis) -> Callable[[Reader], list[Any]]:
-    def look(reader: Reader) -> list[Any]:
+def _page(
+    filter: Filter, within: Bounds, now: Millis, making: _Making
+) -> Callable[[Reader], tuple[int, int, list[Any]]]:  # fmt: skip
+    """(how many rows, the last of them, those to be frozen). They are sorted out where they are read: not on the event loop."""
+
+    def look(reader: Reader) -> tuple[int, int, list[Any]]:
         def page(parts: Sources) -> list[Any]:
             if not parts.parts:
                 return []
             ids, values = parts.page(PAGE, descending=False)
             return fetch(reader.connection, _PAGE.format(ids), values)
 
-        return reader.searching.run(filter, within, now, page)
+        rows = reader.searching.run(filter, within, now, page)
+        return len(rows), rows[-1][0] if rows else 0, making.take(rows)
 
     return look
 
@@ -287,7 +227,7 @@ def apply(
     def step(connection: apsw.Connection, size: int) -> Step:
         return steps.apply(connection, store.desk(), ident, size, clock.now(), settings.undo_window)
 
-    return (yield from _steps(ident, step, _Pace(), told))
+    return (yield from _steps(ident, step, Pace(), told))
 
 
 def undo(store: Store, ident: int, clock: Clock, *, actor: str, told: Told = lambda number: None) -> Verb[Plan]:
@@ -297,7 +237,7 @@ def undo(store: Store, ident: int, clock: Clock, *, actor: str, told: Told = lam
             connection, ident, "undoing", of=("applied", "applying"), who=actor, reason="", now=clock.now()
         )
     )
-    return (yield from _steps(ident, partial(_undoing, store, clock, ident), _Pace(), told))
+    return (yield from _steps(ident, partial(_undoing, store, clock, ident), Pace(), told))
 
 
 def _undoing(store: Store, clock: Clock, ident: int, connection: apsw.Connection, size: int) -> Step:
@@ -309,13 +249,14 @@ def _ending(store: Store, clock: Clock, ident: int, connection: apsw.Connection,
 
 
 def _steps(
-    ident: int, step: Callable[[apsw.Connection, int], Step], pace: _Pace, told: Told, most: int | None = None,
+    ident: int, step: Callable[[apsw.Connection, int], Step], pace: Pace, told: Told, most: int | None = None,
     committed: Callable[[Step], None] = lambda step: None,
 ) -> Verb[Plan]:  # fmt: skip
     taken = 0
     while most is None or taken < most:
         size = pace.size
         done: Step = yield Change(pace.timed(lambda connection, size=size: step(connection, size)))  # type: ignore[misc]
+        pace.committed()
         committed(done)
         told(done.entries)
         taken += done.entries
@@ -337,13 +278,13 @@ def look_after(store: Store, clock: Clock, before: Millis) -> Verb[int]:
     for ident in (yield Look(lambda reader: book.over(reader.connection, now))):
         plan: Plan = yield Look(lambda reader, ident=ident: book.read(reader.connection, ident))  # type: ignore[misc]
         if plan.state == "undoing":  # begun in time, and interrupted
-            yield from _steps(ident, partial(_undoing, store, clock, ident), _Pace(), lambda number: None)
+            yield from _steps(ident, partial(_undoing, store, clock, ident), Pace(), lambda number: None)
             continue
         yield Change(lambda connection, ident=ident: _close(connection, ident, now))  # type: ignore[misc]
         tells = steps.order_of(plan, now).tells
         step = partial(_ending, store, clock, ident)
         done: Plan = yield from _steps(
-            ident, step, _Pace(NOTICED if tells else MOST), lambda number: None, ROUND, _ended(store, plan.action)
+            ident, step, Pace(NOTICED if tells else MOST), lambda number: None, ROUND, _ended(store, plan.action)
         )
         ended += done.ended - plan.ended
         if done.state == "ending":
@@ -374,11 +315,12 @@ def _forget(now: Millis, before: Millis) -> Verb[None]:
     found = yield Look(lambda reader: _wanting(reader.connection, now))
     if found:
         yield Change(lambda connection: book.expire(connection, now))
-    pace = _Pace()
+    pace = Pace()
     while (ident := (yield Look(lambda reader: book.forgettable(reader.connection, before)))) is not None:
         gone = False
         while not gone:
             gone = yield Change(pace.timed(lambda connection, ident=ident: book.drop(connection, ident, pace.size)))  # type: ignore[misc]
+            pace.committed()
 
 
 def _wanting(connection: apsw.Connection, now: Millis) -> bool:

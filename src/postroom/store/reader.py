@@ -27,6 +27,7 @@ from postroom.model import (
     Verdict,
 )  # fmt: skip
 from postroom.store import codes, counters, sql, timeline
+from postroom.store.damage import INFO_LOST, STATE_DAMAGED
 from postroom.store.search_index import SearchIndex
 from postroom.store.searching import Searching
 from postroom.store.sources import Bounds, Sources, bounds
@@ -168,12 +169,23 @@ def _entry(row: Any) -> Entry:
         locked_until, lease, strikes, label, env_from, from_address, from_name, to_header, subject, remote_ip, size,
         attachment,
     ) = row  # fmt: skip
+    if not codes.is_sound(queue, route, priority) or not _are_numbers(attempts, next_attempt, strikes, label, size):
+        info, attempts, next_attempt = STATE_DAMAGED, _number(attempts), _number(next_attempt)
+        locked_until, lease, strikes, label, size = None, None, _number(strikes), _number(label), _number(size)
     return Entry(
-        ident, message_id, codes.shown(queue), None if from_queue is None else codes.QUEUES[from_queue],
-        codes.ROUTES[route], recipient, recipient_name, codes.PRIORITIES[priority], info, attempts, next_attempt,
-        locked_until, lease, strikes, label, env_from, from_address, from_name, to_header, subject, remote_ip, size,
-        bool(attachment), id_time(ident),
+        ident, message_id, codes.shown(queue), None if from_queue is None else codes.shown(from_queue),
+        codes.route(route), recipient, recipient_name, codes.priority(priority), INFO_LOST if info is None else info,
+        attempts, next_attempt, locked_until, lease, strikes, label, env_from, from_address, from_name, to_header, subject,
+        remote_ip, size, bool(attachment), id_time(ident),
     )  # fmt: skip
+
+
+def _are_numbers(*values: object) -> bool:
+    return {int}.issuperset(map(type, values))
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _ended(row: Any) -> Ended:
@@ -182,9 +194,9 @@ def _ended(row: Any) -> Ended:
         attempts, label, outcome, ended, reply,
     ) = row  # fmt: skip
     return Ended(
-        ident, message_id, codes.QUEUES[queue], codes.ROUTES[route], recipient, env_from, from_address, subject,
-        remote_ip, size, bool(attachment), attempts, label,
-        codes.OUTCOMES[outcome], ended, reply, id_time(ident),
+        ident, message_id, codes.shown(queue), codes.route(route), recipient, env_from, from_address, subject,
+        remote_ip, _number(size), bool(attachment), _number(attempts), _number(label),
+        codes.outcome(outcome), _number(ended), reply, id_time(ident),
     )  # fmt: skip
 
 

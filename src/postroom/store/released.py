@@ -76,8 +76,8 @@ def read(row: tuple[Any, ...]) -> Released:
         size, attachment,
     ) = row  # fmt: skip
     return Released(
-        ident, entry, codes.ACTIONS[action], actor, reason, held_for, codes.ROUTES[route], env_from, from_address,
-        from_name, recipient, name, subject, size, bool(attachment),
+        ident, entry, codes.action(action) or Action.RELEASE, actor, reason, held_for, codes.route(route), env_from,
+        from_address, from_name, recipient, name, subject, size, bool(attachment),
     )  # fmt: skip
 
 

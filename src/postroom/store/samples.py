@@ -66,7 +66,7 @@ def write(connection: apsw.Connection, at: Millis, numbers: dict[tuple[Queue, Ro
 def read(reader: Reader, start: Millis, end: Millis) -> list[Sample]:
     """Oldest first, both ends included."""
     return [
-        Sample(at, codes.QUEUES[queue], codes.ROUTES[route], number)
+        Sample(at, codes.shown(queue), codes.route(route), number)
         for at, queue, route, number in fetch(reader.connection, _READ, (start, end))
     ]
 

@@ -78,6 +78,7 @@ class SearchIndex:
         self.generation = 1 if beside else 0  # another number: another file
         self.distrusted = threading.Event()
         self.filler: Filler | None = None
+        self.halted = False  # it may not grow: what room is left belongs to mail (pressure.py)
 
     def stop(self) -> None:
         if self.filler is not None and self.filler.is_alive():
@@ -342,9 +343,10 @@ class Filler(threading.Thread):
         commits, began = self._commits(), time.perf_counter()
         self._look(filling.newest())
         counted = self._advance(self._settled)
-        number = filling.fill(min(self._settled, filling.counted()))
+        halted = self._index.halted
+        number = 0 if halted else filling.fill(min(self._settled, filling.counted()))
         if number < SLICE:
-            if filling.sweep_due():
+            if not halted and filling.sweep_due():
                 _, done = filling.sweep()
                 if done:
                     filling.give_back()

@@ -1,7 +1,8 @@
 """A reader's searches: the search index beside its store, one snapshot of both, and the bound in time.
 
 Promises: a search that must read many rows ends after its bound, and only one of its kind runs at a time, so that mail does not
-feel it; a damaged index is noticed, reported to the filler, and the answer read from the rows. Fails: SearchTooBroad.
+feel it; a damaged index is noticed, reported to the filler, and the answer read from the rows. Fails: SearchTooBroad, which tells
+how far the index is when that is why.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import apsw
 from postroom.clock import Millis
 from postroom.model import Filter
 from postroom.store import conditions, counters
+from postroom.store.counters import LAST
 from postroom.store.search import SearchTooBroad
 from postroom.store.search_index import SearchIndex
 from postroom.store.sources import Bounds, Sources, sources
@@ -54,15 +56,35 @@ class Searching:
     def run(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
         """`look` at the parts that hold what matches, in one snapshot; once more without the index when that is damaged."""
         with self._connection:
-            parts = self._sources(filter, within, now)
             try:
-                found = self._bounded(parts, look)
-            except apsw.Error as problem:
-                if not self.attached or (is_environment(problem) and not isinstance(problem, apsw.IOError)):
-                    raise
-                self._distrust()
-                found = self._bounded(self._sources(filter, within, now), look)
+                found = self._looked(filter, within, now, look)
+            except SearchTooBroad as problem:
+                raise SearchTooBroad(f"{problem}{self._incomplete(filter, within, now)}") from None
         return found
+
+    def _looked(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
+        parts = self._sources(filter, within, now)
+        try:
+            return self._bounded(parts, look)
+        except apsw.Error as problem:
+            if not self.attached or (is_environment(problem) and not isinstance(problem, apsw.IOError)):
+                raise
+            self._distrust()
+            return self._bounded(self._sources(filter, within, now), look)
+
+    def _incomplete(self, filter: Filter, within: Bounds, now: Millis | None) -> str:
+        """How far the search index is, for a search that it would narrow down if it were complete."""
+        if self._index is None or not sources(filter, within, watermark=LAST, infos=self._infos, now=now).indexed:
+            return ""
+        watermark, behind = self._state() if self.attached else (0, True)
+        if watermark and not behind:
+            return ""
+        waiting = counters.total(self._connection, Filter(), 0, LAST)
+        taken_in = counters.total(self._connection, Filter(), 0, watermark) if watermark else 0
+        why = ", which stands still while there is little room on the disk," if self._index.halted else ""
+        return (
+            f"; the search index{why} is not complete yet: {100 * taken_in // max(waiting, 1)} % of what waits is in it"
+        )
 
     def _sources(self, filter: Filter, within: Bounds, now: Millis | None) -> Sources:
         """The watermark is read first: whatever the store holds up to it is in the index."""

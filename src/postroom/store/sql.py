@@ -158,7 +158,7 @@ MESSAGE_NOTED = (
     "JOIN message AS m ON m.id = e.message_id WHERE e.id = ?"
 )
 BODY_START = "SELECT substr(bytes, 1, ?) FROM body WHERE message_id = ?"
-ENTRY_RETRY_NOW = "UPDATE entry SET next_attempt = ? WHERE id = ?"
+ENTRY_RETRY_NOW = "UPDATE entry SET next_attempt = min(?, max(next_attempt, ?)) WHERE id = ?"  # never put off
 # What an action sets: of one entry here, of a slice of a plan in plan_steps.py.
 HOLD_SET = "queue = ?, from_queue = entry.queue, info_id = ?"
 RELEASE_SET = "queue = entry.from_queue, from_queue = NULL, info_id = ?, since = ?, next_attempt = ?"
@@ -175,7 +175,7 @@ PAUSES = "SELECT scope, since, actor FROM pause"
 ENTRY_READ = (
     "SELECT e.id, e.message_id, e.queue, e.from_queue, e.route, e.recipient, e.recipient_name, e.priority, i.text, "
     "e.attempts, e.next_attempt, e.locked_until, e.lease, e.strikes, e.label, e.env_from, e.from_address, e.from_name, "
-    "e.to_header, e.subject, e.remote_ip, e.size, e.attachment FROM entry AS e JOIN info AS i ON i.id = e.info_id "
+    "e.to_header, e.subject, e.remote_ip, e.size, e.attachment FROM entry AS e LEFT JOIN info AS i ON i.id = e.info_id "
 )
 HISTORY_READ = (
     "SELECT id, message_id, queue, route, recipient, env_from, from_address, subject, remote_ip, size, attachment, "

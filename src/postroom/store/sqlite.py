@@ -7,23 +7,27 @@ disk and memory from our own mistakes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
-from postroom.errors import StoreUnusable
+from postroom.errors import StoreUnavailable, StoreUnusable
 from postroom.settings import Settings
 
+T = TypeVar("T")
 LOCK_TRIES, LOCK_PAUSE = 20, 0.01  # seconds between two tries to lock the data directory
 BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
+BUSY_PAUSE = 0.001  # seconds between two looks at it
 _ENVIRONMENT = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.NoMemError,
     apsw.CantOpenError, apsw.PermissionsError, apsw.ProtocolError, MemoryError,
@@ -96,7 +100,7 @@ def writing(path: Path) -> apsw.Connection:
         # From here on nobody in this process may open the file but SQLite: closing any other descriptor of it would drop
         # the locks of every connection (POSIX), and a command beside us could take away the log under our feet.
         connection = apsw.Connection(str(path), statementcachesize=512)
-        connection.set_busy_timeout(BUSY_TIMEOUT)
+        connection.set_busy_handler(_InLine())
         check_ours(connection, path)  # before anything is changed in it
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before the first table, or never
         connection.execute("PRAGMA journal_mode=WAL")
@@ -108,6 +112,21 @@ def writing(path: Path) -> apsw.Connection:
     except (apsw.Error, OSError) as problem:
         raise unusable(path, problem) from problem
     return connection
+
+
+class _InLine:
+    """Another process has the write lock. SQLite's own handler looks again after 1, 2, 5 ... 100 ms: behind a command that writes
+    many small transactions, acknowledgements then wait for 100 ms though the lock was free ten times."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+
+    def __call__(self, looked: int) -> bool:
+        now = time.monotonic()
+        if not looked:
+            self._since = now
+        time.sleep(BUSY_PAUSE)
+        return (now - self._since) * 1000 < BUSY_TIMEOUT
 
 
 def unusable(path: Path, problem: Exception) -> StoreUnusable:
@@ -134,6 +153,14 @@ def reading(path: Path) -> apsw.Connection:
     except apsw.Error as problem:
         raise StoreUnusable(f"cannot read the store {path}: {problem}") from problem
     return connection
+
+
+def in_thread(pool: Executor, function: Callable[[], T]) -> asyncio.Future[T]:
+    """On the event loop. StoreUnavailable when there is no memory for another thread."""
+    try:
+        return asyncio.get_running_loop().run_in_executor(pool, function)
+    except RuntimeError as problem:
+        raise StoreUnavailable(f"the store could not be read: {problem}") from problem
 
 
 def lock_directory(directory: Path) -> int:

@@ -107,7 +107,7 @@ class Store:
 
     def apply(self, settings: Settings) -> None:
         """New settings, for what is claimed from now on."""
-        self._hostname = settings.gateway.hostname  # in notices
+        self._hostname, self._plans = settings.gateway.hostname, settings.plans  # in notices; for what is made due
         retry, hold_maybe = settings.retry, settings.delivery.maybe_delivered == "hold"
         self._rules = claiming.Rules(retry.processing, retry.delivery, settings.limits.lease, hold_maybe)
 
@@ -128,10 +128,10 @@ class Store:
         def reading() -> T:
             try:
                 return function(self.read_now())
-            except apsw.Error as problem:
-                raise StoreUnavailable(f"the store could not be read: {problem}") from problem
+            except (apsw.Error, StoreUnusable, MemoryError) as problem:
+                raise StoreUnavailable(f"the store could not be read: {str(problem) or 'no memory'}") from problem
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, reading)
+        return await sqlite.in_thread(self._pool, reading)
 
     # -- the hot path: called on the event loop, one batch to the writer per loop turn
 
@@ -268,7 +268,7 @@ class Store:
     ) -> ActionReport:  # fmt: skip
         """In slices, so that no acknowledgement waits for a large action. Of rejections: `notify` tells the sender,
         `held_only` refuses what is not held."""
-        order = actions.Order(action, actor, reason, self._clock.now(), notify, held_only)
+        order = actions.Order(action, actor, reason, self._clock.now(), notify, held_only, actions.Turns(self._plans))
         parts = []
         for part in actions.slices(ids, notify=notify):
             parts.append(self._acted(order, await self.write(self._acting(order, part))))
@@ -278,9 +278,9 @@ class Store:
         self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "", notify: bool = False,
         progress: Callable[[int], None] = lambda number: None,
     ) -> ActionReport:  # fmt: skip
-        order = actions.Order(action, actor, reason, self._clock.now(), notify)
+        order = actions.Order(action, actor, reason, self._clock.now(), notify, turns=actions.Turns(self._plans))
         parts = []
-        for part in actions.slices(ids, notify=notify):
+        for part in actions.paced(ids, notify=notify):
             parts.append(self._acted(order, self.write_now(self._acting(order, part))))
             progress(len(part))
         return actions.joined(parts)
@@ -370,10 +370,10 @@ class Store:
 
     def _recover(self, connection: apsw.Connection, last: int) -> None:
         now, until = self._clock.now(), horizon.horizon(connection)
-        self.clock_was_ahead = horizon.is_ahead(until, last, self._rules.lease, now)
+        self.clock_was_ahead = horizon.is_ahead(connection, last, now)
         connection.execute("BEGIN IMMEDIATE")
         found = claiming.recover(connection, self._writer.infos, self._rules, now, until)
-        fetch(connection, sql.HORIZON_SET, (horizon.LEASES, 0))  # no lease is left that has not ended
+        horizon.begin(connection, now)
         connection.execute("COMMIT")
         self._writer.infos.forget()
         self.recovered = found.taken_over, len(found.labelled)

@@ -254,10 +254,10 @@ def _of_entry(row: Any, now: Millis) -> Tracked:
         ident, env_from, from_address, from_name, recipient, name, subject, ip, attachment, route, queue, priority,
         attempts, info, locked_until,
     ) = row  # fmt: skip
-    status = _status(codes.shown(queue), codes.PRIORITIES[priority], attempts, info or "", locked_until, now)
+    status = _status(codes.shown(queue), codes.priority(priority), attempts, info or "", locked_until, now)
     return Tracked(
         ident, status, info or "", env_from, from_address, from_name, recipient, name, subject, ip, bool(attachment),
-        codes.ROUTES[route], None,
+        codes.route(route), None,
     )  # fmt: skip
 
 
@@ -265,10 +265,10 @@ def _of_history(row: Any, now: Millis) -> Tracked:
     (
         ident, env_from, from_address, from_name, recipient, name, subject, ip, attachment, route, outcome, reply, ended
     ) = row  # fmt: skip
-    status = OUTCOME_STATUS[codes.OUTCOMES[outcome]]
+    status = OUTCOME_STATUS[codes.outcome(outcome)]
     return Tracked(
         ident, status, reply, env_from, from_address, from_name, recipient, name, subject, ip, bool(attachment),
-        codes.ROUTES[route], ended,
+        codes.route(route), ended,
     )  # fmt: skip
 
 

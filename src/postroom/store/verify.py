@@ -1,4 +1,4 @@
-"""`postroom verify`: proves that entries, messages, bodies, events, history, reasons, ledger, counters and search index agree,
+"""`postroom verify`: proves that entries, messages, bodies, events, history, reasons, logs, ledger, counters and index agree,
 and repairs what does not.
 
 Promises: it runs beside a serving gateway and never in the writer's way: rows are read in slices, each in one short read
@@ -31,6 +31,7 @@ from postroom.store.store import Store
 from postroom.store.verify_entries import Entries
 from postroom.store.verify_files import RESTORE, BodyFiles, Database
 from postroom.store.verify_find import Counters, Indexed
+from postroom.store.verify_logs import Rejections, Releases, Samples
 from postroom.store.verify_messages import BodyRows, Messages
 from postroom.store.verify_plans import Leaving
 from postroom.store.verify_records import Events, History, Ledger, Pauses, Reasons
@@ -72,6 +73,9 @@ KINDS = {
     "event-state": "events that cannot be read",
     "event-info": "events whose reason is not in the dictionary",
     "history-state": "ended entries that cannot be read",
+    "release-line": "lines of the release log that cannot be read",
+    "rejection-line": "refusals that cannot be read",
+    "sample": "samples of the queues' length that cannot be read",
     "pause": "pauses of an unknown stage",
     "file-alone": "body files that no message names",
     "file-young": "body files that may be about to get their message, or that the gateway itself deletes",
@@ -129,8 +133,8 @@ def checks(*, deep: bool) -> list[Check]:
     """In the order in which repairs build on each other: reasons before those who name them, messages before entries; the
     ledger last, when every entry that can be there is there."""
     return [
-        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Leaving(), Events(), History(), BodyFiles(),
-        Ledger(), Counters(), Indexed(),
+        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Leaving(), Events(), History(), Releases(),
+        Rejections(), Samples(), BodyFiles(), Ledger(), Counters(), Indexed(),
     ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from postroom.store.claim import could_have_reached
 from postroom.store.damage import ENDED_BEFORE, INFO_LOST, MISPLACED, RESTORED_STATE, UNREADABLE
 from postroom.store.search import search_text
 from postroom.store.verify_rows import (
+    BACK,
     HELD,
     Column,
     Finding,
@@ -35,7 +36,6 @@ from postroom.store.verify_rows import (
 )
 
 FAR = 400 * DAY  # no schedule and no lease reaches further
-BACK = (0, 1, 2, 4)  # queues a held entry can go back to
 LABELS = int(Label.MAYBE_DELIVERED | Label.SUSPECT)
 
 COPIED = ("env_from", "from_address", "from_name", "to_header", "subject", "remote_ip", "size", "attachment")

@@ -17,8 +17,8 @@ from postroom.store.verify_records import Pauses
 from postroom.store.verify_rows import Finding, Ground, Mending, TableCheck
 
 _COUNTED = (
-    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry WHERE id <= (SELECT upto FROM counted) "
-    "GROUP BY 1, 2, 3, 4"
+    f"SELECT queue, route, attachment, id / {counters.HOUR_IDS}, count(*) FROM entry "
+    "WHERE id <= (SELECT upto FROM counted) GROUP BY 1, 2, 3, 4"
 )
 _TALLIED = "SELECT queue, route, attachment, hour, number FROM tally WHERE number <> 0"
 _WRONG = (

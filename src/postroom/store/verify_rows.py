@@ -23,6 +23,7 @@ from postroom.store.sqlite import fetch
 
 ACTOR = "verify"
 HELD = codes.QUEUE[Queue.HELD]
+BACK = (0, 1, 2, 4)  # queues a held entry can go back to
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
@@ -187,6 +188,8 @@ def hold_entry(mending: Mending, entry: int, text: str, *, label: int = 0) -> No
         label |= could_have_reached(codes.QUEUES[queue], entry, lease)
     info = mending.infos.id(mending.connection.cursor(), text)
     back = queue if known and queue != HELD else codes.QUEUE[Queue.PROCESSING]
+    if queue == codes.LEAVING:
+        back = _stood(mending, entry, back)
     mending.run(
         "UPDATE entry SET from_queue = CASE WHEN queue = ? AND from_queue IN (0, 1, 2, 4) THEN from_queue ELSE ? END, "
         "queue = ?, info_id = ?, lease = NULL, locked_until = NULL, request = NULL, strikes = 0, "
@@ -194,6 +197,19 @@ def hold_entry(mending: Mending, entry: int, text: str, *, label: int = 0) -> No
         HELD, back, HELD, info, int(Label.MAYBE_DELIVERED | Label.SUSPECT), label, entry,
     )  # fmt: skip
     event(mending.connection.cursor(), entry, mending.ground.now, "held", HELD, info, ACTOR)
+
+
+# An entry that waits to end has left its queue; the plan that is to end it knows which it was.
+_STOOD = (
+    f"SELECT CASE p.queue WHEN {HELD} THEN p.from_queue ELSE p.queue END FROM plan AS n CROSS JOIN plan_entry AS p "
+    "ON p.plan = n.id AND p.entry = ? WHERE n.state IN ('applying', 'applied', 'undoing', 'ending') AND p.state = 1 "
+    "ORDER BY n.id DESC LIMIT 1"
+)
+
+
+def _stood(mending: Mending, entry: int, otherwise: int) -> int:
+    rows = mending.run(_STOOD, entry)
+    return rows[0][0] if rows and rows[0][0] in BACK else otherwise
 
 
 def put_right(mending: Mending, entry: int, queue: int, text: str) -> None:

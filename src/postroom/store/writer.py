@@ -34,7 +34,8 @@ Answer = Callable[[], None]
 CallDone = Callable[[Any, BaseException | None], None]
 RETRY_PAUSE = 0.2  # seconds between tries while the disk refuses
 ENDS_BATCH = 64  # ends that are not held back any longer ...
-ENDS_LINGER = 0.02  # ... or after so many seconds
+ENDS_LINGER = 0.02  # ... or after so many seconds ...
+ENDS_QUIET = 0.002  # ... or when for so long nothing has come at all
 PROBE_EVERY = 1.0  # seconds, when there is nothing to try
 
 
@@ -88,7 +89,7 @@ class Writer(threading.Thread):
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.infos = apply.Infos()
-        self.horizon = Horizon()
+        self.horizon = Horizon(ids.now)
         self.tally = apply.Tally(life)
         self._ends: list[EndedEntry] = []  # held back
         self._ends_since = 0.0  # monotonic seconds, of the oldest
@@ -129,8 +130,8 @@ class Writer(threading.Thread):
                     stopping = stopping or more is None
                     if more is not None:
                         batch.take(more)
-            self._hold_ends_back(batch, stopping=stopping)
             had_failed = carried is not None
+            self._hold_ends_back(batch, at_once=stopping or had_failed)
             carried = self._commit(batch) if batch else None
             if carried is not None and stopping and had_failed:
                 return  # the disk does not take it: what is unrecorded is found by its lease at the next start
@@ -138,9 +139,10 @@ class Writer(threading.Thread):
                 time.sleep(RETRY_PAUSE)
             self._between(self._connection)
 
-    def _hold_ends_back(self, batch: Batch, *, stopping: bool) -> None:
-        """While somebody waits for "250", ends wait for more of their kind: nobody waits for them, and a larger
-        statement costs less (docs/decisions/0007). Never behind a call: a claim must see what has ended."""
+    def _hold_ends_back(self, batch: Batch, *, at_once: bool) -> None:
+        """While there is traffic, ends wait for more of their kind: nobody waits for them, and one transaction for many
+        costs less (docs/decisions/0007, 0016). Never behind a call: a claim must see what has ended."""
+        at_once = at_once or bool(batch.calls) or not batch
         if self._ends:
             batch.ends = self._ends + batch.ends
             self._ends = []
@@ -149,17 +151,16 @@ class Writer(threading.Thread):
         now = time.monotonic()
         if not self._ends_since:
             self._ends_since = now
-        waited_for = batch.arrivals and not batch.calls and not stopping
-        if waited_for and len(batch.ends) < ENDS_BATCH and now - self._ends_since < ENDS_LINGER:
+        if not at_once and len(batch.ends) < ENDS_BATCH and now - self._ends_since < ENDS_LINGER:
             self._ends, batch.ends = batch.ends, []
         else:
             self._ends_since = 0.0
 
     def _next(self) -> Batch | None:
         """What is handed over next. While the disk refuses, a small write of our own asks again once a second."""
-        if self._ends:  # as soon as nobody waits for anything else
+        if self._ends:
             with contextlib.suppress(queue.Empty):
-                return self._inbox.get_nowait()
+                return self._inbox.get(timeout=ENDS_QUIET)
             return Batch()
         while self.failing:  # by the clock: callers that only look, and write nothing, must not put it off for ever
             left = self._probed + PROBE_EVERY - time.monotonic()
