@@ -220,28 +220,31 @@ class Writer(threading.Thread):
         if batch.ends:
             lost, objects = apply.end(cursor, self._ids, self.infos, self.tally, batch.ends, self._next_attempt)
             answers += [_given(self._on_lost, ended.entry) for ended in lost]
-        settled = [self._call(function, finished) for function, finished in batch.calls]
+        alone = _size(batch) == 1
+        settled = [self._call(function, finished, alone=alone) for function, finished in batch.calls]
         self.tally.write(cursor)
         cursor.execute("COMMIT")
         return answers, settled, objects
 
-    def _call(self, function: Callable[[apsw.Connection], Any], finished: CallDone) -> Answer:
-        """A call's failure rolls back only what it did."""
+    def _call(self, function: Callable[[apsw.Connection], Any], finished: CallDone, *, alone: bool) -> Answer:
+        """A call's failure rolls back only what it did. One that is alone needs no savepoint for that: within one, SQLite keeps
+        each page that changes once more, and walks through all of these after each statement that fires a trigger."""
         added = dict(self.tally.added)
-        self._cursor.execute("SAVEPOINT call")
+        if not alone:
+            self._cursor.execute("SAVEPOINT call")
         try:
             result = function(self._connection)
         except Exception as problem:
             if is_environment(problem):
                 raise
-            self._cursor.execute("ROLLBACK TO call")
-            self._cursor.execute("RELEASE call")
+            self._cursor.execute("ROLLBACK; BEGIN IMMEDIATE" if alone else "ROLLBACK TO call; RELEASE call")
             self.tally.added = added
             self.infos.forget()
             self.horizon.forget()
             failure = problem
             return lambda: finished(None, failure)
-        self._cursor.execute("RELEASE call")
+        if not alone:
+            self._cursor.execute("RELEASE call")
         return lambda: finished(result, None)
 
     def _roll_back(self) -> None:
