@@ -145,7 +145,6 @@ def _searches(texts: dict[str, str]) -> list[Case]:
     add(RARE_WORD, "subject", RARE, route="inbound")
     add(RARE_WORD, "fromAddress", texts["sender"])
     add(RARE_WORD, "toAddress", texts["recipient"])
-    add(RARE_WORD, "remoteIp", texts["ip"])
     add(RARE_WORD, "info", texts["domain"])
     add(RARE_WORD, "ALL", texts["domain"])
     for text in ("%_done", "100%_", "_%", "a_b%c", "\\%'\" OR 1=1 --", "*", "AND NOT", "x" * 256):
@@ -157,6 +156,7 @@ def _searches(texts: dict[str, str]) -> list[Case]:
         add(BROAD, field_name, COMMON, oldest=True)
     add(BROAD, "subject", COMMON, queue=BULK)
     add(BROAD, "subject", COMMON, route="inbound")
+    add(BROAD, "remoteIp", texts["ip"])
     add(BROAD, "remoteIp", "198.18.2")
     add(BROAD, "remoteIp", ".77.")
     add(BROAD, "remoteIp", "8.1")

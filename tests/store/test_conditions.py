@@ -10,6 +10,7 @@ import pytest
 from postroom.clock import HandClock
 from postroom.model import Entry, Filter, Order, Queue
 from postroom.settings import Settings
+from postroom.store import rarity
 from postroom.store.reader import Reader
 from postroom.store.search_index import Filling
 from postroom.store.store import open_store
@@ -56,7 +57,13 @@ def test_the_crowd_is_mixed(crowd: Crowd) -> None:
     assert len(crowd.entries) > 180
 
 
-def test_a_filter_finds_what_a_plain_reading_of_it_finds(crowd: Crowd) -> None:
+@pytest.mark.parametrize("cheap", [rarity.CHEAP, 8], ids=["whole phrases", "rare pieces"])
+def test_a_filter_finds_what_a_plain_reading_of_it_finds(
+    crowd: Crowd, cheap: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        rarity, "CHEAP", cheap
+    )  # 8: in so small a queue, too, nearly every text is looked for by a piece
     chance = random.Random(23)
     hits = 0
     for number in range(FILTERS):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import apsw
@@ -18,6 +19,7 @@ from postroom.clock import Millis
 from postroom.model import Filter
 from postroom.store import conditions, counters
 from postroom.store.counters import LAST
+from postroom.store.rarity import Rarity
 from postroom.store.search import SearchTooBroad
 from postroom.store.search_index import SearchIndex
 from postroom.store.sources import Bounds, Sources, sources
@@ -39,6 +41,11 @@ class Searching:
         self._index = index
         self._generation = 0
         self.attached = False
+        self._rarity = Rarity(connection)
+        self._known: dict[
+            tuple[str, ...], Sequence[int] | None
+        ] = {}  # looks that a page and its total have in common, ...
+        self._known_at: tuple[object, ...] = ()  # ... in this state of both files
         conditions.register(connection)
         self.refresh()
 
@@ -52,6 +59,7 @@ class Searching:
             with contextlib.suppress(apsw.Error):
                 fetch(self._connection, "DETACH find")
         self.attached = index.attach(self._connection)
+        self._rarity = Rarity(self._connection)
 
     def run(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
         """`look` at the parts that hold what matches, in one snapshot; once more without the index when that is damaged."""
@@ -91,8 +99,18 @@ class Searching:
         watermark, behind = 0, False
         if self.attached and not counters.is_plain(filter):
             watermark, behind = self._state()
-        found = sources(filter, within, watermark=watermark, infos=self._infos, now=now)
+        self._forget()
+        few = partial(self._few, watermark) if watermark else None
+        found = sources(filter, within, watermark=watermark, infos=self._infos, now=now, few=few)
         return found._replace(indexed=False) if behind else found
+
+    def _forget(self) -> None:
+        """What was found in another state than this snapshot's."""
+        names = ("main.", "find.") if self.attached else ("main.",)
+        at = (self._generation, *(fetch(self._connection, f"PRAGMA {name}data_version")[0][0] for name in names))
+        if at != self._known_at:
+            self._known.clear()
+            self._known_at = at
 
     def _state(self) -> tuple[int, bool]:
         try:
@@ -108,9 +126,23 @@ class Searching:
         self.attached = False  # (it stays attached until the next refresh, and is not asked)
 
     def _infos(self, needle: str) -> Sequence[int]:
-        return [
-            ident for (ident,) in fetch(self._connection, "SELECT id FROM info WHERE instr(folded, ?) > 0", (needle,))
-        ]
+        found = self._known.get((needle,))
+        if found is None:
+            rows = fetch(self._connection, "SELECT id FROM info WHERE instr(folded, ?) > 0", (needle,))
+            found = self._known[(needle,)] = [ident for (ident,) in rows]
+        return found
+
+    def _few(self, watermark: int, text: str, column: str | None) -> Sequence[int] | None:
+        key = (text, column or "")
+        if key not in self._known:
+            try:
+                self._known[key] = self._rarity.few(text, column, watermark)
+            except apsw.Error as problem:
+                if is_environment(problem) and not isinstance(problem, apsw.IOError):
+                    raise
+                self._distrust()
+                self._known[key] = None
+        return self._known[key]
 
     def _bounded(self, parts: Sources, look: Callable[[Sources], T]) -> T:
         if not parts.searched:

@@ -17,11 +17,12 @@ from postroom.model import Aspect, Filter, Relation, Term
 from postroom.store import codes
 from postroom.store.conditions import Conditions, said, terms_of
 from postroom.store.counters import LAST
+from postroom.store.rarity import phrase
 from postroom.store.search import needle
 
 SHORTEST = 3  # characters that the index can look for
 RARE = 6  # characters of a local part with its @
-MANY_INFOS = 500  # ids bound one by one
+MANY_INFOS = 500  # ids written one by one
 _COLUMNS = {
     Aspect.FROM: "sender", Aspect.TO: "recipient", Aspect.SUBJECT: "subject", Aspect.IP: "ip",
     Aspect.DESTINATION: "recipient",
@@ -31,6 +32,9 @@ _ALL_ROUTES = tuple(range(len(codes.ROUTES)))
 _SHOWN = f"e.queue <> {codes.LEAVING}"  # of no queue that is asked for: mail whose end waits for the undo window is not listed
 
 Infos = Callable[[str], Sequence[int]]  # the ids of the texts of the dictionary that contain a needle
+Few = Callable[
+    [str, str | None], Sequence[int] | None
+]  # a text, a column: all entries of the index that may hold it, if few
 
 
 class Bounds(NamedTuple):
@@ -75,89 +79,116 @@ def bounds(filter: Filter, top: int | None = None) -> Bounds:
     return Bounds(low, high if top is None else min(high, top))
 
 
-def sources(filter: Filter, within: Bounds, *, watermark: int, infos: Infos, now: Millis | None) -> Sources:
-    """`watermark`: what has an id up to it is in the search index; 0 = there is none."""
+def sources(
+    filter: Filter, within: Bounds, *, watermark: int, infos: Infos, now: Millis | None, few: Few | None = None
+) -> Sources:
+    """`watermark`: what has an id up to it is in the search index; 0 = there is none. `few`: asked for the texts that it finds."""
     if within.low > within.high:
         return NOTHING
     terms = terms_of(filter)
-    chosen: list[tuple[str, Sequence[int]]] = []  # conditions on info_id that must hold
-    match: list[str] = []
+    chosen: list[Sequence[int]] = []  # one of each must be the info_id
     rest: list[Term] = []  # to be checked on the row even behind the index
-    either: tuple[Term, str, Sequence[int]] | None = None  # found by the index or by its info
+    either: tuple[Term, Piece, Sequence[int]] | None = None  # found by the index or by its info
+    pieces: list[Piece] = []  # without those of `either`
     for term in terms:
         found = () if term.aspect not in (Aspect.INFO, Aspect.ERROR, Aspect.ALL) else infos(needle(str(term.value)))
-        expression, exact = (None, False) if term.negated else expression_of(term)
+        piece = None if term.negated else piece_of(term)
         if term.aspect in (Aspect.INFO, Aspect.ERROR) and not term.negated:
             if not found:
                 return NOTHING
-            chosen.append((needle(str(term.value)), found))
+            chosen.append(found)
             rest += [term] if term.aspect is Aspect.ERROR else []
-        elif expression is None:
+        elif piece is None:
             rest.append(term)
         elif term.aspect is Aspect.ALL and found:
             rest += [] if either is None else [either[0]]
-            either = (term, expression, found)
-            rest += [] if exact else [term]
+            either = (term, piece, found)
+            rest += [] if piece.exact else [term]
         else:
-            match.append(expression)
-            rest += [] if exact else [term]
-    if either is not None and (match or chosen):  # something else narrows it down: a check on the row will do
+            pieces.append(piece)
+            rest += [] if piece.exact else [term]
+    if either is not None and (pieces or chosen):  # something else narrows it down: a check on the row will do
         rest.append(either[0])
         either = None
     build = _Build(filter, chosen, now)
     on_row = [term for term in terms if term.aspect is not Aspect.INFO or term.negated]
     if filter.ids:
-        return Sources(tuple(build.by_ids(within, on_row)), searched=bool(terms), indexed=True)
-    expression = " AND ".join([*match, *([either[1]] if either else [])])
+        return Sources(tuple(build.by_ids(filter.ids, within, on_row)), searched=bool(terms), indexed=True)
+    pieces += [either[1]] if either is not None else []
+    expression = " AND ".join([piece.expression for piece in pieces])
     if not watermark or not expression:
         return Sources(tuple(build.scans(within, on_row)), searched=bool(terms), indexed=False)
     newer, older = Bounds(max(within.low, watermark + 1), within.high), Bounds(within.low, min(within.high, watermark))
     parts = list(build.scans(newer, on_row))
-    by_info = None if either is None else (needle(str(either[0].value)), either[2])
-    parts += build.index(older, expression, rest, without=by_info)
+    by_info = None if either is None else either[2]
+    ids = _fewest(pieces, few)
+    if ids is None:
+        parts += build.index(older, expression, rest, without=by_info)
+    else:
+        parts += build.by_ids(ids, older, on_row, without=by_info)
     if by_info is not None:
         parts += _Build(filter, [by_info], now).scans(older, rest)
     return Sources(tuple(parts), searched=True, indexed=True)
 
 
-def expression_of(term: Term) -> tuple[str | None, bool]:
-    """What the search index is asked, as a phrase of one column or of all, and whether that is all the term says: otherwise it
-    finds candidates, whose rows are checked. None: it cannot tell."""
+class Piece(NamedTuple):
+    """What the search index is asked for a term."""
+
+    text: str  # of three characters or more
+    column: str | None  # None: any
+    exact: bool  # that is all the term says: otherwise it finds candidates, whose rows are checked
+    whole: str  # what every row that matches holds, at least the text
+
+    @property
+    def expression(self) -> str:
+        return phrase(self.text, self.column)
+
+
+def _fewest(pieces: Sequence[Piece], few: Few | None) -> Sequence[int] | None:
+    """The entries that a rare part of one of the texts is in; None: none is rare, or the whole phrase is as cheap."""
+    for piece in pieces if few is not None else ():
+        assert few is not None
+        found = few(piece.whole, piece.column)
+        if found is not None:
+            return found
+    return None
+
+
+def piece_of(term: Term) -> Piece | None:
+    """None: the index cannot tell."""
     text = str(term.value)
     column = _COLUMNS.get(term.aspect)
     if (term.aspect is not Aspect.ALL and column is None) or term.relation is Relation.WITHIN:
-        return None, False
+        return None
     exact = False
     if term.relation is Relation.MATCHES or term.aspect is Aspect.DESTINATION:
         # The longest piece between two `*`. Its last character may have been composed with a mark that follows it.
         if not text.isascii() or not text.isprintable():
-            return None, False
+            return None
         pieces = text.lower().split("*") if term.relation is Relation.MATCHES else [text.lower()]
         if term.aspect is Aspect.DESTINATION:
             pieces[0] = f"@{pieces[0]}"
-        looked_for = max([*(piece[:-1] for piece in pieces[:-1]), pieces[-1]], key=len)
+        whole = looked_for = max([*(piece[:-1] for piece in pieces[:-1]), pieces[-1]], key=len)
     else:
-        looked_for = needle(text)
+        whole = looked_for = needle(text)
         # Of an address the local part is rare, and the domain in very many rows (10 ms in place of 60 at a million).
         local = looked_for[: looked_for.find("@") + 1]
         exact = len(local) < RARE or local == looked_for
         looked_for = looked_for if exact else local
     if len(looked_for) < SHORTEST:
-        return None, False
-    quoted = '"' + looked_for.replace('"', '""') + '"'
-    return (quoted if column is None else f"({{{column}}} : {quoted})"), exact
+        return None
+    return Piece(looked_for, column, exact, whole)
 
 
 class _Build:
     """The parts of one filter. `chosen`: conditions on info_id, which stands in the index entry_queue."""
 
-    def __init__(self, filter: Filter, chosen: Sequence[tuple[str, Sequence[int]]], now: Millis | None) -> None:
+    def __init__(self, filter: Filter, chosen: Sequence[Sequence[int]], now: Millis | None) -> None:
         self._now = now
         self._chosen = chosen
         self._queues = [codes.QUEUE[queue] for queue in filter.queues]
         self._routes = [codes.ROUTE[route] for route in filter.routes]
         self._attachment = filter.attachment
-        self._ids = filter.ids
         self._narrow = bool(filter.routes) or filter.attachment is not None
 
     def scans(self, within: Bounds, terms: Sequence[Term]) -> Iterator[Source]:
@@ -191,7 +222,7 @@ class _Build:
             yield (), ""
 
     def index(
-        self, within: Bounds, expression: str, rest: Sequence[Term], *, without: tuple[str, Sequence[int]] | None
+        self, within: Bounds, expression: str, rest: Sequence[Term], *, without: Sequence[int] | None
     ) -> Iterator[Source]:
         """Through the search index; ended entries, and those with one of the infos `without`, are left out."""
         if within.low > within.high:
@@ -204,26 +235,32 @@ class _Build:
         inner.add(("n.id = x.rowid", ()))
         self._add_infos(inner, "n.info_id")
         if without is not None:
-            inner.add(_infos("n.info_id", *without), negated=True)
+            inner.add(_infos("n.info_id", without), negated=True)
         self._add_narrow(inner, "n")
         exists = f"EXISTS (SELECT 1 FROM entry AS n INDEXED BY entry_queue WHERE {' AND '.join(inner.where)})"
         where.add((exists, tuple(inner.values)))
         table = "FROM find.ix AS x" + (" CROSS JOIN entry AS e ON e.id = x.rowid" if rest else "")
         yield self._source("x.rowid", table, where, rest)
 
-    def by_ids(self, within: Bounds, terms: Sequence[Term]) -> Iterator[Source]:
+    def by_ids(
+        self, ids: Sequence[int], within: Bounds, terms: Sequence[Term], *, without: Sequence[int] | None = None
+    ) -> Iterator[Source]:
         """Chosen one by one: by primary key."""
+        if within.low > within.high or not ids:
+            return
         where = Conditions([], [])
-        where.add(_one_of("e.id", self._ids))
+        where.add(_one_of("e.id", ids))
         where.add(("e.id >= ? AND e.id <= ?", within))
         where.add(_one_of("e.queue", self._queues) if self._queues else (_SHOWN, ()))
         self._add_infos(where, "e.info_id")
+        if without is not None:
+            where.add(_infos("e.info_id", without), negated=True)
         self._add_narrow(where, "e")
         yield self._source("e.id", "FROM entry AS e NOT INDEXED", where, terms)
 
     def _add_infos(self, where: Conditions, column: str) -> None:
-        for text, found in self._chosen:
-            where.add(_infos(column, text, found))
+        for found in self._chosen:
+            where.add(_infos(column, found))
 
     def _add_narrow(self, where: Conditions, name: str) -> None:
         if self._routes:
@@ -247,7 +284,7 @@ def _one_of(column: str, values: Sequence[int]) -> tuple[str, tuple[int, ...]]:
     return f"{column} IN ({','.join('?' * len(values))})", tuple(values)
 
 
-def _infos(column: str, text: str, found: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+def _infos(column: str, found: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
     if len(found) <= MANY_INFOS:
         return f"{column} IN ({','.join(str(int(ident)) for ident in found)})", ()
-    return f"{column} IN (SELECT id FROM info WHERE instr(folded, ?) > 0)", (text,)
+    return f"{column} IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, found))}]",)

@@ -1,0 +1,78 @@
+"""The rare piece of a text: chosen by what its trigrams cost, and every row that holds the text is among what it finds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.model import Field, Filter
+from postroom.store import rarity
+from postroom.store.rarity import CHEAP, cheap_piece
+from postroom.store.search_index import Filling
+from postroom.store.store import Store
+from tests.store.conftest import a_message, accepted
+
+COSTS = {"elz": 5_000, "lze": 6_000, "zen": 150_000, "end": 90_000, "nd.": 20_000}
+
+
+@given(st.text(min_size=3, max_size=60), st.dictionaries(st.text(min_size=3, max_size=3), st.integers(0, CHEAP * 2)))
+def test_a_piece_is_part_of_the_text_and_cheap_unless_nothing_is(text: str, costs: dict[str, int]) -> None:
+    def rows(trigram: str) -> int:
+        return costs.get(trigram, 1_000)
+
+    piece = cheap_piece(text, rows)
+    assert piece in text
+    assert len(piece) >= 3
+    trigrams = [piece[at : at + 3] for at in range(len(piece) - 2)]
+    assert len(trigrams) == 1 or sum(map(rows, trigrams)) <= CHEAP
+    assert min(map(rows, trigrams)) == min(rows(text[at : at + 3]) for at in range(len(text) - 2))
+
+
+def test_it_begins_at_the_rarest_trigram_and_takes_the_cheaper_side_first() -> None:
+    assert cheap_piece("elzend.example", lambda trigram: COSTS.get(trigram, 1_000_000)) == "elze"
+    assert cheap_piece("abc", lambda trigram: 1_000_000) == "abc"
+
+
+def test_candidates_that_do_not_hold_the_whole_text_are_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    subjects = ("zanzibar one", "zanzibar two", "one two three", "nothing of it")
+    made = [accepted(store, a_message(subject=subject)).entries[0] for subject in subjects]
+    filling = Filling(store.index)
+    filling.fill(made[-1])
+    filling.close()
+    store.index.replaced(ready=True)
+    monkeypatch.setattr(rarity, "CHEAP", 0)  # a single trigram
+    looked: list[object] = []
+    few = rarity.Rarity.few
+
+    def seen(self: rarity.Rarity, *asked: object) -> object:
+        looked.append(few(self, *asked))  # type: ignore[arg-type]
+        return looked[-1]
+
+    monkeypatch.setattr(rarity.Rarity, "few", seen)
+    reader = store.read_now()
+    wanted = Filter(text="zanzibar t", field=Field.SUBJECT)
+    assert [entry.id for entry in reader.find(wanted, limit=10)] == [made[1]]
+    assert len(looked) == 1
+    assert isinstance(looked[0], list)
+    assert made[1] in looked[0]
+    assert reader.count(wanted) == 1
+    assert len(looked) == 1, "the page and its total look once, while nothing changes"
+    late = accepted(store, a_message(subject="zanzibar to")).entries[0]
+    assert [entry.id for entry in reader.find(wanted, limit=10)] == [late, made[1]]
+    assert len(looked) == 2, "another state of the store is looked at anew"
+    assert reader.count(wanted) == 2
+
+
+def test_many_are_left_to_the_phrase(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        made = accepted(store, a_message(subject="zanzibar")).entries[0]
+    filling = Filling(store.index)
+    filling.fill(made)
+    filling.close()
+    store.index.replaced(ready=True)
+    monkeypatch.setattr(rarity, "CHEAP", 0)
+    monkeypatch.setattr(rarity, "FEW", 2)
+    reader = store.read_now()
+    assert reader.searching._rarity.few("zanzibar", None, made) is None
+    assert reader.count(Filter(text="zanzibar")) == 3
