@@ -11,6 +11,7 @@ gateway refuses what it must do.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -118,6 +119,7 @@ def _stages(text: str) -> tuple[str, ...]:
 def _queue(chosen: argparse.Namespace, data: Path) -> None:
     if chosen.data is not None:
         shutil.copytree(chosen.data, data)
+        os.sync()  # gigabytes on their way to the disk would be in every acknowledgement's way
         chosen.entries = find_truth.entries(data / "postroom.db")
         return
     _filled(data, chosen.entries)
@@ -127,6 +129,7 @@ def _filled(data: Path, entries: int) -> None:
     data.mkdir(parents=True, mode=0o700)
     with click.progressbar(length=entries, label=f"Queueing {entries:,}", file=sys.stderr) as bar:
         fill(data, entries, progress=lambda done: bar.update(done - bar.pos))
+    os.sync()
 
 
 def _learned(database: Path, cases: list[Case]) -> Judge:
