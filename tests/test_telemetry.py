@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import HandClock
-from postroom.telemetry import Counts, Log
+from postroom.telemetry import Counts, Log, Outlet
 from tests.system.conftest import eventually
 
 
@@ -130,6 +130,27 @@ def test_lines_that_the_disk_has_no_room_for_are_counted_and_told(tmp_path: Path
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["log_lines_dropped", "event"]
     assert lines[0]["lines"] == counts.log_dropped == 3
+
+
+def test_no_memory_for_a_while_costs_lines_and_not_the_log(tmp_path: Path) -> None:
+    counts, failed = Counts(), threading.Event()
+
+    def told(lines: int) -> str:
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError
+        return f"missing {lines}\n"
+
+    with open(tmp_path / "log", "wb") as file:
+        outlet = Outlet(file.fileno(), 10, counts, told)
+        outlet.put(["short\n"], 0)
+        outlet.put(["too long for that room\n"], 0)
+        outlet.start()
+        assert failed.wait(60)
+        eventually(lambda: counts.log_dropped == 2, "both are counted", 60)
+        outlet.put(["later\n"], 0)
+        assert outlet.end(60)
+    assert (tmp_path / "log").read_text() == "missing 2\nlater\n"
 
 
 def test_a_log_that_was_closed_before_the_start_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,8 +124,9 @@ class Log:
             descriptor = self._out.fileno()
         except (OSError, ValueError, AttributeError):  # nothing that could stand still; None = closed before the start
             return
-        self._outlet = Outlet(descriptor, room, self.counts, self._told)
-        self._outlet.start()
+        outlet = Outlet(descriptor, room, self.counts, self._told)
+        outlet.start()  # may fail: then nothing has changed
+        self._outlet = outlet
 
     def attach(self, patience: float) -> bool:
         """The end of `detach`: waits so many seconds at most until everything is written, and says whether it is."""
@@ -156,7 +157,11 @@ class Log:
     def flush(self, patience: float = 0.0) -> None:
         """Called by any thread: what another one adds meanwhile goes out now or with the next call, never lost."""
         with self._flushing:
-            self._write(patience)
+            waiting = len(self._lines)
+            try:
+                self._write(patience)
+            except MemoryError:
+                self.counts.log_dropped += max(0, waiting - len(self._lines))
 
     def _write(self, patience: float) -> None:
         render: Callable[[int, str, str, dict[str, object]], str] = _json_line if self._json else _text_line
@@ -235,10 +240,16 @@ class Outlet(threading.Thread):
                 self._changed.wait_for(lambda: self._ending or not self._caught_up())
                 if self._caught_up():
                     return
-                text, missing = "".join(self._waiting), self._missing
+                waiting, missing = self._waiting, self._missing
                 self._waiting, self._size, self._missing = [], 0, 0
                 self._writing = True
-            self._write(text + (self._told(missing) if missing else ""))
+            try:
+                self._write("".join(waiting) + (self._told(missing) if missing else ""))
+            except MemoryError:  # costs these lines, and not all that come after them
+                lost = sum([text.count("\n") for text in waiting])
+                self._lost += lost + missing
+                with self._changed:
+                    self._counts.log_dropped += lost
 
     def _write(self, text: str) -> None:
         if self._lost:

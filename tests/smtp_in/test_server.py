@@ -6,6 +6,8 @@ import asyncio
 import random
 import smtplib
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 
 import pytest
@@ -264,3 +266,60 @@ async def test_noise_over_the_wire_leaves_the_server_alive(serving: Starter) -> 
     await (await Peer.connect(server)).greeted()
     assert desk.receiver.memory.used == 0
     assert not [line for line in desk.logged if line.startswith(("error", "warning"))]
+
+
+class _TooMuch(bytes):
+    """What there is no memory for."""
+
+    def __radd__(self, other: bytes) -> bytes:
+        raise MemoryError
+
+
+async def test_a_message_in_hand_gets_its_answer_before_the_word_that_there_is_no_memory(serving: Starter) -> None:
+    server, desk = await serving()
+    desk.intake.at_once = False
+    peer = await (await (await Peer.connect(server)).greeted()).in_data()
+    await peer.say(b"Subject: one\r\n\r\nx\r\n.\r\n")
+    await desk.intake.next()
+    (connection,) = server._connections
+    connection.data_received(_TooMuch(b"QUIT\r\n"))
+    desk.intake.answer()
+    assert (await peer.reply()).startswith("250 2.0.0 ")
+    assert (await peer.reply()).startswith("421 4.3.1 ")
+    assert await peer.until_end() == b""
+
+
+async def test_what_there_is_no_memory_for_is_refused_and_not_kept(serving: Starter) -> None:
+    server, desk = await serving()
+    peer = await (await (await Peer.connect(server)).greeted()).in_data()
+    (connection,) = server._connections
+    connection.data_received(_TooMuch(b"Subject: one\r\n\r\nx\r\n.\r\n"))
+    assert (await peer.reply()).startswith("421 4.3.1 ")
+    assert desk.intake.messages == []
+
+
+class _Short(ThreadPoolExecutor):
+    """There is no memory for another thread, as long as `full` says so."""
+
+    full = False
+
+    def _adjust_thread_count(self) -> None:
+        if self.full:
+            raise RuntimeError("can't start new thread")
+        super()._adjust_thread_count()  # type: ignore[misc]
+
+
+async def test_a_large_message_refused_for_want_of_a_thread_leaves_no_file(serving: Starter) -> None:
+    server, desk = await serving()
+    executor, go_on = _Short(2), threading.Event()
+    asyncio.get_running_loop().set_default_executor(executor)
+    busy = executor.submit(go_on.wait)
+    executor.full = True
+    peer = await (await (await Peer.connect(server)).greeted()).in_data()
+    await peer.say(b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * (INLINE_BODY // 70) + b".\r\n")
+    assert (await peer.reply()).startswith("452 4.3.1 ")
+    go_on.set()
+    await asyncio.wrap_future(busy)
+    executor.shutdown()  # whatever was put in line is done then
+    assert desk.bodies.in_flight == set()
+    assert [file for file in desk.bodies.root.rglob("*") if file.is_file()] == []

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import apsw
 import pytest
 
-from postroom.clock import MINUTE, HandClock
+from postroom.clock import DAY, MINUTE, HandClock
+from postroom.errors import EnvironmentFailed
+from postroom.http.console.detail import look_up
+from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Outcome, Queue, Route
-from postroom.store import damage, logs, samples
+from postroom.store import damage, horizon, logs, plans, samples
+from postroom.store.pins import Pins
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted
+from tests.store.test_plans import WINDOW, apply, difference, look_after, make, undo
 from tests.store.test_queue import claimed
+
+MOST = (1 << 63) - 1
 
 DAMAGE = [
     "route = 9", "route = -1", "route = 'x'", "queue = 17, from_queue = NULL", "queue = -1, from_queue = NULL",
@@ -63,7 +71,10 @@ def test_a_damaged_entry_does_not_keep_the_others_from_being_worked_on(store: St
     assert {entries[0], entries[2]} <= {lease.entry for lease in claimed(store)}
 
 
-@pytest.mark.parametrize("done", ["attempts = 'often'", "strikes = 'many'", "since = 'then'"])
+@pytest.mark.parametrize(
+    "done",
+    ["attempts = 'often'", "attempts = -1", f"attempts = {MOST}", "strikes = 'many'", "strikes = -1", "since = 'then'"],
+)
 def test_what_a_claim_cannot_count_is_held_and_marked(store: Store, done: str) -> None:
     entry = accepted(store, a_message()).entries[0]
     plant(store, f"UPDATE entry SET {done} WHERE id = ?", entry)
@@ -93,6 +104,122 @@ def test_an_action_refuses_what_is_damaged_and_does_the_rest(store: Store) -> No
     report = store.act_now(Action.HOLD, [hurt, sound], actor="ops")
     assert report.done == (sound,)
     assert report.refused == ((hurt, damage.STATE_DAMAGED),)
+
+
+@pytest.mark.parametrize("stood", ["NULL", "77", "3", "'x'"])
+@pytest.mark.parametrize("action", [Action.RELEASE, Action.REJECT])
+def test_what_does_not_know_its_way_back_is_refused_beside_the_others(store: Store, stood: str, action: Action) -> None:
+    hurt, sound = (accepted(store, a_message()).entries[0] for _ in range(2))
+    store.act_now(Action.HOLD, [hurt, sound], actor="ops")
+    plant(store, f"UPDATE entry SET from_queue = {stood} WHERE id = ?", hurt)
+    report = store.act_now(action, [hurt, sound], actor="ops")
+    assert (report.done, report.refused) == ((sound,), ((hurt, damage.STATE_DAMAGED),))
+    held = store.read_now().entry(hurt)
+    assert held is not None
+    assert held.queue is Queue.HELD
+
+
+NO_ACTION_STOPS = [
+    "entry SET recipient = x'00ff'", "message SET env_from = x'00ff'", "message SET subject = x'00ff'", "message SET received = 'x'",
+    f"message SET received = {MOST}", "message SET body_object = '../../etc/x'", "message SET body_object = 77",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("done", NO_ACTION_STOPS)
+@pytest.mark.parametrize("action", [Action.RETRY, Action.BOUNCE, Action.DELETE])
+def test_an_action_is_done_to_what_is_sound_beside_what_is_not(store: Store, done: str, action: Action) -> None:
+    hurt, sound = (accepted(store, a_message()).entries[0] for _ in range(2))
+    plant(store, f"UPDATE {done} WHERE id = ?", hurt)
+    assert store.act_now(action, [hurt, sound], actor="ops").done == (hurt, sound)
+
+
+@pytest.mark.parametrize("done", [*NO_ACTION_STOPS, "entry SET size = 'much'", f"entry SET size = {MOST}"])
+def test_a_plan_ends_what_is_sound_beside_what_is_not(store: Store, clock: HandClock, done: str) -> None:
+    hurt, sound, later = (accepted(store, a_message()).entries[0] for _ in range(3))
+    plant(store, f"UPDATE {done} WHERE id = ?", hurt)
+    apply(store, clock, make(store, clock, Action.BOUNCE, f"id:{public_id(hurt)}|{public_id(sound)}"))
+    apply(store, clock, make(store, clock, Action.BOUNCE, f"id:{public_id(later)}"))
+    clock.move(WINDOW)
+    look_after(store, clock)
+    reader = store.read_now()
+    assert reader.entry(sound) is reader.entry(later) is None
+    assert difference(store) == 0
+
+
+def test_a_plan_leaves_out_what_does_not_know_its_way_back(store: Store, clock: HandClock) -> None:
+    hurt, sound = (accepted(store, a_message()).entries[0] for _ in range(2))
+    store.act_now(Action.HOLD, [hurt, sound], actor="ops")
+    plant(store, "UPDATE entry SET from_queue = 77 WHERE id = ?", hurt)
+    plan = make(store, clock, Action.RELEASE)
+    assert [(share.name, share.entries) for share in plan.summary.left_out] == [(plans.DAMAGED, 1)]
+    assert apply(store, clock, plan).done == 1
+
+
+@pytest.mark.parametrize("done", ["queue = 77", "queue = 'x'", "from_queue = 'x'", "queue = 3", "queue = 5"])
+@pytest.mark.parametrize("action", [Action.HOLD, Action.DELETE])
+def test_a_damaged_line_of_a_plan_keeps_nothing_else_from_going_back(
+    store: Store, clock: HandClock, action: Action, done: str
+) -> None:
+    hurt, sound = (accepted(store, a_message()).entries[0] for _ in range(2))
+    plan = apply(store, clock, make(store, clock, action))
+    plant(store, f"UPDATE plan_entry SET {done} WHERE entry = ?", hurt)
+    taken_back = undo(store, clock, plan)
+    assert (taken_back.state, taken_back.undone, taken_back.kept) == ("undone", 1, 1)
+    back, left = store.read_now().entry(sound), store.read_now().entry(hurt)
+    assert back is not None
+    assert left is not None
+    assert (back.queue, left.queue) == (Queue.PROCESSING, Queue.HELD)
+
+
+@pytest.mark.parametrize("done", ["attempts = 'often'", "attempts = -1", "since = 'then'"])
+async def test_after_the_clock_was_set_back_the_others_are_put_right(store: Store, clock: HandClock, done: str) -> None:
+    hurt, sound = (accepted(store, a_message()).entries[0] for _ in range(2))
+    far = clock.now() + 1000 * DAY
+    plant(store, "UPDATE entry SET next_attempt = ?, attempts = 1", far)
+    plant(store, f"UPDATE entry SET {done} WHERE id = ?", hurt)
+    store.attach(asyncio.get_running_loop())
+    assert await horizon.reschedule(store) == 1
+    back = await settled(store, sound)
+    assert back.next_attempt < far
+
+
+@pytest.mark.parametrize("done", ["facts = 'x'", "facts = x'00'", "verdicts = 77", "verdicts = x'ff'"])
+def test_an_entry_is_shown_though_its_message_is_damaged(store: Store, done: str) -> None:
+    entry = accepted(store, a_message()).entries[0]
+    plant(store, f"UPDATE message SET {done} WHERE id = ?", entry)
+    found = look_up(store.read_now(), store.bodies, entry)
+    assert found is not None
+    assert (found.entry, found.message, found.header) == (store.read_now().entry(entry), None, b"")
+
+
+def test_a_backup_goes_on_beside_what_is_no_bodys_name(store: Store, tmp_path: Path) -> None:
+    name = store.bodies.put(b"x")
+    with Pins(store.bodies) as pins:
+        assert pins.hold(["../../etc/x", name]) == ["../../etc/x"]
+        assert pins.sizes == {name: 1}
+
+
+def test_only_what_is_a_bodys_name_is_a_path(store: Store) -> None:
+    beside = store.bodies.root / "ab" / "x"
+    beside.write_bytes(b"x")
+    store.bodies.delete("ab/x")
+    assert beside.exists()
+    with pytest.raises(EnvironmentFailed, match="not the name of a message body"):
+        store.bodies.path("../../etc/x")
+
+
+@pytest.mark.parametrize(
+    "done", ["env_from = x'00ff'", "subject = x'00ff'", "size = 'much'", "received = 'x'", f"received = {MOST}", "body_object = x'00ff'",
+             "facts = 'x'", "verdicts = 77"],
+)  # fmt: skip
+async def test_a_damaged_message_is_held_beside_the_others(store: Store, done: str) -> None:
+    hurt, sound = (accepted(store, a_message()).entries[0] for _ in range(2))
+    plant(store, f"UPDATE message SET {done} WHERE id = ?", hurt)
+    store.attach(asyncio.get_running_loop())
+    taken = await store.claim([(Queue.PROCESSING, 10)], 10)
+    assert [lease.entry for claimed in taken for lease in claimed.leases] == [sound]
+    held = await settled(store, hurt)
+    assert (held.queue, held.lease) == (Queue.HELD, None)
 
 
 def test_a_damaged_line_of_a_log_costs_nobody_the_others(store: Store, clock: HandClock) -> None:

@@ -78,11 +78,11 @@ def show(place: Place, ids: tuple[str, ...], as_json: bool) -> None:
 def _document(reader: Reader, entry: Entry | None, ended: Ended | None, now: Millis) -> dict[str, object]:
     if entry is not None:
         document = {**entry_json(entry, now), "state": state(entry, now, reader.pauses())}
-        message = reader.message(entry.message_id)
+        message = reader.readable_message(entry.message_id)
     else:
         assert ended is not None
         document = {**ended_json(ended), "state": f"{ended.outcome.value}"}
-        message = reader.message(ended.message_id)
+        message = reader.readable_message(ended.message_id)
     ident = entry.id if entry is not None else ended.id if ended is not None else 0
     document["message"] = None if message is None else message_json(message)
     document["events"] = [event_json(event) for event in reader.events(ident)]
@@ -100,7 +100,7 @@ def _print(reader: Reader, entry: Entry | None, ended: Ended | None, now: Millis
                 *(("label", Cell(text, "red")) for text in labels(entry.label)),
             ]
         )
-        message = reader.message(entry.message_id)
+        message = reader.readable_message(entry.message_id)
         name = f" ({entry.recipient_name})" if entry.recipient_name else ""
         _print_envelope(entry, f"{entry.recipient}{name}", now)
     else:
@@ -114,7 +114,7 @@ def _print(reader: Reader, entry: Entry | None, ended: Ended | None, now: Millis
                 *(("label", Cell(text, "red")) for text in labels(ended.label)),
             ]
         )
-        message = reader.message(ended.message_id)
+        message = reader.readable_message(ended.message_id)
         _print_envelope(ended, ended.recipient, now)
     _print_message(entry or ended, message)
     events = reader.events(entry.id if entry is not None else ended.id if ended is not None else 0)

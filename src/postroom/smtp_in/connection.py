@@ -72,9 +72,8 @@ class Connection(asyncio.Protocol):
             self._seen = self._server.tick
         try:
             session.receive(data)
-        except MemoryError:  # where in the message it stands nobody knows any more
-            session.cut_short = True
-            session.close_now(replies.OUT_OF_MEMORY)
+        except MemoryError:
+            self._lose(session)
         self._go_on(session)
 
     def eof_received(self) -> bool:
@@ -124,9 +123,21 @@ class Connection(asyncio.Protocol):
         assert session is not None
         self._in_hand = False
         self._seen = self._server.tick
-        session.answer(reply)
+        try:
+            session.answer(reply)
+        except MemoryError:  # in what was pipelined behind
+            self._lose(session)
         if not self._handing_over:
             self._go_on(session)
+
+    def _lose(self, session: Session) -> None:
+        """No memory for what came: where in it the peer stands nobody knows any more. A message in hand gets its own answer first."""
+        session.cut_short = True
+        if self._in_hand:
+            session.close_when_idle(replies.OUT_OF_MEMORY)
+        else:
+            session.transaction = None
+            session.close_now(replies.OUT_OF_MEMORY)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class Receiver:
         else:
             loop = asyncio.get_running_loop()
             try:
-                done = loop.run_in_executor(None, self._keep_large, transaction)
+                done = loop.run_in_executor(None, self._keep_large, handover)
             except (RuntimeError, MemoryError):  # no memory for another thread
                 handover.refuse(replies.NO_MEMORY)
                 return
@@ -102,8 +102,11 @@ class Receiver:
         except Exception as bug:  # noqa: BLE001 - one message's bug must not end the listener; logged with its trace
             handover.stumbled(bug)
 
-    def _keep_large(self, transaction: Transaction) -> tuple[Looked, str]:
+    def _keep_large(self, handover: _Handover) -> tuple[Looked, str]:
         """In a thread: look first, so that a failure there leaves no file behind."""
+        if handover.is_answered:  # refused because no thread could be begun: another one finds it all the same
+            raise EnvironmentFailed("refused for want of memory")
+        transaction = handover.transaction
         looked = _look_at(transaction)
         return looked, self._bodies.put(transaction.body)
 
@@ -140,6 +143,10 @@ class _Handover:
         self._handed = False  # the intake has it: from here on its body may have a row
         self._started = perf_counter()
         self.transaction = transaction
+
+    @property
+    def is_answered(self) -> bool:
+        return self._answer is None
 
     def large_kept(self, future: asyncio.Future[tuple[Looked, str]]) -> None:
         """The thread is done with a large body."""

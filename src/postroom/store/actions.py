@@ -16,7 +16,7 @@ import apsw
 
 from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed
-from postroom.ids import IdGiver
+from postroom.ids import IdGiver, id_time
 from postroom.lifecycle import QUEUED_INFO, SENDING, Standing, after_person
 from postroom.model import Action, ActionReport, Outcome, Priority, Queue, Scope
 from postroom.settings import Plans
@@ -76,7 +76,7 @@ class Turns:
 
     def due(self, cursor: apsw.Cursor, ident: int, now: Millis) -> Millis:
         (recipient,) = fetch(cursor, "SELECT recipient FROM entry WHERE id = ?", (ident,))[0]
-        domain = recipient.rpartition("@")[2].lower()
+        domain = str(recipient).rpartition("@")[2].lower()  # a damaged one may be no text: whoever claims it holds it
         turn = self._taken.get(domain, 0)
         self._taken[domain] = turn + 1
         return now + turn * self._gap
@@ -142,7 +142,7 @@ def act(connection: apsw.Connection, desk: Desk, order: Order, ids: Sequence[int
         if found.number == codes.LEAVING:
             refused.append((ident, LEAVING))
             continue
-        if found.number not in range(len(codes.QUEUES)):
+        if not codes.is_placed(found.number, found.from_number):
             refused.append((ident, STATE_DAMAGED))
             continue
         why = refusal(order, found.queue, leased=found.lease is not None)
@@ -228,8 +228,8 @@ def end_all(cursor: apsw.Cursor, desk: Desk, order: Order, chosen: Sequence[Foun
 def _notice(cursor: apsw.Cursor, desk: Desk, order: Order, found: Found) -> tuple[str, NewMessage | None]:
     """(the stored body's name, what tells the sender)."""
     rows = fetch(cursor, sql.MESSAGE_NOTED, (found.ident,))
-    if not rows:  # the message's row is lost: its entry can be rejected all the same
-        return "", None
+    if not rows or not isinstance(rows[0][0], str):
+        return "", None  # the message's row, or who sent it, is lost: its entry can be ended all the same
     env_from, recipient, route, subject, received, body_object = rows[0]
     standing = Standing(found.queue, found.attempts, found.since, null_sender=not env_from)
     outcome = ENDING[order.action]
@@ -246,12 +246,12 @@ def _notice(cursor: apsw.Cursor, desk: Desk, order: Order, found: Found) -> tupl
     told = notice(
         entry=found.ident,
         env_from=env_from,
-        recipient=recipient,
-        subject=subject,
+        recipient=recipient if isinstance(recipient, str) else "",
+        subject=subject if isinstance(subject, str) else "",
         reply=order.info,
         outcome=outcome,
         attempts=found.attempts,
-        arrived=received,
+        arrived=received if codes.is_number(received, codes.LAST_TIME) else id_time(found.ident),
         now=order.now,
         hostname=desk.hostname,
         route=way_back(codes.route(route)),

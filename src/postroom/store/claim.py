@@ -81,16 +81,16 @@ def claim(
     for found in fetch(cursor, sql.ENTRY_DUE, (codes.QUEUE[queue], now, limit)):
         ident, message, recipient, attempts, since, old_lease, strikes, waived, request = found
         label = 0
+        if old_lease is not None and ident in in_hand:
+            cursor.execute(sql.LEASE_RENEW, (now + rules.lease, ident, old_lease))
+            continue
         damage = _damage(recipient, waived, attempts, since, strikes)
-        if damage and ident not in in_hand:
+        if damage:
             unreadable.append(ident)
             if _unreadable(cursor, infos, queue, ident, old_lease, now, damage):
                 labelled.append(ident)
             continue
         if old_lease is not None:
-            if ident in in_hand:
-                cursor.execute(sql.LEASE_RENEW, (now + rules.lease, ident, old_lease))
-                continue
             taken_over += 1
             strikes += 1
             label = could_have_reached(queue, ident, old_lease)
@@ -112,7 +112,7 @@ def _damage(recipient: str, waived: str, attempts: int, since: int, strikes: int
     """Why this entry cannot be worked on; empty = it can. One damaged row must not stop the claims of all others."""
     if type(recipient) is not str or type(waived) is not str or LOST_CHARACTER in recipient + waived:
         return ENTRY_UNREADABLE
-    return "" if type(attempts) is type(since) is type(strikes) is int else STATE_DAMAGED
+    return "" if codes.is_counted(attempts, since, strikes) else STATE_DAMAGED
 
 
 def _unreadable(
@@ -166,7 +166,7 @@ def recover(connection: apsw.Connection, infos: Infos, rules: Rules, now: Millis
             if label:
                 labelled.append(ident)
             event(cursor, ident, now, "taken_over", number, None)
-            if _damage("", "", attempts, since, strikes):
+            if not codes.is_counted(attempts, since, strikes):
                 _unreadable(cursor, infos, queue, ident, lease, now, STATE_DAMAGED)
                 continue
             left = Left(queue, ident, attempts, since, strikes + 1, label, request)

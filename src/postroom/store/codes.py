@@ -29,6 +29,9 @@ OUTCOME = {word: number for number, word in enumerate(OUTCOMES)}
 ACTION = {word: number for number, word in enumerate(ACTIONS)}
 
 
+MOST = 1 << 31  # attempts, strikes; beyond these bounds a row is damaged
+LARGEST = 1 << 40  # bytes
+LAST_TIME = 253_402_300_800_000  # the year 10,000, which no date can be written of
 _QUEUE_OF, _ROUTE_OF, _PRIORITY_OF = dict(enumerate(QUEUES)), dict(enumerate(ROUTES)), dict(enumerate(PRIORITIES))
 _OUTCOME_OF, _ACTION_OF = dict(enumerate(OUTCOMES)), dict(enumerate(ACTIONS))
 
@@ -54,6 +57,22 @@ def outcome(number: int) -> Outcome:
 
 def action(number: int | None) -> Action | None:
     return None if number is None else _ACTION_OF.get(number)
+
+
+def is_placed(queue: object, from_queue: object) -> bool:
+    """Whether an entry stands where people and workers find it, and can go back there when it is held."""
+    if queue == QUEUE[Queue.HELD]:
+        return from_queue in _QUEUE_OF and from_queue != queue
+    return queue in _QUEUE_OF and from_queue is None
+
+
+def is_counted(attempts: object, since: object, strikes: object = 0) -> bool:
+    """Whether a schedule can go on from these."""
+    return isinstance(since, int) and is_number(attempts, MOST) and is_number(strikes, MOST)
+
+
+def is_number(value: object, bound: int) -> bool:
+    return isinstance(value, int) and 0 <= value < bound
 
 
 def is_sound(queue: int, route: int, priority: int) -> bool:

@@ -7,7 +7,6 @@ texts are few (they stand in the info dictionary). Fails: never; trouble with a 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,8 +16,9 @@ import msgspec
 
 from postroom.clock import SECOND, Millis
 from postroom.ids import public_id
-from postroom.model import Queue
-from postroom.store.bodies import Bodies
+from postroom.model import Message, Queue
+from postroom.store import codes
+from postroom.store.bodies import Bodies, is_body_name
 from postroom.store.records import Claimed, Lease, Waited
 from postroom.store.sqlite import LOST_CHARACTER, is_environment
 from postroom.telemetry import Counts, Log
@@ -38,7 +38,6 @@ INFO_LOST = "The stored reason was lost"
 STATE_DAMAGED = "Its stored state is damaged; postroom verify --repair puts it right"
 
 NOT_NOW = "The stored message cannot be read just now; the log says why"
-_BODY = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{30}")
 LATER = 10 * SECOND  # until it is tried again
 
 # Entries that are held with one of these are known and shown: nothing more can be done for them without a person.
@@ -65,6 +64,20 @@ class Unread(NamedTuple):
         return Waited(lease.entry, lease.lease, Queue.HELD, lease.queue, self.text, lease.attempts, at, 0, now, "held")
 
 
+def _strange(message: Message) -> str:
+    """What nobody can work with; empty = nothing. One damaged row must not stop the claims of all others."""
+    client, facts = message.client, message.facts
+    texts = (
+        message.env_from, message.body_object, client.ip, client.name, client.helo, client.tls, client.user, facts.from_address,
+        facts.from_name, facts.to_header, facts.subject, facts.message_id,
+    )  # fmt: skip
+    if not {str}.issuperset(map(type, texts)):
+        return "its envelope or its header's fields are not readable"
+    if not codes.is_number(message.size, codes.LARGEST) or not codes.is_number(message.received, codes.LAST_TIME):
+        return "its size or when it was received is not possible"
+    return "its sender is not readable" if LOST_CHARACTER in message.env_from else ""
+
+
 def not_now(leases: Sequence[Lease], problem: Exception) -> list[Unread]:
     """Nothing could be read at all, of any message."""
     return [Unread(lease, str(problem), NOT_NOW, True) for lease in leases]
@@ -82,17 +95,18 @@ def with_messages(reader: Reader, bodies: Bodies, leases: Sequence[Lease]) -> tu
         problem, text, later, message = "", UNREADABLE, False, None
         try:
             message = reader.message(ident)
-        except (apsw.Error, msgspec.DecodeError, ValueError) as failure:
+        except (apsw.Error, msgspec.DecodeError, ValueError, TypeError) as failure:
             later = is_environment(failure)
             problem, text = f"{type(failure).__name__}: {failure}", NOT_NOW if later else UNREADABLE
         if message is not None:
-            if message.body_object:
+            problem = _strange(message)
+            if problem:
+                text = UNREADABLE
+            elif message.body_object:
                 problem, later = body_problem(bodies, message.body_object, message.size)
                 text = NOT_NOW if later else BODY_GONE
-            elif message.body is None:
+            elif not isinstance(message.body, bytes):
                 problem = "its bytes are not there"
-            if LOST_CHARACTER in message.env_from:
-                problem, text, later = "its sender is not readable", UNREADABLE, False
         elif not problem:
             problem = "its row is not there"
         if problem or message is None:
@@ -127,7 +141,3 @@ def body_problem(bodies: Bodies, name: str, size: int) -> tuple[str, bool]:
     if not stat.S_ISREG(state.st_mode):
         return f"{name}: not a file", False
     return ("", False) if state.st_size == size else (f"{name}: {state.st_size} bytes, accepted were {size}", False)
-
-
-def is_body_name(name: str) -> bool:
-    return _BODY.fullmatch(name) is not None

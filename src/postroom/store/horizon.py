@@ -92,7 +92,7 @@ def some(
     number = codes.QUEUE[queue]
     rows: list[Any] = fetch(connection, sql.ENTRY_PUT_OFF, (number, now, top[0], top[0], top[1], SLICE))
     for ident, _due, attempts, since, next_attempt, lease in rows:
-        if lease is not None:  # in hand: its result decides
+        if lease is not None or not codes.is_counted(attempts, since):  # in hand: its result decides; damaged: a claim
             continue
         began = min(since, now)
         latest = rules.as_if_failed(queue, attempts, began, now) if attempts else now

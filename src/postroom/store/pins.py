@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from postroom.errors import EnvironmentFailed
-from postroom.store.bodies import Bodies
+from postroom.store.bodies import Bodies, is_body_name
 
 PREFIX = "pins-"
 LOCK_NAME = "backup.lock"
@@ -67,7 +67,9 @@ class Pins:
         """Pin what is not pinned yet; the names of those that are gone."""
         gone = []
         for name in names:
-            if name not in self.sizes:
+            if not is_body_name(name):  # of a damaged row: there is no such file
+                gone.append(name)
+            elif name not in self.sizes:
                 pin = self.path(name)
                 try:
                     _pin(self._bodies.path(name), pin)

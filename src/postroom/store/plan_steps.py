@@ -26,12 +26,16 @@ from postroom.store.sqlite import fetch
 
 _RANGE = "p.plan = ? AND p.entry > ? AND p.entry <= ?"
 _BORDER = "SELECT max(entry) FROM (SELECT entry FROM plan_entry WHERE plan = ? AND entry > ? ORDER BY entry LIMIT ?)"
+_HELD = codes.QUEUE[Queue.HELD]
+_BACK = ", ".join([str(number) for number in range(len(codes.QUEUES)) if number != _HELD])
 _OTHER = (
     "e.queue <> p.{0}queue OR e.info_id <> p.{0}{1} OR e.next_attempt <> p.{0}{2} OR e.priority <> p.{0}priority "
     "OR e.attempts <> p.attempts"
 )
 _AS_FROZEN = _OTHER.format("", "info_id", "next_attempt") + " OR e.from_queue IS NOT p.from_queue"
-_AS_LEFT = _OTHER.format("after_", "info", "next")
+# A damaged line of a plan must not stop the others.
+_WAY_BACK = f"CASE p.queue WHEN {_HELD} THEN p.from_queue ELSE p.queue END IN ({_BACK}) AND (p.queue = {_HELD}) = (p.from_queue IS NOT NULL)"
+_AS_LEFT = f"{_OTHER.format('after_', 'info', 'next')} OR ({_WAY_BACK}) IS NOT TRUE"
 _UNLIKE = (
     "SELECT p.entry, CASE WHEN e.id IS NULL THEN {gone} WHEN e.lease IS NOT NULL THEN {leased} ELSE {changed} END "
     "FROM plan_entry AS p LEFT JOIN entry AS e ON e.id = p.entry "
@@ -278,7 +282,7 @@ def end(connection: apsw.Connection, desk: actions.Desk, ident: int, size: int, 
     chosen: list[actions.Found] = []
     kept = 0
     for entry, queue, message, attempts, since, frozen, frozen_from, lease in fetch(cursor, _LEAVING, part.range):
-        if queue == codes.LEAVING and lease is None:
+        if queue == codes.LEAVING and lease is None and codes.is_placed(frozen, frozen_from):
             chosen.append(actions.Found(entry, frozen, frozen_from, None, message, attempts, since))
         else:
             cursor.execute(_MARK, (KEPT, GONE if queue is None else CHANGED, ident, entry))

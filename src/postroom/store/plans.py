@@ -38,6 +38,7 @@ SAMPLES = 10
 MOST_NAMES = 100_000  # domains or senders told apart
 NULL_SENDER = "null sender: there is nobody to return it to"
 NOT_PERMITTED = "not permitted to you"
+DAMAGED = "damaged: postroom verify --repair puts it right"
 _PAGE = (
     "SELECT e.id, e.queue, e.from_queue, e.priority, e.info_id, e.attempts, e.since, e.next_attempt, e.lease, e.size, "
     "e.recipient, e.env_from, e.subject FROM entry AS e WHERE e.id IN ({}) ORDER BY e.id"
@@ -80,7 +81,12 @@ class _Making:
         frozen = []
         for ident, number, *state, lease, size, recipient, sender, subject in rows:
             queue = codes.shown(number)
-            why = self._why_not(queue, number, lease, sender)
+            sound = (
+                codes.is_placed(number, state[0])
+                and isinstance(recipient, str)
+                and codes.is_number(size, codes.LARGEST)
+            )
+            why = self._why_not(queue, number, lease, sender) if sound or number == codes.LEAVING else DAMAGED
             if why:
                 self._left_out[why] += 1
                 continue
@@ -98,8 +104,6 @@ class _Making:
     def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
         if number == codes.LEAVING:
             return "leaving: another plan ends it"
-        if number not in range(len(codes.QUEUES)):
-            return "damaged: postroom verify --repair puts it right"
         if queue in self._wish.barred:
             return NOT_PERMITTED
         why = actions.refusal(self._order, queue, leased=lease is not None)

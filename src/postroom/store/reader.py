@@ -106,6 +106,13 @@ class Reader:
             body = found[0][0] if found else None
         return _message(rows[0], body)
 
+    def readable_message(self, ident: int) -> Message | None:
+        """For people, who are shown the rest of an entry all the same: None also when its row is damaged."""
+        try:
+            return self.message(ident)
+        except (ValueError, TypeError):  # msgspec's errors are of the first kind
+            return None
+
     def events(self, ident: int) -> list[Event]:
         """An entry's timeline, oldest first, living or ended: its acceptance and end are told from its row."""
         events = [Event(id_time(ident), "accepted", Queue.PROCESSING)]

@@ -14,7 +14,7 @@ import stat
 import apsw
 
 from postroom.clock import MINUTE
-from postroom.store.damage import is_body_name
+from postroom.store.bodies import is_body_name
 from postroom.store.pins import LOCK_NAME, PREFIX
 from postroom.store.sqlite import fetch
 from postroom.store.verify_rows import Finding, Ground, Left, Mending

@@ -18,7 +18,7 @@ from postroom.ids import id_time, public_id
 from postroom.lifecycle import QUEUED_INFO
 from postroom.model import Facts, Label, Priority, Queue, Route, Verdict
 from postroom.store import codes, sql
-from postroom.store.bodies import Bodies
+from postroom.store.bodies import Bodies, is_body_name
 from postroom.store.damage import (
     BODY_CHANGED,
     BODY_GONE,
@@ -26,7 +26,6 @@ from postroom.store.damage import (
     RECIPIENT_LOST,
     RESTORED_STATE,
     body_problem,
-    is_body_name,
 )
 from postroom.store.search import search_text
 from postroom.store.sqlite import fetch

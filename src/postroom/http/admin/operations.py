@@ -181,7 +181,7 @@ def _everything(reader: Reader, ident: int, now: Millis) -> OneEntry | None:
     found = entry or ended
     if found is None:
         return None
-    message = reader.message(found.message_id)
+    message = reader.readable_message(found.message_id)
     return OneEntry(
         "ended" if entry is None else state(entry, now, reader.pauses()),
         None if entry is None else entry_shown(entry, now),

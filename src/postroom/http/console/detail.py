@@ -12,6 +12,7 @@ import msgspec
 
 from postroom import facts
 from postroom.clock import Millis
+from postroom.errors import EnvironmentFailed
 from postroom.http.console import rows, wording
 from postroom.ids import public_id
 from postroom.model import Ended, Entry, Event, Label, Message, Outcome, Scope
@@ -124,7 +125,7 @@ def look_up(reader: Reader, bodies: Bodies, ident: int) -> Found | None:
     known = entry or ended
     if known is None:
         return None
-    message = reader.message(known.message_id)
+    message = reader.readable_message(known.message_id)
     header, cut, unreadable = _header(message, bodies)
     return Found(entry, ended, message, header, cut, unreadable, reader.events(ident))
 
@@ -139,6 +140,8 @@ def _header(message: Message | None, bodies: Bodies) -> tuple[bytes, bool, str]:
                 data = file.read(MAX_HEADER + 1)
         except OSError as problem:
             return b"", False, f"its bytes cannot be read just now: {problem.strerror}"
+        except EnvironmentFailed as problem:
+            return b"", False, f"its bytes cannot be found: {problem}"
     elif message.body is None:
         return b"", False, "its bytes are missing from the store"
     else:

@@ -143,9 +143,9 @@ class MessageInfo:
                 return None
             message = None
             if known.entry is not None:
-                message = reader.message(known.entry.message_id)
+                message = reader.readable_message(known.entry.message_id)
             elif known.ended is not None:
-                message = reader.message(known.ended.message_id)
+                message = reader.readable_message(known.ended.message_id)
             return message_info(known, message, text, services.settings, services.clock.now())
 
         return read
