@@ -12,6 +12,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,14 @@ class Loading:
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != "sending":
             raise RuntimeError("the load did not start")
+        # Its report is longer than a pipe holds: unread, it would never end.
+        self._told: list[str] = []
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self._told += self._process.stdout
 
     def running(self) -> bool:
         return self._process.poll() is None
@@ -47,12 +56,13 @@ class Loading:
     def end(self) -> Sent:
         """Waits for its end, which is bounded."""
         try:
-            told, _ = self._process.communicate(timeout=600)
+            self._process.wait(timeout=600)
         finally:
             self.stop()
+        self._reading.join()
         if self._process.returncode:
             raise RuntimeError(f"the load ended with status {self._process.returncode}")
-        return Sent(**json.loads(told))
+        return Sent(**json.loads("".join(self._told)))
 
     def stop(self) -> None:
         if self._process.poll() is None:
