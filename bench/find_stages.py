@@ -89,7 +89,7 @@ class Judge:
         if self.added and case.span.until is None and (case.by_due or not case.span.newest) and truth.match(_PROBE_ROW):
             most += self.added
             settled = False
-        if not offset or not case.query:
+        if not offset:  # page one fixes the total of all pages; meanwhile entries leave the window
             total = answer.total
             if not least <= total <= most:
                 expected = f"{least:,}" if least == most else f"{least:,} to {most:,}"
