@@ -189,11 +189,14 @@ def deep(client: Client, judge: Judge, case: Case, wanted: Iterable[int], reques
     walk_until = time.monotonic() + WALK_LIMIT
     found: list[Times] = []
     token: str | None = None
+    first: Answer | None = None
     total = 0  # said on the first page
     for number in range(1, max(asked) + 1):
         answer = client.ask(case, token)
+        first = first or answer
         offset = (number - 1) * case.size
         total = max(total, answer.total)
+        answer = replace(answer, begin=first.begin, end=first.end)  # the window of a walk is that of its first page
         judge.check(case, answer, offset=offset, entries=number in asked or number % 100 == 0)
         last = answer.following is None or time.monotonic() > walk_until
         if number in asked or last:
@@ -203,6 +206,8 @@ def deep(client: Client, judge: Judge, case: Case, wanted: Iterable[int], reques
                 time.monotonic() < until or len(times.milliseconds) < min(LEAST, requests)
             ):
                 repeated = client.ask(case, token)
+                if token is not None:
+                    repeated = replace(repeated, begin=first.begin, end=first.end)
                 judge.check(case, repeated, offset=offset)
                 times.milliseconds.append(repeated.milliseconds)
             found.append(times)
