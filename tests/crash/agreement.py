@@ -36,6 +36,12 @@ _UNFINDABLE = (
     "SELECT count(*) FROM main.entry WHERE id <= (SELECT number FROM find.state WHERE what = 'watermark') "
     "AND id NOT IN (SELECT id FROM find.ix_docsize)"
 )
+_REASONED = "SELECT info_id, queue, id, route, attachment FROM reason"
+_WAITING = "SELECT info_id, queue, id, route, attachment FROM entry WHERE id <= (SELECT upto FROM counted)"
+REASONS = (
+    f"SELECT count(*) FROM (SELECT * FROM ({_REASONED} EXCEPT {_WAITING}) "
+    f"UNION ALL SELECT * FROM ({_WAITING} EXCEPT {_REASONED}))"
+)
 
 
 def rows(database: Path, statement: str) -> list[Any]:
@@ -60,6 +66,9 @@ def disagreements(database: Path) -> list[str]:
     [(wrong,)] = rows(database, COUNTERS)
     if wrong:
         found.append(f"{wrong} of the counters by hour are wrong")
+    [(wrong,)] = rows(database, REASONS)
+    if wrong:
+        found.append(f"{wrong} entries are not found by their reason, or are and should not")
     return found + _index_disagreements(database)
 
 

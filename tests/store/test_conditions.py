@@ -10,7 +10,7 @@ import pytest
 from postroom.clock import HandClock
 from postroom.model import Entry, Filter, Order, Queue
 from postroom.settings import Settings
-from postroom.store import rarity
+from postroom.store import counters, rarity, sources
 from postroom.store.reader import Reader
 from postroom.store.search_index import Filling
 from postroom.store.store import open_store
@@ -38,6 +38,9 @@ class Crowd:
         filling = Filling(self.store.index)
         filling.fill(ids[0] if whole else ids[60])
         filling.close()
+        counted = ids[0] if whole else ids[40]
+        while self.store.write_now(lambda connection: counters.advance(connection, counted)):
+            pass
         self.store.index.replaced(ready=True)
         ended = ids[2::9]
         self.store.write_now(
@@ -57,13 +60,16 @@ def test_the_crowd_is_mixed(crowd: Crowd) -> None:
     assert len(crowd.entries) > 180
 
 
-@pytest.mark.parametrize("cheap", [rarity.CHEAP, 8], ids=["whole phrases", "rare pieces"])
+@pytest.mark.parametrize(
+    ("cheap", "many"), [(rarity.CHEAP, sources.MANY), (8, 3)], ids=["whole phrases", "rare pieces, reasons of many"]
+)
 def test_a_filter_finds_what_a_plain_reading_of_it_finds(
-    crowd: Crowd, cheap: int, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, cheap: int, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         rarity, "CHEAP", cheap
     )  # 8: in so small a queue, too, nearly every text is looked for by a piece
+    monkeypatch.setattr("postroom.store.searching.MANY", many)
     chance = random.Random(23)
     hits = 0
     for number in range(FILTERS):

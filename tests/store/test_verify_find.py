@@ -35,6 +35,20 @@ def test_a_counter_that_is_off_is_found_and_counted_anew(store: Store) -> None:
     assert verify(store, clock=SystemClock()).counts == {}
 
 
+def test_an_entry_that_its_reason_does_not_lead_to_is_found_and_so_is_one_too_many(store: Store) -> None:
+    filled(store).close()
+    store.write_now(lambda connection: connection.execute("DELETE FROM reason WHERE id = (SELECT min(id) FROM reason)"))
+    [result] = verify(store, clock=SystemClock()).results
+    assert (result.finding.kind, result.finding.what) == ("reason-entry", "is not found by its reason")
+    assert verify(store, clock=SystemClock(), repair=True).counts == {"reason-entry": {"repaired": 1}}
+    assert verify(store, clock=SystemClock()).counts == {}
+    store.write_now(lambda connection: connection.execute("INSERT INTO reason VALUES (1, 0, 77, 0, 0)"))
+    [result] = verify(store, clock=SystemClock()).results
+    assert (result.finding.kind, result.finding.what) == ("counters", "1 reasons of entries that are not there")
+    assert verify(store, clock=SystemClock(), repair=True).counts == {"counters": {"repaired": 1}}
+    assert verify(store, clock=SystemClock()).counts == {}
+
+
 def test_an_entry_that_the_search_index_has_lost_is_found_and_the_index_disowned(store: Store) -> None:
     filling = filled(store)
     [(lost,)] = filling.connection.execute("SELECT min(id) FROM ix_docsize").fetchall()

@@ -1,8 +1,8 @@
-"""How many entries wait: summed from counters by the hour of their id, the rest counted by index.
+"""How many entries wait, and for which reason: counters by the hour of their id, and a table that leads from a reason to its entries.
 
-The table `tally` holds the entries up to `counted.upto`, kept by triggers (migration 0005) in the transaction of every change,
-whoever makes it. `advance` takes in what has stayed behind that, so that mail which passes at once is never counted.
-Promises: exact in every snapshot, wherever `upto` stands. Fails: apsw errors pass through.
+The tables `tally` and `reason` hold the entries up to `counted.upto`, kept by triggers (migrations 0005, 0007) in the transaction of
+every change, whoever makes it. `advance` takes in what has stayed behind that, so that mail which passes at once is in neither;
+what is newer is counted, or looked for, by index. Promises: exact in every snapshot, wherever `upto` stands. Fails: apsw errors pass through.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from postroom.store.sqlite import fetch
 
 HOUR_IDS = first_id_at(HOUR)  # stands in the migration as 3774873600000
 LAST = (1 << 63) - 1
-STEP = 2_000  # entries taken in by one transaction: about a millisecond
+STEP = 1_000  # entries taken in by one transaction: some milliseconds
 
 _ALL_QUEUES = ", ".join(str(number) for number in range(len(codes.QUEUES)))
 _ALL_ROUTES = ", ".join(str(number) for number in range(len(codes.ROUTES)))
@@ -34,6 +34,15 @@ _TAKE_IN = (
     f"WHERE queue IN ({_ALL_QUEUES}) AND route IN ({_ALL_ROUTES}) AND attachment IN (0, 1) AND id > ? AND id <= ? "
     "GROUP BY 1, 2, 3, 4 "
     "ON CONFLICT (queue, route, attachment, hour) DO UPDATE SET number = number + excluded.number"
+)
+_TAKE_IN_REASONS = (
+    "INSERT OR REPLACE INTO reason (info_id, queue, id, route, attachment) "
+    "SELECT info_id, queue, id, route, attachment FROM entry INDEXED BY entry_queue "
+    f"WHERE queue IN ({_ALL_QUEUES}, {codes.LEAVING}) AND id > ? AND id <= ? ORDER BY 1, 2, 3"
+)
+_ALL_REASONS = (
+    "INSERT OR REPLACE INTO reason (info_id, queue, id, route, attachment) SELECT info_id, queue, id, route, attachment "
+    "FROM entry WHERE id <= (SELECT upto FROM counted) ORDER BY 1, 2, 3"
 )
 _RECOUNT = (
     "INSERT INTO tally (queue, route, attachment, hour, number) "
@@ -51,7 +60,7 @@ def by_queue(connection: apsw.Connection) -> dict[int, int]:
     """Entries of each queue, by its number. Inside a snapshot."""
     found = dict.fromkeys(range(len(codes.QUEUES)), 0)
     found.update(fetch(connection, _BY_QUEUE))
-    upto = _upto(connection)
+    upto = reach(connection)
     return {queue: number + int(fetch(connection, _NEWER, (queue, upto))[0][0]) for queue, number in found.items()}
 
 
@@ -75,7 +84,7 @@ def total(connection: apsw.Connection, filter: Filter, low: int, high: int) -> i
         ranges = [(low, high)]
         found = 0
     else:
-        upto = _upto(connection)
+        upto = reach(connection)
         ranges = [(low, first * HOUR_IDS - 1), (max(first * HOUR_IDS, upto + 1), behind * HOUR_IDS - 1)]
         ranges.append((behind * HOUR_IDS, high))
         found = _tallied(connection, queues, routes, attachments, first, behind)
@@ -88,11 +97,12 @@ def total(connection: apsw.Connection, filter: Filter, low: int, high: int) -> i
 
 def advance(connection: apsw.Connection, newest: int) -> int:
     """Inside a transaction: take in entries up to `newest`, a step of them; how many."""
-    upto = _upto(connection)
+    upto = reach(connection)
     border, number = fetch(connection, _BORDER, (upto, newest, STEP))[0]
     if not number:
         return 0
     fetch(connection, _TAKE_IN, (upto, border))
+    fetch(connection, _TAKE_IN_REASONS, (upto, border))
     fetch(connection, "DELETE FROM tally WHERE number = 0")
     fetch(connection, "UPDATE counted SET upto = ?", (border,))
     return int(number)
@@ -104,12 +114,13 @@ def wanting(connection: apsw.Connection, newest: int) -> bool:
 
 
 def recount(connection: apsw.Connection) -> None:
-    """Inside a transaction: everything anew from the index."""
-    fetch(connection, "DELETE FROM tally")
-    fetch(connection, _RECOUNT)
+    """Inside a transaction: everything anew from the entries."""
+    for statement in ("DELETE FROM tally", _RECOUNT, "DELETE FROM reason", _ALL_REASONS):
+        fetch(connection, statement)
 
 
-def _upto(connection: apsw.Connection) -> int:
+def reach(connection: apsw.Connection) -> int:
+    """The last entry that they know."""
     return int(fetch(connection, _UPTO)[0][0])
 
 

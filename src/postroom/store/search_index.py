@@ -99,6 +99,7 @@ class SearchIndex:
             return False
         try:
             fetch(connection, "ATTACH ? AS find", (str(self.path),))
+            fetch(connection, "PRAGMA find.cache_size=-8192")
         except apsw.Error:
             return False
         try:

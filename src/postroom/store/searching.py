@@ -22,7 +22,7 @@ from postroom.store.counters import LAST
 from postroom.store.rarity import Rarity
 from postroom.store.search import SearchTooBroad
 from postroom.store.search_index import SearchIndex
-from postroom.store.sources import Bounds, Sources, sources
+from postroom.store.sources import MANY, Bounds, Reasons, Sources, infos_in, sources
 from postroom.store.sqlite import fetch, is_environment
 
 T = TypeVar("T")
@@ -101,7 +101,8 @@ class Searching:
             watermark, behind = self._state()
         self._forget()
         few = partial(self._few, watermark) if watermark else None
-        found = sources(filter, within, watermark=watermark, infos=self._infos, now=now, few=few)
+        reasons = None if counters.is_plain(filter) else Reasons(counters.reach(self._connection), self._are_many)
+        found = sources(filter, within, watermark=watermark, infos=self._infos, now=now, few=few, reasons=reasons)
         return found._replace(indexed=False) if behind else found
 
     def _forget(self) -> None:
@@ -131,6 +132,11 @@ class Searching:
             rows = fetch(self._connection, "SELECT id FROM info WHERE instr(folded, ?) > 0", (needle,))
             found = self._known[(needle,)] = [ident for (ident,) in rows]
         return found
+
+    def _are_many(self, infos: Sequence[int], queue: int) -> bool:
+        text, values = infos_in("info_id", infos)
+        look = f"SELECT count(*) FROM (SELECT 1 FROM reason WHERE {text} AND queue = ? LIMIT {MANY + 1})"
+        return int(fetch(self._connection, look, (*values, queue))[0][0]) > MANY
 
     def _few(self, watermark: int, text: str, column: str | None) -> Sequence[int] | None:
         key = (text, column or "")

@@ -23,6 +23,7 @@ from postroom.store.search import needle
 SHORTEST = 3  # characters that the index can look for
 RARE = 6  # characters of a local part with its @
 MANY_INFOS = 500  # ids written one by one
+MANY = 10_000  # entries of a queue that wait for what is looked for: a page of so many is found sooner by a walk
 _COLUMNS = {
     Aspect.FROM: "sender", Aspect.TO: "recipient", Aspect.SUBJECT: "subject", Aspect.IP: "ip",
     Aspect.DESTINATION: "recipient",
@@ -35,6 +36,13 @@ Infos = Callable[[str], Sequence[int]]  # the ids of the texts of the dictionary
 Few = Callable[
     [str, str | None], Sequence[int] | None
 ]  # a text, a column: all entries of the index that may hold it, if few
+
+
+class Reasons(NamedTuple):
+    """The table that leads from a reason to its entries (counters.py)."""
+
+    reach: int  # the last entry that it knows; 0 = none
+    many: Callable[[Sequence[int], int], bool]  # whether more than MANY entries of a queue have one of these
 
 
 class Bounds(NamedTuple):
@@ -50,6 +58,7 @@ class Source(NamedTuple):
     ident: str
     body: str
     values: tuple[Any, ...]
+    walked: tuple[Source, ...] = ()  # the same entries, but read in their order: for a page, when this one is not
 
 
 class Sources(NamedTuple):
@@ -60,8 +69,9 @@ class Sources(NamedTuple):
     def page(self, limit: int, *, descending: bool) -> tuple[str, tuple[Any, ...]]:
         """A SELECT of ids, in order."""
         direction = "DESC" if descending else "ASC"
-        texts = [f"SELECT id FROM (SELECT {one.ident} AS id {one.body} ORDER BY {one.ident} {direction} LIMIT ?)" for one in self.parts]  # fmt: skip
-        values = [value for one in self.parts for value in (*one.values, limit)]
+        parts = [part for one in self.parts for part in one.walked or (one,)]
+        texts = [f"SELECT id FROM (SELECT {one.ident} AS id {one.body} ORDER BY {one.ident} {direction} LIMIT ?)" for one in parts]  # fmt: skip
+        values = [value for one in parts for value in (*one.values, limit)]
         return f"{' UNION ALL '.join(texts)} ORDER BY id {direction} LIMIT ?", (*values, limit)
 
     def counts(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -80,13 +90,14 @@ def bounds(filter: Filter, top: int | None = None) -> Bounds:
 
 
 def sources(
-    filter: Filter, within: Bounds, *, watermark: int, infos: Infos, now: Millis | None, few: Few | None = None
-) -> Sources:
+    filter: Filter, within: Bounds, *, watermark: int, infos: Infos, now: Millis | None, few: Few | None = None,
+    reasons: Reasons | None = None,
+) -> Sources:  # fmt: skip
     """`watermark`: what has an id up to it is in the search index; 0 = there is none. `few`: asked for the texts that it finds."""
     if within.low > within.high:
         return NOTHING
     terms = terms_of(filter)
-    chosen: list[Sequence[int]] = []  # one of each must be the info_id
+    chosen: Sequence[int] | None = None  # one of them must be the info_id
     rest: list[Term] = []  # to be checked on the row even behind the index
     either: tuple[Term, Piece, Sequence[int]] | None = None  # found by the index or by its info
     pieces: list[Piece] = []  # without those of `either`
@@ -94,9 +105,9 @@ def sources(
         found = () if term.aspect not in (Aspect.INFO, Aspect.ERROR, Aspect.ALL) else infos(needle(str(term.value)))
         piece = None if term.negated else piece_of(term)
         if term.aspect in (Aspect.INFO, Aspect.ERROR) and not term.negated:
-            if not found:
+            chosen = found if chosen is None else sorted(set(chosen).intersection(found))
+            if not chosen:
                 return NOTHING
-            chosen.append(found)
             rest += [term] if term.aspect is Aspect.ERROR else []
         elif piece is None:
             rest.append(term)
@@ -107,15 +118,17 @@ def sources(
         else:
             pieces.append(piece)
             rest += [] if piece.exact else [term]
-    if either is not None and (pieces or chosen):  # something else narrows it down: a check on the row will do
+    if either is not None and (pieces or chosen is not None):  # something else narrows it down: the row will be checked
         rest.append(either[0])
         either = None
-    build = _Build(filter, chosen, now)
+    build = _Build(filter, chosen, reasons, now)
     on_row = [term for term in terms if term.aspect is not Aspect.INFO or term.negated]
     if filter.ids:
         return Sources(tuple(build.by_ids(filter.ids, within, on_row)), searched=bool(terms), indexed=True)
     pieces += [either[1]] if either is not None else []
     expression = " AND ".join([piece.expression for piece in pieces])
+    if chosen is not None and not expression:
+        return Sources(tuple(build.waiting(within, rest)), searched=True, indexed=reasons is not None and not rest)
     if not watermark or not expression:
         return Sources(tuple(build.scans(within, on_row)), searched=bool(terms), indexed=False)
     newer, older = Bounds(max(within.low, watermark + 1), within.high), Bounds(within.low, min(within.high, watermark))
@@ -127,7 +140,7 @@ def sources(
     else:
         parts += build.by_ids(ids, older, on_row, without=by_info)
     if by_info is not None:
-        parts += _Build(filter, [by_info], now).scans(older, rest)
+        parts += _Build(filter, by_info, reasons, now).waiting(older, rest)
     return Sources(tuple(parts), searched=True, indexed=True)
 
 
@@ -181,21 +194,24 @@ def piece_of(term: Term) -> Piece | None:
 
 
 class _Build:
-    """The parts of one filter. `chosen`: conditions on info_id, which stands in the index entry_queue."""
+    """The parts of one filter. `chosen`: one of them must be the info_id, which stands in the index entry_queue."""
 
-    def __init__(self, filter: Filter, chosen: Sequence[Sequence[int]], now: Millis | None) -> None:
+    def __init__(
+        self, filter: Filter, chosen: Sequence[int] | None, reasons: Reasons | None, now: Millis | None
+    ) -> None:
         self._now = now
         self._chosen = chosen
+        self._reasons = reasons
         self._queues = [codes.QUEUE[queue] for queue in filter.queues]
         self._routes = [codes.ROUTE[route] for route in filter.routes]
         self._attachment = filter.attachment
         self._narrow = bool(filter.routes) or filter.attachment is not None
 
-    def scans(self, within: Bounds, terms: Sequence[Term]) -> Iterator[Source]:
-        """Each queue (with a route, an attachment) by its index: there its ids are in order."""
+    def scans(self, within: Bounds, terms: Sequence[Term], *, only: int | None = None) -> Iterator[Source]:
+        """Each queue, or `only` that one (with a route, an attachment) by its index: there its ids are in order."""
         if within.low > within.high:
             return
-        for columns, index in self._combinations():
+        for columns, index in self._combinations((only,) if only is not None else self._queues):
             where = Conditions([], [])
             for name, value in columns:
                 where.add((f"e.{name} = ?", (value,)))
@@ -207,19 +223,37 @@ class _Build:
                 self._add_narrow(where, "e")
             yield self._source("e.id", f"FROM entry AS e {_by(index)}", where, terms)
 
-    def _combinations(self) -> Iterator[tuple[tuple[tuple[str, int], ...], str]]:
-        queues = self._queues or _ALL_QUEUES
-        if self._narrow and not self._chosen:
+    def _combinations(self, given: Sequence[int]) -> Iterator[tuple[tuple[tuple[str, int], ...], str]]:
+        queues = given or _ALL_QUEUES
+        if self._narrow and self._chosen is None:
             attachments = (0, 1) if self._attachment is None else (int(self._attachment),)
             for queue in queues:
                 for route in self._routes or _ALL_ROUTES:
                     for attachment in attachments:
                         yield (("queue", queue), ("route", route), ("attachment", attachment)), "entry_filter"
-        elif self._queues or self._chosen:
+        elif given or self._chosen is not None:
             for queue in queues:
                 yield (("queue", queue),), "entry_queue"
         else:
             yield (), ""
+
+    def waiting(self, within: Bounds, terms: Sequence[Term]) -> Iterator[Source]:
+        """For one of the reasons chosen: as far as the table of reasons reaches by that, above by the queue's index."""
+        reach = 0 if self._reasons is None else self._reasons.reach
+        yield from self.scans(Bounds(max(within.low, reach + 1), within.high), terms)
+        older = Bounds(within.low, min(within.high, reach))
+        if self._reasons is None or self._chosen is None or older.low > older.high:
+            return
+        table = "FROM reason AS r" + (" CROSS JOIN entry AS e ON e.id = r.id" if terms else "")
+        for queue in self._queues or _ALL_QUEUES:
+            where = Conditions([], [])
+            self._add_infos(where, "r.info_id")
+            where.add(("r.queue = ?", (queue,)))
+            where.add(("r.id >= ? AND r.id <= ?", older))
+            self._add_narrow(where, "r")
+            many = self._reasons.many(self._chosen, queue)
+            walked = tuple(self.scans(older, terms, only=queue)) if many else ()
+            yield self._source("r.id", table, where, terms)._replace(walked=walked)
 
     def index(
         self, within: Bounds, expression: str, rest: Sequence[Term], *, without: Sequence[int] | None
@@ -235,7 +269,7 @@ class _Build:
         inner.add(("n.id = x.rowid", ()))
         self._add_infos(inner, "n.info_id")
         if without is not None:
-            inner.add(_infos("n.info_id", without), negated=True)
+            inner.add(infos_in("n.info_id", without), negated=True)
         self._add_narrow(inner, "n")
         exists = f"EXISTS (SELECT 1 FROM entry AS n INDEXED BY entry_queue WHERE {' AND '.join(inner.where)})"
         where.add((exists, tuple(inner.values)))
@@ -254,13 +288,13 @@ class _Build:
         where.add(_one_of("e.queue", self._queues) if self._queues else (_SHOWN, ()))
         self._add_infos(where, "e.info_id")
         if without is not None:
-            where.add(_infos("e.info_id", without), negated=True)
+            where.add(infos_in("e.info_id", without), negated=True)
         self._add_narrow(where, "e")
         yield self._source("e.id", "FROM entry AS e NOT INDEXED", where, terms)
 
     def _add_infos(self, where: Conditions, column: str) -> None:
-        for found in self._chosen:
-            where.add(_infos(column, found))
+        if self._chosen is not None:
+            where.add(infos_in(column, self._chosen))
 
     def _add_narrow(self, where: Conditions, name: str) -> None:
         if self._routes:
@@ -284,7 +318,7 @@ def _one_of(column: str, values: Sequence[int]) -> tuple[str, tuple[int, ...]]:
     return f"{column} IN ({','.join('?' * len(values))})", tuple(values)
 
 
-def _infos(column: str, found: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+def infos_in(column: str, found: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
     if len(found) <= MANY_INFOS:
         return f"{column} IN ({','.join(str(int(ident)) for ident in found)})", ()
     return f"{column} IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, found))}]",)

@@ -7,24 +7,21 @@ disk and memory from our own mistakes.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 
-from postroom.errors import StoreUnavailable, StoreUnusable
+from postroom.errors import StoreUnusable
 from postroom.settings import Settings
 
-T = TypeVar("T")
 LOCK_TRIES, LOCK_PAUSE = 20, 0.01  # seconds between two tries to lock the data directory
 BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
 BUSY_PAUSE = 0.001  # seconds between two looks at it
@@ -149,18 +146,10 @@ def reading(path: Path) -> apsw.Connection:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=100)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         connection.execute("PRAGMA query_only=1")
-        connection.execute("PRAGMA cache_size=-8192")
+        connection.execute("PRAGMA cache_size=-24576")
     except apsw.Error as problem:
         raise StoreUnusable(f"cannot read the store {path}: {problem}") from problem
     return connection
-
-
-def in_thread(pool: Executor, function: Callable[[], T]) -> asyncio.Future[T]:
-    """On the event loop. StoreUnavailable when there is no memory for another thread."""
-    try:
-        return asyncio.get_running_loop().run_in_executor(pool, function)
-    except RuntimeError as problem:
-        raise StoreUnavailable(f"the store could not be read: {problem}") from problem
 
 
 def lock_directory(directory: Path) -> int:

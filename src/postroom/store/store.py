@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Container, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Hashable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from postroom.store.checkpoint import Checkpointer
 from postroom.store.damage import not_now, tell_entries, tell_messages, with_messages
 from postroom.store.opening import look_before_opening
 from postroom.store.reader import Reader
+from postroom.store.readers import Readers
 from postroom.store.records import AcceptDone, Claimed, EndedEntry, Moved, NewMessage, Waited
 from postroom.store.search_index import SearchIndex
 from postroom.store.sqlite import fetch
@@ -41,7 +42,6 @@ from postroom.store.writer import Batch, MoveDone, Writer
 from postroom.telemetry import Counts, Log
 
 T = TypeVar("T")
-READERS = 3  # threads
 
 
 class Store:
@@ -103,7 +103,7 @@ class Store:
         self._writer.start()
         self._local = threading.local()
         self._readers: list[Reader] = []
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="postroom-read")
+        self._threads = Readers()
 
     def apply(self, settings: Settings) -> None:
         """New settings, for what is claimed from now on."""
@@ -122,8 +122,8 @@ class Store:
         reader.searching.refresh()
         return reader
 
-    async def read(self, function: Callable[[Reader], T]) -> T:
-        """Run a read in the reader threads. StoreUnavailable when the database cannot be read."""
+    async def read(self, function: Callable[[Reader], T], like: Hashable = None) -> T:
+        """Run a read in the reader threads (`like`: as `Readers.run`). StoreUnavailable when the database cannot be read."""
 
         def reading() -> T:
             try:
@@ -131,7 +131,7 @@ class Store:
             except (apsw.Error, StoreUnusable, MemoryError) as problem:
                 raise StoreUnavailable(f"the store could not be read: {str(problem) or 'no memory'}") from problem
 
-        return await sqlite.in_thread(self._pool, reading)
+        return await self._threads.run(reading, like)
 
     # -- the hot path: called on the event loop, one batch to the writer per loop turn
 
@@ -348,7 +348,7 @@ class Store:
             self._writer.stop()
         if self._checkpointer is not None and self._checkpointer.is_alive():
             self._checkpointer.stop()
-        self._pool.shutdown()
+        self._threads.shutdown()
         for reader in self._readers:
             reader.connection.close()
         self._readers = []

@@ -1,6 +1,6 @@
-"""What `postroom verify` proves of what finding stands on: the counters by hour, and the search index up to its watermark.
+"""What `postroom verify` proves of what finding stands on: the counters by hour, the table of reasons, the search index up to its watermark.
 
-Both are derived: a repair makes them anew from the entries. An index that is missing, being made, or not of this store is believed
+All are derived: a repair makes them anew from the entries. An index that is missing, being made, or not of this store is believed
 by nobody, so there is nothing to prove of it. Fails: apsw errors of the store pass through.
 """
 
@@ -25,6 +25,15 @@ _WRONG = (
     f"SELECT count(*) FROM (SELECT * FROM ({_COUNTED} EXCEPT {_TALLIED}) "
     f"UNION ALL SELECT * FROM ({_TALLIED} EXCEPT {_COUNTED}))"
 )
+# Each entry has its row there, and there are no others.
+_UNREASONED = (
+    "SELECT e.id FROM entry AS e WHERE e.id BETWEEN ? AND ? AND e.id <= (SELECT upto FROM counted) AND NOT EXISTS "
+    "(SELECT 1 FROM reason AS r WHERE r.info_id = e.info_id AND r.queue = e.queue AND r.id = e.id AND r.route = e.route "
+    "AND r.attachment = e.attachment)"
+)
+_TOO_MANY_REASONS = (
+    "SELECT (SELECT count(*) FROM reason) - (SELECT count(*) FROM entry WHERE id <= (SELECT upto FROM counted))"
+)
 # The watermark is read with the index, before the entries: what ends meanwhile may be in the index still, but nothing that
 # waits may be missing in it.
 _WATERMARK = "SELECT number FROM find.state WHERE what = 'watermark'"
@@ -42,11 +51,31 @@ class Counters(Pauses):
 
     def look(self, connection: apsw.Connection, ground: Ground, first: int, last: int) -> list[Finding]:
         wrong = int(fetch(connection, _WRONG)[0][0])
-        return [Finding("counters", 1, f"{wrong} counters do not agree with the entries")] if wrong else []
+        found = [Finding("counters", 1, f"{wrong} counters do not agree with the entries")] if wrong else []
+        more = int(fetch(connection, _TOO_MANY_REASONS)[0][0])
+        return [*found, Finding("counters", 1, f"{more} reasons of entries that are not there")] if more > 0 else found
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         counters.recount(mending.connection)
         return "counted anew"
+
+
+class Waiting(TableCheck):
+    """Every entry that is counted by hour is found by its reason, and nothing else is."""
+
+    name = "what waits for a reason"
+    table = "entry"
+    slice = 20_000
+
+    def look(self, connection: apsw.Connection, ground: Ground, first: int, last: int) -> list[Finding]:
+        return [
+            Finding("reason-entry", ident, "is not found by its reason")
+            for (ident,) in fetch(connection, _UNREASONED, (first, last))
+        ]
+
+    def mend(self, mending: Mending, finding: Finding) -> str:
+        counters.recount(mending.connection)
+        return "made anew"
 
 
 class Indexed(TableCheck):

@@ -15,7 +15,7 @@ from postroom.http.gateway.call import Call
 from postroom.http.gateway.envelope import Pagination
 from postroom.http.gateway.page_call import listed
 from postroom.http.gateway.paging import Page, PageTokens, Place, next_place, previous_place, read_page
-from postroom.http.gateway.totals import Totals
+from postroom.http.gateway.totals import Totals, without_window
 from postroom.http.gateway.wire import Query
 from postroom.http.services import Services
 
@@ -46,7 +46,8 @@ class QueueListing:
         return Place(query=query, size=size, top=None, after=None, before=None, total=-1, expires=0)
 
     async def page(self, spot: Place) -> Page:
-        return await self._services.store.read(lambda reader: read_page(reader, spot, self._totals))
+        known_as = without_window(spot.query.filter)
+        return await self._services.store.read(lambda reader: read_page(reader, spot, self._totals), like=known_as)
 
     def pagination(self, pages: list[Page], context: str) -> Pagination | None:
         """Of several queries in one call: the sums, and no token, which can stand for one query only."""

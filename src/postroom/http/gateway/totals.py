@@ -2,7 +2,8 @@
 
 Without a text the store's counters know it (store/counters.py). The count of a search walks every match (70 ms for a word in a
 fifth of a million). SQLite tells a connection whether anybody has committed since it last looked (`data_version`, other
-processes included); until then a known total needs only the correction for a window that has moved on. Known per thread, because that is what a reader and its version are.
+processes included); until then a known total needs only the correction for a window that has moved on. Known per thread, because that is what a reader and its version are;
+the same search comes to the same thread (store/readers.py).
 Promises: the same number as `reader.count`. Fails: as `reader.count` does.
 """
 
@@ -46,13 +47,18 @@ class Totals:
         version = reader.connection.pragma("data_version")
         if version != mine.version or len(mine.known) >= MAX_KNOWN:
             mine.version, mine.known = version, {}
-        key = msgspec.structs.replace(filter, since=None, until=None)
+        key = without_window(filter)
         known = mine.known.get(key)
         total = None if known is None else _moved(reader, filter, known, filter.since, filter.until)
         if total is None:
             total = reader.count(filter)
         mine.known[key] = _Known(filter.since, filter.until, total)
         return total
+
+
+def without_window(filter: Filter) -> Filter:
+    """What a total is known by: its window moves on."""
+    return msgspec.structs.replace(filter, since=None, until=None)
 
 
 def _moved(reader: Reader, filter: Filter, known: _Known, since: Millis, until: Millis) -> int | None:

@@ -1,0 +1,79 @@
+"""Searches for the same thing come to the same thread while it is idle, and never wait for it while another one is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from postroom.errors import StoreUnavailable
+from postroom.store.readers import READERS, Readers
+
+GENEROUS = 60.0  # seconds
+
+
+@pytest.fixture
+async def readers() -> AsyncIterator[Readers]:
+    made = Readers()
+    yield made
+    made.shutdown()
+
+
+async def test_the_same_search_comes_to_the_same_thread(readers: Readers) -> None:
+    names = {[await readers.run(threading.get_ident, like="whale")][0] for _ in range(20)}
+    assert len(names) == 1
+    others = {await readers.run(threading.get_ident, like=number) for number in range(READERS)}
+    assert len(others) == READERS
+
+
+async def test_none_waits_while_another_thread_is_idle(readers: Readers) -> None:
+    free = threading.Event()
+    inside = threading.Barrier(READERS + 1)
+
+    def work() -> int:
+        inside.wait(GENEROUS)
+        assert free.wait(GENEROUS)
+        return threading.get_ident()
+
+    try:
+        busy = [readers.run(work, like="whale") for _ in range(READERS)]
+        await asyncio.to_thread(inside.wait, GENEROUS)  # all of them at once
+    finally:
+        free.set()
+    assert len({await one for one in busy}) == READERS
+
+
+async def test_a_thread_is_idle_only_when_it_has_ended_what_nobody_waits_for_any_more(readers: Readers) -> None:
+    free, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert free.wait(GENEROUS)
+
+    try:
+        left = readers.run(work, like="whale")
+        assert await asyncio.to_thread(begun.wait, GENEROUS)
+        left.cancel()
+        await asyncio.wait([left])
+        assert await asyncio.wait_for(readers.run(lambda: "another thread", like="whale"), GENEROUS) == "another thread"
+    finally:
+        free.set()
+
+
+async def test_what_fails_passes_through_and_leaves_the_thread_idle(readers: Readers) -> None:
+    def fail() -> None:
+        raise ValueError("as it was")
+
+    where = await readers.run(threading.get_ident, like="whale")
+    with pytest.raises(ValueError, match="as it was"):
+        await readers.run(fail, like="whale")
+    assert await readers.run(threading.get_ident, like="whale") == where
+
+
+async def test_without_a_thread_the_store_is_unavailable() -> None:
+    ended = Readers()
+    ended.shutdown()
+    with pytest.raises(StoreUnavailable, match="could not be read"):
+        ended.run(threading.get_ident)
