@@ -10,7 +10,7 @@ import pytest
 from postroom.clock import HandClock
 from postroom.model import Entry, Filter, Order, Queue
 from postroom.settings import Settings
-from postroom.store import counters, rarity, sources
+from postroom.store import counters, rarity, reason_index, sources
 from postroom.store.reader import Reader
 from postroom.store.search_index import Filling
 from postroom.store.store import open_store
@@ -37,6 +37,10 @@ class Crowd:
         ids = [entry.id for entry in self.store.read_now().find(Filter(), limit=1_000)]
         filling = Filling(self.store.index)
         filling.fill(ids[0] if whole else ids[60])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(reason_index, "STEP", 3)
+            while filling.take_in_reasons():
+                pass
         filling.close()
         counted = ids[0] if whole else ids[40]
         while self.store.write_now(lambda connection: counters.advance(connection, counted)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -25,7 +25,8 @@ _COMPARED = {
     Aspect.NEXT: "e.next_attempt - ?",
 }
 Condition = tuple[str, tuple[Any, ...]]  # of an entry `e`, and what is bound in it
-BY_INFO = "e.info_id IN (SELECT id FROM info WHERE instr(folded, ?) > 0)"
+Infos = Callable[[str], Sequence[int]]  # the ids of the texts of the dictionary that contain a needle
+MANY_INFOS = 500  # ids written one by one
 _HELD = codes.QUEUE[Queue.HELD]
 
 
@@ -36,11 +37,11 @@ def terms_of(filter: Filter) -> tuple[Term, ...]:
     return (Term(Aspect(filter.field.value), Relation.HAS, filter.text), *filter.terms)
 
 
-def said(terms: Iterable[Term], now: Millis | None) -> Conditions:
+def said(terms: Iterable[Term], infos: Infos, now: Millis | None) -> Conditions:
     """What the terms say of an entry `e`, each one checked on its row."""
     found = Conditions([], [])
     for term in terms:
-        found.add(condition(term, now), term.negated)
+        found.add(condition(term, infos, now), term.negated)
     return found
 
 
@@ -56,7 +57,7 @@ class Conditions(NamedTuple):
         self.values.extend(bound)
 
 
-def condition(term: Term, now: Millis | None) -> Condition:
+def condition(term: Term, infos: Infos, now: Millis | None) -> Condition:
     """Of one term, as if it were not negated."""
     aspect, value = term.aspect, term.value
     if aspect in _COMPARED:
@@ -88,19 +89,28 @@ def condition(term: Term, now: Millis | None) -> Condition:
             return "e.recipient LIKE ? ESCAPE '\\'", (pattern,)
         return "e.env_from LIKE ? ESCAPE '\\' OR e.from_address LIKE ? ESCAPE '\\'", (pattern, pattern)
     if aspect is Aspect.ERROR:
-        return f"e.attempts > 0 AND {BY_INFO}", (needle(text),)
-    return _contains(aspect, text)
+        condition, values = infos_in("e.info_id", infos(needle(text)))
+        return f"e.attempts > 0 AND {condition}", values
+    return _contains(aspect, text, infos)
 
 
-def _contains(aspect: Aspect, text: str) -> Condition:
+def _contains(aspect: Aspect, text: str, infos: Infos) -> Condition:
     """Literal substring, any case. `instr` is a plain comparison of bytes; LIKE runs only on what it lets through."""
     text = needle(text)
     if aspect is Aspect.INFO:
-        return BY_INFO, (text,)
+        return infos_in("e.info_id", infos(text))
     pattern = region_pattern(Field(aspect.value), text)
     if pattern is None:
-        return f"instr(e.search, ?) > 0 OR {BY_INFO}", (text, text)
+        condition, values = infos_in("e.info_id", infos(text))
+        return f"instr(e.search, ?) > 0 OR {condition}", (text, *values)
     return "instr(e.search, ?) > 0 AND e.search LIKE ? ESCAPE '\\'", (text, pattern)
+
+
+def infos_in(column: str, found: Sequence[int]) -> Condition:
+    """That the reason is one of these."""
+    if len(found) <= MANY_INFOS:
+        return f"{column} IN ({','.join(str(int(ident)) for ident in found)})", ()
+    return f"{column} IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, found))}]",)
 
 
 def _state(word: str, now: Millis) -> Condition:

@@ -21,12 +21,13 @@ from urllib.parse import quote
 import apsw
 
 from postroom.errors import EnvironmentFailed
+from postroom.store import reason_index
 from postroom.store.sqlite import fetch, is_environment
 from postroom.telemetry import Log
 
 NAME = "search.db"
 APPLICATION = 0x506F7374
-VERSION = 1
+VERSION = 2
 SLICE = 1_000  # rows of one transaction: about 0.2 s of this thread, nothing of any other
 SWEPT = 5_000  # ids of one look for what has ended or is missing
 BEHIND = 5.0  # seconds until an entry is taken in
@@ -43,6 +44,7 @@ CREATE VIRTUAL TABLE ix USING fts5(
   sender, recipient, subject, ip, content='', contentless_delete=1, tokenize='trigram case_sensitive 1'
 );
 INSERT INTO ix (ix, rank) VALUES ('hashsize', 8388608);
+{reason_index.SCHEMA};
 CREATE TABLE state (what TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 PRAGMA application_id={APPLICATION};
 PRAGMA user_version={VERSION};
@@ -172,6 +174,7 @@ class Filling:
                     for statement in filter(str.strip, _SCHEMA.split(";\n")):
                         fetch(connection, statement)
                     fetch(connection, _STATE, ("token", fetch(connection, _NAMED.format(schema="store."))[0][0]))
+                    fetch(connection, _STATE, ("reasons", 0))
                     self._note(connection, 0, behind=True)
         except BaseException:
             connection.close()
@@ -209,6 +212,11 @@ class Filling:
             elif fetch(connection, "SELECT number FROM state WHERE what = 'behind'")[0][0]:
                 self._note(connection, watermark, behind=False)
         return int(number)
+
+    def take_in_reasons(self) -> int:
+        with self.connection:
+            number = reason_index.take_in(self.connection)
+        return number
 
     def _note(self, connection: apsw.Connection, watermark: int, *, behind: bool) -> None:
         facts = fetch(connection, _FACTS.format(schema="store."))[0][0]
@@ -267,6 +275,7 @@ class Filling:
             self._swept = 0 if last else high
             if last:
                 self._late_swept = self._late_begun
+                reason_index.sweep(connection)
         return ended + int(missing), last
 
     def give_back(self) -> None:
@@ -346,7 +355,8 @@ class Filler(threading.Thread):
         counted = self._advance(self._settled)
         halted = self._index.halted
         number = 0 if halted else filling.fill(min(self._settled, filling.counted()))
-        if number < SLICE:
+        reasons = 0 if halted else filling.take_in_reasons()
+        if number < SLICE and not reasons:
             if not halted and filling.sweep_due():
                 _, done = filling.sweep()
                 if done:

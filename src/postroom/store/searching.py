@@ -17,12 +17,12 @@ import apsw
 
 from postroom.clock import Millis
 from postroom.model import Filter
-from postroom.store import conditions, counters
+from postroom.store import conditions, counters, reason_index
 from postroom.store.counters import LAST
 from postroom.store.rarity import Rarity
 from postroom.store.search import SearchTooBroad
 from postroom.store.search_index import SearchIndex
-from postroom.store.sources import MANY, Bounds, Reasons, Sources, infos_in, sources
+from postroom.store.sources import MANY, Bounds, Reasons, Sources, sources
 from postroom.store.sqlite import fetch, is_environment
 
 T = TypeVar("T")
@@ -129,12 +129,20 @@ class Searching:
     def _infos(self, needle: str) -> Sequence[int]:
         found = self._known.get((needle,))
         if found is None:
-            rows = fetch(self._connection, "SELECT id FROM info WHERE instr(folded, ?) > 0", (needle,))
-            found = self._known[(needle,)] = [ident for (ident,) in rows]
+            found = self._known[(needle,)] = self._containing(needle)
         return found
 
+    def _containing(self, needle: str) -> Sequence[int]:
+        try:
+            return reason_index.containing(self._connection, needle, attached=self.attached)
+        except apsw.Error as problem:
+            if not self.attached or (is_environment(problem) and not isinstance(problem, apsw.IOError)):
+                raise
+            self._distrust()
+            return reason_index.containing(self._connection, needle, attached=False)
+
     def _are_many(self, infos: Sequence[int], queue: int) -> bool:
-        text, values = infos_in("info_id", infos)
+        text, values = conditions.infos_in("info_id", infos)
         look = f"SELECT count(*) FROM (SELECT 1 FROM reason WHERE {text} AND queue = ? LIMIT {MANY + 1})"
         return int(fetch(self._connection, look, (*values, queue))[0][0]) > MANY
 

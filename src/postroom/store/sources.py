@@ -15,14 +15,13 @@ from postroom.clock import Millis
 from postroom.ids import first_id_at
 from postroom.model import Aspect, Filter, Relation, Term
 from postroom.store import codes
-from postroom.store.conditions import Conditions, said, terms_of
+from postroom.store.conditions import Conditions, Infos, infos_in, said, terms_of
 from postroom.store.counters import LAST
 from postroom.store.rarity import phrase
 from postroom.store.search import needle
 
 SHORTEST = 3  # characters that the index can look for
 RARE = 6  # characters of a local part with its @
-MANY_INFOS = 500  # ids written one by one
 MANY = 10_000  # entries of a queue that wait for what is looked for: a page of so many is found sooner by a walk
 _COLUMNS = {
     Aspect.FROM: "sender", Aspect.TO: "recipient", Aspect.SUBJECT: "subject", Aspect.IP: "ip",
@@ -32,7 +31,6 @@ _ALL_QUEUES = tuple(range(len(codes.QUEUES)))
 _ALL_ROUTES = tuple(range(len(codes.ROUTES)))
 _SHOWN = f"e.queue <> {codes.LEAVING}"  # of no queue that is asked for: mail whose end waits for the undo window is not listed
 
-Infos = Callable[[str], Sequence[int]]  # the ids of the texts of the dictionary that contain a needle
 Few = Callable[
     [str, str | None], Sequence[int] | None
 ]  # a text, a column: all entries of the index that may hold it, if few
@@ -121,7 +119,7 @@ def sources(
     if either is not None and (pieces or chosen is not None):  # something else narrows it down: the row will be checked
         rest.append(either[0])
         either = None
-    build = _Build(filter, chosen, reasons, now)
+    build = _Build(filter, chosen, infos, reasons, now)
     on_row = [term for term in terms if term.aspect is not Aspect.INFO or term.negated]
     if filter.ids:
         return Sources(tuple(build.by_ids(filter.ids, within, on_row)), searched=bool(terms), indexed=True)
@@ -140,7 +138,7 @@ def sources(
     else:
         parts += build.by_ids(ids, older, on_row, without=by_info)
     if by_info is not None:
-        parts += _Build(filter, by_info, reasons, now).waiting(older, rest)
+        parts += _Build(filter, by_info, infos, reasons, now).waiting(older, rest)
     return Sources(tuple(parts), searched=True, indexed=True)
 
 
@@ -197,9 +195,10 @@ class _Build:
     """The parts of one filter. `chosen`: one of them must be the info_id, which stands in the index entry_queue."""
 
     def __init__(
-        self, filter: Filter, chosen: Sequence[int] | None, reasons: Reasons | None, now: Millis | None
+        self, filter: Filter, chosen: Sequence[int] | None, infos: Infos, reasons: Reasons | None, now: Millis | None
     ) -> None:
         self._now = now
+        self._infos = infos
         self._chosen = chosen
         self._reasons = reasons
         self._queues = [codes.QUEUE[queue] for queue in filter.queues]
@@ -303,7 +302,7 @@ class _Build:
             where.add((f"{name}.attachment = ?", (int(self._attachment),)))
 
     def _source(self, ident: str, table: str, where: Conditions, terms: Sequence[Term]) -> Source:
-        more = said(terms, self._now)
+        more = said(terms, self._infos, self._now)
         text = " AND ".join([*where.where, *more.where])
         return Source(ident, f"{table} WHERE {text}", (*where.values, *more.values))
 
@@ -316,9 +315,3 @@ def _one_of(column: str, values: Sequence[int]) -> tuple[str, tuple[int, ...]]:
     if len(values) == 1:
         return f"{column} = ?", tuple(values)
     return f"{column} IN ({','.join('?' * len(values))})", tuple(values)
-
-
-def infos_in(column: str, found: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
-    if len(found) <= MANY_INFOS:
-        return f"{column} IN ({','.join(str(int(ident)) for ident in found)})", ()
-    return f"{column} IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, found))}]",)

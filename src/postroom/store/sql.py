@@ -226,8 +226,9 @@ def objects_used(rows: int) -> str:
 
 @cache
 def forget_infos(rows: int) -> str:
-    """Rows of ids, then the sweep's number."""
-    return f"DELETE FROM info WHERE id IN ({','.join('?' * rows)}) AND used < ?"
+    """Rows of ids, then the sweep's number. The newest stays, so that no id is ever given again: the search index knows texts by it."""
+    newest = "(SELECT max(id) FROM info)"
+    return f"DELETE FROM info WHERE id IN ({','.join('?' * rows)}) AND used < ? AND id < {newest}"
 
 
 @cache

@@ -36,11 +36,15 @@ _TOO_MANY_REASONS = (
 )
 # The watermark is read with the index, before the entries: what ends meanwhile may be in the index still, but nothing that
 # waits may be missing in it.
-_WATERMARK = "SELECT number FROM find.state WHERE what = 'watermark'"
+_REACHED = "SELECT number FROM find.state WHERE what = ?"
 _TOKEN = "SELECT number FROM find.state WHERE what = 'token'"  # noqa: S105 - names a store, opens nothing
 _UNFINDABLE = (
     "SELECT id FROM main.entry WHERE queue <> 5 AND id BETWEEN ? AND ? AND id <= ? "
     "AND id NOT IN (SELECT id FROM find.ix_docsize WHERE id BETWEEN ? AND ?)"
+)
+_UNFINDABLE_TEXTS = (
+    "SELECT id FROM main.info WHERE id BETWEEN ? AND ? AND id <= ? "
+    "AND id NOT IN (SELECT id FROM find.reasons_docsize WHERE id BETWEEN ? AND ?)"
 )
 
 
@@ -84,6 +88,8 @@ class Indexed(TableCheck):
     name = "search index"
     table = "entry"
     slice = 20_000
+    _reach = "watermark"
+    _missing = _UNFINDABLE
 
     def __init__(self) -> None:
         self._beside: apsw.Connection | None = None
@@ -101,17 +107,24 @@ class Indexed(TableCheck):
         with contextlib.suppress(apsw.Error), beside:
             if fetch(beside, _TOKEN) != fetch(connection, "SELECT token FROM counted"):
                 return []
-            rows = fetch(beside, _WATERMARK)
-            watermark = rows[0][0] if rows else 0
-            missing = fetch(beside, _UNFINDABLE, (first, last, watermark, first, last))
-            return [
-                Finding("index-entry", ident, "is not in the search index, though it should be") for (ident,) in missing
-            ]
+            rows = fetch(beside, _REACHED, (self._reach,))
+            missing = fetch(beside, self._missing, (first, last, rows[0][0] if rows else 0, first, last))
+            what = "is not in the search index, though it should be"
+            return [Finding("index-entry", ident, what) for (ident,) in missing]
         return []  # damaged, or replaced just now: the gateway makes it anew
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         mending.run("UPDATE counted SET token = random()")
         return "the search index is disowned; the gateway makes it anew"
+
+
+class IndexedReasons(Indexed):
+    """Every text of the dictionary as far as it reaches."""
+
+    name = "reasons in the search index"
+    table = "info"
+    _reach = "reasons"
+    _missing = _UNFINDABLE_TEXTS
 
 
 def _attached(store: apsw.Connection) -> apsw.Connection | None:
