@@ -10,7 +10,7 @@ import pytest
 from postroom.clock import HandClock
 from postroom.model import Entry, Filter, Order, Queue
 from postroom.settings import Settings
-from postroom.store import counters, rarity, reason_index, sources
+from postroom.store import counters, rarity, reason_index
 from postroom.store.reader import Reader
 from postroom.store.search_index import Filling
 from postroom.store.store import open_store
@@ -64,16 +64,16 @@ def test_the_crowd_is_mixed(crowd: Crowd) -> None:
     assert len(crowd.entries) > 180
 
 
-@pytest.mark.parametrize(
-    ("cheap", "many"), [(rarity.CHEAP, sources.MANY), (8, 3)], ids=["whole phrases", "rare pieces, reasons of many"]
-)
+@pytest.mark.parametrize("way", ["whole phrases", "rare pieces, reasons of many", "merged"])
 def test_a_filter_finds_what_a_plain_reading_of_it_finds(
-    crowd: Crowd, cheap: int, many: int, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        rarity, "CHEAP", cheap
-    )  # 8: in so small a queue, too, nearly every text is looked for by a piece
-    monkeypatch.setattr("postroom.store.searching.MANY", many)
+    """Each way that only a larger queue would take by itself."""
+    if way == "merged":
+        monkeypatch.setattr("postroom.store.searching.Searching._common", lambda *asked: True)
+    elif way != "whole phrases":
+        monkeypatch.setattr(rarity, "CHEAP", 8)  # nearly every text is looked for by a piece
+        monkeypatch.setattr("postroom.store.searching.MANY", 3)
     chance = random.Random(23)
     hits = 0
     for number in range(FILTERS):

@@ -124,6 +124,27 @@ def test_entries_with_a_reason_are_found_by_it_and_counted_without_rows(indexed:
     assert all(by_queue in plan and by_reason not in plan for plan in plans(None))
 
 
+def test_the_count_of_what_is_in_most_entries_merges_both_indexes_in_their_order(indexed: Store) -> None:
+    for queues in ((Queue.PROCESSING,), ()):
+        wanted = Filter(queues=queues, routes=(Route.INBOUND,), text="whale", field=Field.SUBJECT, **WINDOW)
+        found = sources(
+            wanted,
+            bounds(wanted),
+            watermark=LAST,
+            infos=lambda text: (),
+            now=NOW,
+            reasons=REASONS,
+            common=lambda text: True,
+        )
+        plan = [line for text, values in found.counts() for line in explain(indexed, text, values)]
+        assert "MERGE (INTERSECT)" in plan, plan
+        assert not any("TEMP B-TREE" in line for line in plan), plan
+        by_queue = [
+            line for line in plan if "SEARCH n USING COVERING INDEX entry_queue (queue=? AND id>? AND id<?)" in line
+        ]
+        assert len(by_queue) == (1 if queues else 5), plan
+
+
 def test_a_reason_that_nobody_has_reads_nothing() -> None:
     for aspect in (Aspect.INFO, Aspect.ERROR):
         wanted = Filter(terms=(Term(aspect, Relation.HAS, "nowhere"),))

@@ -76,3 +76,18 @@ def test_many_are_left_to_the_phrase(store: Store, monkeypatch: pytest.MonkeyPat
     reader = store.read_now()
     assert reader.searching._rarity.few("zanzibar", None, made) is None
     assert reader.count(Filter(text="zanzibar")) == 3
+
+
+def test_the_share_of_a_text_is_that_of_its_rarest_trigram(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rarity, "LOOKED_AT", 4)
+    for number in range(16):
+        made = accepted(store, a_message(subject="whale zebra" if number % 3 == 0 else "whale")).entries[0]
+    filling = Filling(store.index)
+    filling.fill(made)
+    filling.close()
+    store.index.replaced(ready=True)
+    known = store.read_now().searching._rarity
+    assert known.share("whale") == 1.0
+    assert 0.05 < known.share("whale zebra") < 0.9
+    assert known.share("quagga") == 0.0
+    assert known.share("wh") == 0.0

@@ -22,6 +22,7 @@ FEW = 1_000  # rows that are worth being checked one by one: some 5 ms
 KEPT = 600.0  # seconds
 MOST_KEPT = 10_000
 
+_OLDEST = "SELECT min(id), max(id) FROM (SELECT id FROM find.ix_docsize ORDER BY id LIMIT ?)"
 _REACH = "SELECT count(*), max(rowid) FROM (SELECT rowid FROM find.ix WHERE ix MATCH ? LIMIT ?)"
 _FOUND = "SELECT rowid FROM find.ix WHERE ix MATCH ? LIMIT ?"
 
@@ -52,9 +53,9 @@ class Rarity:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, int]] = {}
         self._until = 0.0  # monotonic seconds
-        self._low = 0
+        self._low = self._reach = 0  # of all: the oldest, and the last of as many as are looked at
 
     def few(self, text: str, column: str | None, watermark: int) -> list[int] | None:
         """All ids whose text may hold this one, if a cheap look finds that they are few; None: ask for the whole text."""
@@ -66,18 +67,31 @@ class Rarity:
         found = fetch(self._connection, _FOUND, (phrase(piece, column), FEW + 1))
         return None if len(found) > FEW else [ident for (ident,) in found]
 
+    def share(self, text: str) -> float:
+        """The part of all entries that can hold the text: as many as hold its rarest trigram, judged by the oldest of both."""
+        text = text[:LONGEST]
+        found = [self._seen(text[at : at + LENGTH]) for at in range(len(text) - LENGTH + 1)]
+        if not found or min(number for number, _ in found) < LOOKED_AT:
+            return 0.0
+        return min(1.0, (self._reach - self._low) / max(1, max(last for _, last in found) - self._low))
+
     def _rows(self, trigram: str, watermark: int) -> int:
         """About how many, in any column. Newer mail is more than older, so that it errs by a factor of two or so."""
+        number, last = self._seen(trigram)
+        if number < LOOKED_AT:
+            return number
+        return number * max(1, watermark - self._low) // max(1, last - self._low)
+
+    def _seen(self, trigram: str) -> tuple[int, int]:
+        """How many of it were looked at, and how far they reach."""
         now = time.monotonic()
         if now > self._until or len(self._known) > MOST_KEPT:
             self._known.clear()
             self._until = now + KEPT
-            self._low = int(fetch(self._connection, "SELECT coalesce(min(id), 0) FROM find.ix_docsize")[0][0])
+            low, reach = fetch(self._connection, _OLDEST, (LOOKED_AT,))[0]
+            self._low, self._reach = low or 0, reach or 0
         known = self._known.get(trigram)
         if known is None:
             number, last = fetch(self._connection, _REACH, (phrase(trigram, None), LOOKED_AT))[0]
-            known = int(number)
-            if known == LOOKED_AT:
-                known = known * max(1, watermark - self._low) // max(1, int(last) - self._low)
-            self._known[trigram] = known
+            known = self._known[trigram] = (int(number), int(last or 0))
         return known

@@ -16,7 +16,7 @@ from typing import TypeVar
 import apsw
 
 from postroom.clock import Millis
-from postroom.model import Filter
+from postroom.model import Filter, Queue
 from postroom.store import conditions, counters, reason_index
 from postroom.store.counters import LAST
 from postroom.store.rarity import Rarity
@@ -30,6 +30,7 @@ T = TypeVar("T")
 BOUND = 0.5  # seconds a search may take that no index narrows down
 BOUND_INDEXED = 5.0  # of one that an index does
 TOGETHER = 0.1  # seconds that searches of the first kind may run side by side
+LEAST_SHARE = 0.1  # of all entries: texts in fewer are never so many that a merge would be faster
 STEPS = 20_000  # of SQLite's machine between two looks at the clock: about a millisecond
 
 
@@ -102,7 +103,10 @@ class Searching:
         self._forget()
         few = partial(self._few, watermark) if watermark else None
         reasons = None if counters.is_plain(filter) else Reasons(counters.reach(self._connection), self._are_many)
-        found = sources(filter, within, watermark=watermark, infos=self._infos, now=now, few=few, reasons=reasons)
+        common = partial(self._common, filter.queues) if watermark else None
+        found = sources(
+            filter, within, watermark=watermark, infos=self._infos, now=now, few=few, reasons=reasons, common=common
+        )
         return found._replace(indexed=False) if behind else found
 
     def _forget(self) -> None:
@@ -157,6 +161,19 @@ class Searching:
                 self._distrust()
                 self._known[key] = None
         return self._known[key]
+
+    def _common(self, queues: tuple[Queue, ...], text: str) -> bool:
+        try:
+            share = self._rarity.share(text)
+        except apsw.Error as problem:
+            if is_environment(problem) and not isinstance(problem, apsw.IOError):
+                raise
+            self._distrust()
+            return False
+        if share < LEAST_SHARE:
+            return False
+        everything, asked = (counters.total(self._connection, Filter(queues=some), 0, LAST) for some in ((), queues))
+        return share * everything >= asked / 2
 
     def _bounded(self, parts: Sources, look: Callable[[Sources], T]) -> T:
         if not parts.searched:

@@ -35,6 +35,10 @@ Few = Callable[
     [str, str | None], Sequence[int] | None
 ]  # a text, a column: all entries of the index that may hold it, if few
 
+Common = Callable[
+    [str], bool
+]  # whether a text may be in at least half as many entries as there are in the queues asked for
+
 
 class Reasons(NamedTuple):
     """The table that leads from a reason to its entries (counters.py)."""
@@ -57,6 +61,7 @@ class Source(NamedTuple):
     body: str
     values: tuple[Any, ...]
     walked: tuple[Source, ...] = ()  # the same entries, but read in their order: for a page, when this one is not
+    merged: tuple[str, tuple[Any, ...]] | None = None  # a SELECT of their number that is faster, when they are many
 
 
 class Sources(NamedTuple):
@@ -74,7 +79,7 @@ class Sources(NamedTuple):
 
     def counts(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         for one in self.parts:
-            yield f"SELECT count(*) {one.body}", one.values
+            yield one.merged or (f"SELECT count(*) {one.body}", one.values)
 
 
 NOTHING = Sources((), searched=False, indexed=False)
@@ -89,9 +94,9 @@ def bounds(filter: Filter, top: int | None = None) -> Bounds:
 
 def sources(
     filter: Filter, within: Bounds, *, watermark: int, infos: Infos, now: Millis | None, few: Few | None = None,
-    reasons: Reasons | None = None,
+    reasons: Reasons | None = None, common: Common | None = None,
 ) -> Sources:  # fmt: skip
-    """`watermark`: what has an id up to it is in the search index; 0 = there is none. `few`: asked for the texts that it finds."""
+    """`watermark`: what has an id up to it is in the search index; 0 = there is none. `few`, `common`: asked of the texts that it finds."""
     if within.low > within.high:
         return NOTHING
     terms = terms_of(filter)
@@ -134,7 +139,8 @@ def sources(
     by_info = None if either is None else either[2]
     ids = _fewest(pieces, few)
     if ids is None:
-        parts += build.index(older, expression, rest, without=by_info)
+        many = common is not None and not rest and all(common(piece.text) for piece in pieces)
+        parts += build.index(older, expression, rest, without=by_info, many=many)
     else:
         parts += build.by_ids(ids, older, on_row, without=by_info)
     if by_info is not None:
@@ -255,9 +261,10 @@ class _Build:
             yield self._source("r.id", table, where, terms)._replace(walked=walked)
 
     def index(
-        self, within: Bounds, expression: str, rest: Sequence[Term], *, without: Sequence[int] | None
+        self, within: Bounds, expression: str, rest: Sequence[Term], *, without: Sequence[int] | None, many: bool
     ) -> Iterator[Source]:
-        """Through the search index; ended entries, and those with one of the infos `without`, are left out."""
+        """Through the search index; ended entries, and those with one of the infos `without`, are left out. `many`: about as many
+        as there are in the queue."""
         if within.low > within.high:
             return
         where = Conditions([], [])
@@ -273,7 +280,25 @@ class _Build:
         exists = f"EXISTS (SELECT 1 FROM entry AS n INDEXED BY entry_queue WHERE {' AND '.join(inner.where)})"
         where.add((exists, tuple(inner.values)))
         table = "FROM find.ix AS x" + (" CROSS JOIN entry AS e ON e.id = x.rowid" if rest else "")
-        yield self._source("x.rowid", table, where, rest)
+        found = self._source("x.rowid", table, where, rest)
+        yield found._replace(merged=self._merged(within, expression, without)) if many else found
+
+    def _merged(self, within: Bounds, expression: str, without: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
+        """Both sides come in the order of their ids and are merged: 50 ns for each of either, in place of 200 for each that is found."""
+        parts, values = [], []
+        for queue in self._queues or _ALL_QUEUES:
+            where = Conditions([], [])
+            where.add(("n.queue = ?", (queue,)))
+            where.add(("n.id >= ? AND n.id <= ?", within))
+            self._add_infos(where, "n.info_id")
+            if without is not None:
+                where.add(infos_in("n.info_id", without), negated=True)
+            self._add_narrow(where, "n")
+            parts.append(f"SELECT n.id FROM entry AS n INDEXED BY entry_queue WHERE {' AND '.join(where.where)}")
+            values += where.values
+        index = "SELECT x.rowid FROM find.ix AS x WHERE x.ix MATCH ? AND x.rowid >= ? AND x.rowid <= ?"
+        text = f"SELECT count(*) FROM ({' UNION ALL '.join(parts)} INTERSECT {index} ORDER BY 1)"
+        return text, (*values, expression, *within)
 
     def by_ids(
         self, ids: Sequence[int], within: Bounds, terms: Sequence[Term], *, without: Sequence[int] | None = None
