@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.model import Field, Filter
 from postroom.store import rarity
-from postroom.store.rarity import CHEAP, cheap_piece
+from postroom.store.rarity import pieces
 from postroom.store.search_index import Filling
 from postroom.store.store import Store
 from tests.store.conftest import a_message, accepted
@@ -16,22 +18,25 @@ from tests.store.conftest import a_message, accepted
 COSTS = {"elz": 5_000, "lze": 6_000, "zen": 150_000, "end": 90_000, "nd.": 20_000}
 
 
-@given(st.text(min_size=3, max_size=60), st.dictionaries(st.text(min_size=3, max_size=3), st.integers(0, CHEAP * 2)))
-def test_a_piece_is_part_of_the_text_and_cheap_unless_nothing_is(text: str, costs: dict[str, int]) -> None:
+@given(st.text(min_size=3, max_size=60), st.dictionaries(st.text(min_size=3, max_size=3), st.integers(0, 1_000_000)))
+def test_pieces_grow_from_the_rarest_trigram_to_the_whole_text(text: str, costs: dict[str, int]) -> None:
     def rows(trigram: str) -> int:
         return costs.get(trigram, 1_000)
 
-    piece = cheap_piece(text, rows)
-    assert piece in text
-    assert len(piece) >= 3
-    trigrams = [piece[at : at + 3] for at in range(len(piece) - 2)]
-    assert len(trigrams) == 1 or sum(map(rows, trigrams)) <= CHEAP
-    assert min(map(rows, trigrams)) == min(rows(text[at : at + 3]) for at in range(len(text) - 2))
+    found = pieces(text, rows)
+    assert [len(piece) for piece, _ in found] == list(range(3, len(text) + 1))
+    assert found[0][1] == min(rows(text[at : at + 3]) for at in range(len(text) - 2))
+    assert found[-1][0] == text
+    for piece, cost in found:
+        assert piece in text
+        assert cost == sum(rows(piece[at : at + 3]) for at in range(len(piece) - 2))
+    assert all(smaller in larger for (smaller, _), (larger, _) in pairwise(found))
 
 
-def test_it_begins_at_the_rarest_trigram_and_takes_the_cheaper_side_first() -> None:
-    assert cheap_piece("elzend.example", lambda trigram: COSTS.get(trigram, 1_000_000)) == "elze"
-    assert cheap_piece("abc", lambda trigram: 1_000_000) == "abc"
+def test_the_cheaper_side_comes_first() -> None:
+    found = pieces("elzend.example", lambda trigram: COSTS.get(trigram, 1_000_000))
+    assert [piece for piece, _ in found[:5]] == ["elz", "elze", "elzen", "elzend", "elzend."]
+    assert pieces("abc", lambda trigram: 7) == [("abc", 7)]
 
 
 def test_candidates_that_do_not_hold_the_whole_text_are_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,18 +69,33 @@ def test_candidates_that_do_not_hold_the_whole_text_are_left_out(store: Store, m
     assert reader.count(wanted) == 2
 
 
-def test_many_are_left_to_the_phrase(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(3):
-        made = accepted(store, a_message(subject="zanzibar")).entries[0]
+def filled(store: Store, *subjects: str) -> list[int]:
+    made = [accepted(store, a_message(subject=subject)).entries[0] for subject in subjects]
     filling = Filling(store.index)
-    filling.fill(made)
+    filling.fill(made[-1])
     filling.close()
     store.index.replaced(ready=True)
+    return made
+
+
+def test_many_are_left_to_the_phrase(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(store, *["zanzibar"] * 3)
     monkeypatch.setattr(rarity, "CHEAP", 0)
     monkeypatch.setattr(rarity, "FEW", 2)
     reader = store.read_now()
-    assert reader.searching._rarity.few("zanzibar", None, made) is None
+    assert reader.searching._rarity.few("zanzibar", None) is None
     assert reader.count(Filter(text="zanzibar")) == 3
+
+
+def test_a_piece_that_finds_too_many_grows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = filled(store, *["zanzi"] * 3, *["zanzibar bought"] * 2)
+    monkeypatch.setattr(rarity, "CHEAP", 0)
+    monkeypatch.setattr(rarity, "FEW", 2)
+    monkeypatch.setattr(rarity.Rarity, "_rows", lambda self, trigram: 1 if trigram == "zan" else 5)
+    known = store.read_now().searching._rarity
+    assert known.few("zanzibar", None) == made[3:], "zan, zanz, zanzib"
+    assert known.few("zanz", None) is None
+    assert store.read_now().count(Filter(text="zanzibar b")) == 2
 
 
 def test_the_share_of_a_text_is_that_of_its_rarest_trigram(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

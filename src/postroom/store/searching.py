@@ -101,7 +101,7 @@ class Searching:
         if self.attached and not counters.is_plain(filter):
             watermark, behind = self._state()
         self._forget()
-        few = partial(self._few, watermark) if watermark else None
+        few = self._few if watermark else None
         reasons = None if counters.is_plain(filter) else Reasons(counters.reach(self._connection), self._are_many)
         common = partial(self._common, filter.queues) if watermark else None
         found = sources(
@@ -150,11 +150,11 @@ class Searching:
         look = f"SELECT count(*) FROM (SELECT 1 FROM reason WHERE {text} AND queue = ? LIMIT {MANY + 1})"
         return int(fetch(self._connection, look, (*values, queue))[0][0]) > MANY
 
-    def _few(self, watermark: int, text: str, column: str | None) -> Sequence[int] | None:
+    def _few(self, text: str, column: str | None) -> Sequence[int] | None:
         key = (text, column or "")
         if key not in self._known:
             try:
-                self._known[key] = self._rarity.few(text, column, watermark)
+                self._known[key] = self._rarity.few(text, column)
             except apsw.Error as problem:
                 if is_environment(problem) and not isinstance(problem, apsw.IOError):
                     raise
