@@ -42,8 +42,8 @@ class Case:
 
     @property
     def may_be_refused(self) -> bool:
-        """No index narrows it down: beyond its bound it is refused, which is an answer, too."""
-        return self.group in (SHORT, LANGUAGE)
+        """No index narrows it down, or not enough: beyond its bound it is refused, which is an answer, too."""
+        return self.group in (SHORT, LANGUAGE, MOST_ROWS)
 
 
 def stamp(at: Millis) -> str:

@@ -740,6 +740,13 @@ def test_a_row_that_refers_to_nothing_is_left_to_a_person(scene: Scene) -> None:
     assert kinds(report, "left") == {"reference"}
 
 
+def test_a_row_that_breaks_a_rule_of_its_table_is_left_to_a_person(scene: Scene) -> None:
+    scene.plant("INSERT INTO role (name, permissions, plan_limit) VALUES ('night shift', '[]', -5)")
+    [result] = scene.verify().results
+    assert (result.finding.kind, result.finding.name) == ("rule", "role")
+    assert kinds(scene.verify(repair=True), "left") == {"rule"}
+
+
 # -- beside a gateway
 
 

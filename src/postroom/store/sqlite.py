@@ -140,10 +140,12 @@ def unusable(path: Path, problem: Exception) -> StoreUnusable:
     return StoreUnusable(f"cannot open the store {path}: {problem}; check its directory, rights and disk")
 
 
-def reading(path: Path) -> apsw.Connection:
-    """A read-only connection: misuse fails here, not in review."""
+def reading(path: Path, *, proving: bool = False) -> apsw.Connection:
+    """A read-only connection: misuse fails here, not in review. `proving`: SQLite looks at the rules (CHECK) of its tables
+    only on a connection that could write."""
+    flags = apsw.SQLITE_OPEN_READWRITE if proving else apsw.SQLITE_OPEN_READONLY
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=100)
+        connection = apsw.Connection(str(path), flags=flags, statementcachesize=100)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         connection.execute("PRAGMA query_only=1")
         connection.execute("PRAGMA cache_size=-24576")

@@ -28,7 +28,9 @@ RESTORE = (
 
 _INDEX = re.compile(r"(?:row \d+ missing from index|wrong # of entries in index|non-unique entry in index) (\w+)")
 _ROW_RULE = re.compile(r"(?:CHECK constraint failed in|NULL value in|\w+ value in) (\w+)")
-_ROWS_LOOKED_AT = frozenset({"message", "body", "entry", "event", "history", "info", "ledger", "pause"})
+_ROWS_LOOKED_AT = frozenset(
+    {"message", "body", "entry", "event", "history", "info", "ledger", "pause", "plan", "rejection"}
+)
 _DIRECTORY = re.compile(r"[0-9a-f]{2}")
 _NAMES = 500  # in one statement
 _OURS_BESIDE = frozenset({"lock", LOCK_NAME})  # in the directory of bodies itself, beside what a backup pins
