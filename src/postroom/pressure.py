@@ -21,6 +21,7 @@ from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed
 from postroom.settings import Limits
 from postroom.smtp_in import replies
+from postroom.store.readers import MAIL
 from postroom.store.store import Store
 from postroom.telemetry import Log
 
@@ -112,7 +113,7 @@ class Pressure:
     async def count(self) -> None:
         """The backlog, as the ledger has it: a few rows, however long the queue is."""
         try:
-            self._note_backlog(await self._store.read(lambda reader: reader.backlog()))
+            self._note_backlog(await self._store.read(lambda reader: reader.backlog(), MAIL))
         except EnvironmentFailed as problem:
             self._log.warning("backlog_unknown", problem=str(problem))
 

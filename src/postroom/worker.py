@@ -32,6 +32,7 @@ from postroom.settings import Address, Settings
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.pool import Pool
 from postroom.smtp_out.routes import Routes
+from postroom.store.readers import MAIL
 from postroom.store.records import AcceptDone, Accepted, Claimed, EndedEntry, Moved, NewMessage, Waited
 from postroom.store.store import Store
 from postroom.store.timeline import PackedEvent, pack
@@ -77,7 +78,7 @@ class Worker:
 
     async def prepare(self) -> None:
         """Before the doors open: know what is paused."""
-        self.paused = await self._store.read(lambda reader: reader.pauses())
+        self.paused = await self._store.read(lambda reader: reader.pauses(), MAIL)
 
     async def start(self) -> None:
         self._claimer = asyncio.create_task(self._claiming())
@@ -366,7 +367,7 @@ class Worker:
         while not self._stopping:
             found = 0
             try:
-                self.paused = await self._store.read(lambda reader: reader.pauses())
+                self.paused = await self._store.read(lambda reader: reader.pauses(), MAIL)
                 if not self.blocked():
                     found = await self._claim()
             except EnvironmentFailed as problem:

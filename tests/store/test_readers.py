@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from postroom.errors import StoreUnavailable
-from postroom.store.readers import READERS, Readers
+from postroom.store.readers import MAIL, READERS, Readers
 
 GENEROUS = 60.0  # seconds
 
@@ -40,6 +40,7 @@ async def test_none_waits_while_another_thread_is_idle(readers: Readers) -> None
     try:
         busy = [readers.run(work, like="whale") for _ in range(READERS)]
         await asyncio.to_thread(inside.wait, GENEROUS)  # all of them at once
+        assert await asyncio.wait_for(readers.run(lambda: "mail", like=MAIL), GENEROUS) == "mail"
     finally:
         free.set()
     assert len({await one for one in busy}) == READERS

@@ -34,7 +34,7 @@ from postroom.store.checkpoint import Checkpointer
 from postroom.store.damage import not_now, tell_entries, tell_messages, with_messages
 from postroom.store.opening import look_before_opening
 from postroom.store.reader import Reader
-from postroom.store.readers import Readers
+from postroom.store.readers import MAIL, Readers
 from postroom.store.records import AcceptDone, Claimed, EndedEntry, Moved, NewMessage, Waited
 from postroom.store.search_index import SearchIndex
 from postroom.store.sqlite import fetch
@@ -222,7 +222,7 @@ class Store:
         if not leases:
             return []
         try:
-            claimed, unread = await self.read(lambda reader: with_messages(reader, self.bodies, leases))
+            claimed, unread = await self.read(lambda reader: with_messages(reader, self.bodies, leases), MAIL)
         except StoreUnavailable as problem:  # given back: a lease that only runs out would look like a death
             claimed, unread = [], not_now(leases, problem)
         tell_messages(unread, self._log, self.counts)
@@ -264,11 +264,11 @@ class Store:
 
     async def act(
         self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "", notify: bool = False,
-        held_only: bool = False,
+        held: bool | None = None,
     ) -> ActionReport:  # fmt: skip
-        """In slices, so that no acknowledgement waits for a large action. Of rejections: `notify` tells the sender,
-        `held_only` refuses what is not held."""
-        order = actions.Order(action, actor, reason, self._clock.now(), notify, held_only, actions.Turns(self._plans))
+        """In slices, so that no acknowledgement waits for a large action. Of rejections: `notify` tells the sender. `held`
+        refuses what is not (True), or what is held (False)."""
+        order = actions.Order(action, actor, reason, self._clock.now(), notify, held, actions.Turns(self._plans))
         parts = []
         for part in actions.slices(ids, notify=notify):
             parts.append(self._acted(order, await self.write(self._acting(order, part))))
