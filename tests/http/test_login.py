@@ -325,6 +325,8 @@ async def test_discovery_repeats_no_host_that_is_none(served: Served) -> None:
     [
         ({}, "err_validation_null"),
         ({"emailAddress": None}, "err_validation_null"),
+        ({"emailAddress": ""}, "err_validation_blank"),
+        ({"emailAddress": " "}, "err_validation_blank"),
         ({"emailAddress": "nobody"}, "err_validation_invalid_email_address"),
         ({"emailAddress": 7}, "err_validation_invalid_email_address"),
         ("text", "err_validation_value_not_allowed"),

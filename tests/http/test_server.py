@@ -155,9 +155,13 @@ async def test_a_chunked_body_is_read(served: Served) -> None:
     assert answer.messages == []
 
 
-async def test_a_failure_of_ours_is_a_500_envelope_without_details(served: Served) -> None:
-    await served.put()
-    await served.store.write(lambda connection: connection.execute("UPDATE entry SET lease = 5, locked_until = 'soon'"))
+async def test_a_failure_of_ours_is_a_500_envelope_without_details(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a mistake in the program")
+
+    monkeypatch.setattr("postroom.http.gateway.queue_listing.read_page", fail)
     answer = await served.post(FIND, served.signed() | {"x-request-id": "my-id"}, b"{}")
     assert (answer.status, answer.body) == (500, golden("internal_error"))
     (line,) = [line for line in served.told.lines if "http_failed" in line]

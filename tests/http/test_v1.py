@@ -276,14 +276,18 @@ async def test_addresses_and_methods_that_are_not_there(served: Served) -> None:
     assert check_problem(await post(served, "/v1/docs"), 405, "method_not_allowed")["detail"].endswith("use GET")
 
 
-async def test_a_failure_of_ours_tells_no_details(served: Served) -> None:
+async def test_a_failure_of_ours_tells_no_details(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     headers = await served.bearer()
     await served.store.write(lambda connection: connection.execute("ALTER TABLE pause RENAME TO pause_elsewhere"))
     problem = check_problem(await served.get("/v1/queues", headers), 503, "unavailable")
     assert "pause" not in problem["detail"]
     await served.store.write(lambda connection: connection.execute("ALTER TABLE pause_elsewhere RENAME TO pause"))
     await served.put()
-    await served.store.write(lambda connection: connection.execute("UPDATE entry SET lease = 5, locked_until = 'soon'"))
+
+    def fail(*_: object) -> None:
+        raise ValueError("a mistake in the program")
+
+    monkeypatch.setattr("postroom.http.admin.operations.entry_shown", fail)
     check_problem(await served.get("/v1/entries", headers), 500, "internal")
     assert len([line for line in served.told.lines if "http_failed" in line]) == 2
 

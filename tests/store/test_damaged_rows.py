@@ -25,6 +25,7 @@ MOST = (1 << 63) - 1
 DAMAGE = [
     "route = 9", "route = -1", "route = 'x'", "queue = 17, from_queue = NULL", "queue = -1, from_queue = NULL",
     "priority = 77", "attempts = 'often'", "size = 'much'", "label = 'none'", "strikes = x'00'", "next_attempt = 'soon'",
+    "locked_until = 'never', lease = 7", "locked_until = 7, lease = 'mine'",
 ]  # fmt: skip
 
 

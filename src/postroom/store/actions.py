@@ -90,7 +90,7 @@ class Order(NamedTuple):
     reason: str
     now: Millis
     notify: bool = False  # of a rejection: tell the sender
-    held_only: bool = False  # of a rejection: what waits elsewhere is refused
+    held: bool | None = None  # True: what waits elsewhere is refused; False: what is held
     turns: Turns | None = None  # of a retry, a release: how they are paced; None: all at once
 
     @property
@@ -163,8 +163,10 @@ def act(connection: apsw.Connection, desk: Desk, order: Order, ids: Sequence[int
 def refusal(order: Order, queue: Queue, *, leased: bool) -> str:
     """Why this cannot be done to an entry there; empty = it can."""
     action, held = order.action, queue is Queue.HELD
-    if not held and (action is Action.RELEASE or order.held_only):
+    if not held and (action is Action.RELEASE or order.held):
         return f"not held: it is in {queue}"
+    if held and order.held is False:
+        return "held: not permitted to you"
     if action in SHIFTS and queue is not SHIFTS[action][0]:
         return f"not in {SHIFTS[action][0]}: it is in {queue}"
     if action in ENDING or action in SHIFTS:

@@ -176,7 +176,8 @@ def _entry(row: Any) -> Entry:
         locked_until, lease, strikes, label, env_from, from_address, from_name, to_header, subject, remote_ip, size,
         attachment,
     ) = row  # fmt: skip
-    if not codes.is_sound(queue, route, priority) or not _are_numbers(attempts, next_attempt, strikes, label, size):
+    numbers = _are_numbers(attempts, next_attempt, strikes, label, size, locked_until or 0, lease or 0)
+    if not codes.is_sound(queue, route, priority) or not numbers:
         info, attempts, next_attempt = STATE_DAMAGED, _number(attempts), _number(next_attempt)
         locked_until, lease, strikes, label, size = None, None, _number(strikes), _number(label), _number(size)
     return Entry(

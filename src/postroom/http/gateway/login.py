@@ -248,8 +248,10 @@ def _wrong_address(item: Any) -> Fault | None:
     if not isinstance(item, dict):
         return malformed("data", "an array of objects")
     email = item.get("emailAddress")
-    if email is None or email == "":
+    if email is None:
         return Fault("emailAddress", "err_validation_null", "This field is mandatory and must not be null", False)
+    if isinstance(email, str) and not email.strip():
+        return Fault("emailAddress", "err_validation_blank", "Field is mandatory and must not be blank", False)
     if (
         not isinstance(email, str)
         or not 3 <= len(email.strip()) <= identity.MAX_EMAIL
