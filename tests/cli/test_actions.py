@@ -74,7 +74,7 @@ def test_an_entry_in_work_takes_the_request(postroom: Shell, mail: Mail) -> None
     )
 
 
-@pytest.mark.parametrize("action", ["retry", "hold", "release", "reject"])
+@pytest.mark.parametrize("action", ["retry", "hold", "release"])
 def test_without_ids_and_filter_nothing_is_touched(postroom: Shell, mail: Mail, action: str) -> None:
     for options in ([], ["--yes"], ["--limit", "5", "--yes"]):
         result = postroom("queue", action, *options)
@@ -155,16 +155,3 @@ def test_what_a_pause_keeps_is_told_after_a_retry(gateway: Gateway, postroom: Sh
 
 def test_only_a_stage_can_be_paused(postroom: Shell) -> None:
     assert postroom("queue", "pause", "held").exit_code == 2
-
-
-def test_reject_ends_entries_and_tells_the_sender_when_asked(gateway: Gateway, postroom: Shell, mail: Mail) -> None:
-    before = gateway.store.read_now().queue_counts()[Queue.SYSTEM]
-    result = postroom("queue", "reject", *ids(mail.waiting), "--notify", "--message", "against policy")
-    assert (result.exit_code, result.stdout) == (0, "1 entry rejected\n")
-    ended = gateway.store.read_now().ended(mail.waiting)
-    assert ended is not None
-    assert ended.reply == "Rejected by a person: against policy"
-    assert gateway.store.read_now().queue_counts()[Queue.SYSTEM] == before + 1
-    refused = postroom("queue", "reject", *ids(mail.working))
-    assert (refused.exit_code, "hold it first" in refused.stdout) == (1, True)
-    assert postroom("queue", "reject", *ids(mail.deferred), "--message", "x" * 201).exit_code == 2

@@ -8,8 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from postroom.cli.place import actor
+from postroom.clock import SystemClock
 from postroom.ids import public_id
 from postroom.model import Action, Queue
+from postroom.store import plans
+from postroom.store.plan_run import run_now
 from tests.cli.conftest import Gateway, Mail, Shell, ids
 from tests.cli.test_actions import queue_of
 
@@ -76,8 +79,8 @@ def test_what_is_left_out_and_what_is_left_alone_is_told(gateway: Gateway, postr
     assert "1 entry could not be taken back" in undone.stderr
 
 
-@pytest.mark.parametrize("action", ["bounce", "delete"])
-def test_bounce_and_delete_of_ids_are_a_plan_of_their_own_that_can_be_undone(
+@pytest.mark.parametrize("action", ["reject", "bounce", "delete"])
+def test_what_ends_entries_is_a_plan_of_its_own_that_can_be_undone(
     gateway: Gateway, postroom: Shell, mail: Mail, action: str
 ) -> None:
     shown = postroom("queue", action, *ids(mail.waiting, mail.deferred), "--reason", "a test")
@@ -93,6 +96,19 @@ def test_bounce_and_delete_of_ids_are_a_plan_of_their_own_that_can_be_undone(
     assert postroom("queue", "undo", listed["id"]).exit_code == 0
     assert queue_of(gateway, mail.waiting) is Queue.PROCESSING
     assert queue_of(gateway, mail.deferred) is Queue.DELIVERY
+
+
+def test_reject_tells_the_sender_when_asked_after_the_undo_window(
+    gateway: Gateway, postroom: Shell, mail: Mail
+) -> None:
+    plan = postroom.json("queue", "reject", *ids(mail.waiting), "--notify", "--message", "against policy")
+    assert (plan["action"], plan["notify"], plan["reason"], plan["done"]) == ("reject", True, "against policy", 1)
+    gateway.store.write_now(lambda connection: connection.execute("UPDATE plan SET undo_until = 1"))
+    run_now(gateway.store, plans.look_after(gateway.store, SystemClock(), 0))
+    ended = gateway.store.read_now().ended(mail.waiting)
+    assert ended is not None
+    assert "against policy" in ended.reply
+    assert gateway.store.read_now().queue_counts()[Queue.SYSTEM] == 2
 
 
 def test_of_several_ids_what_cannot_be_bounced_is_told_and_the_rest_is_done(postroom: Shell, mail: Mail) -> None:
@@ -147,6 +163,8 @@ def test_a_script_says_yes_and_reads_the_plan(postroom: Shell, mail: Mail) -> No
         (["plan", "hold", "queue:delivery", "--limit", "1"], 2, "a plan has all that match"),
         (["plan", "hold", "nobodywrotethis"], 1, "nothing that this could be done to matches"),
         (["bounce", "--reason", "x"], 2, "say which entries to bounce"),
+        (["reject", "--reason", "x"], 2, "say which entries to reject"),
+        (["reject", "queue:held", "--yes"], 2, "Missing option '--reason'"),
         (["delete", "queue:held", "--yes"], 2, "Missing option '--reason'"),
         (["delete", "queue:held", "--yes", "--reason", "\x07"], 2, "1 to 200 printable"),
         (["delete", "queue:delivery", "--yes", "--reason", "x", "--limit", "1"], 2, "a plan has all that match"),

@@ -1,4 +1,4 @@
-"""`postroom queue retry | hold | release | reject | pause | resume`: what a person does to entries and to whole stages.
+"""`postroom queue retry | hold | release | pause | resume`: what a person does to entries and to whole stages.
 
 Promises: what is meant is frozen before anybody is asked, so that exactly the entries that were counted are acted on; every action
 leaves an event with who and why. Fails: exit 1 when nothing matched or something was refused (each with its
@@ -28,7 +28,7 @@ MAX_REASON = 200
 SHOWN_REFUSALS = 20
 LONG = 500  # entries; an action on more shows its progress
 
-DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released", Action.REJECT: "rejected"}
+DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released"}
 LATER = {
     Action.RETRY: "being worked on: due again as soon as the worker gives it back",
     Action.HOLD: "being worked on: held as soon as the worker gives it back",
@@ -37,20 +37,15 @@ LATER = {
 _Command = Callable[..., None]
 
 
-def _choosing(command: _Command) -> _Command:
+def _acting(command: _Command) -> _Command:
     """What all actions have in common."""
     decorated: _Command = at_a_place(command)
     decorated = chosen_by_query()(decorated)
     decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object: done, requested, refused.")(
         decorated
     )
-    return click.option("--yes", is_flag=True, help="Do not ask before acting on a filter.")(decorated)
-
-
-def _acting(command: _Command) -> _Command:
-    """What can be undone takes a reason."""
-    reason = click.option("--reason", metavar="TEXT", default="", help="Why; kept in the entry's timeline.")
-    return reason(_choosing(command))
+    decorated = click.option("--yes", is_flag=True, help="Do not ask before acting on a filter.")(decorated)
+    return click.option("--reason", metavar="TEXT", default="", help="Why; kept in the entry's timeline.")(decorated)
 
 
 @click.command(cls=QueryCommand, short_help="Retry now: make entries due at once.")
@@ -97,31 +92,11 @@ def release(**given: Any) -> None:
     _act(Action.RELEASE, **given)
 
 
-@click.command(cls=QueryCommand)
-@_choosing
-@click.option(
-    "--message", "reason", metavar="TEXT", default="", help="Why; kept, and told to the sender with --notify."
-)
-@click.option("--notify", is_flag=True, help="Tell the sender. A null sender is never told.")
-def reject(**given: Any) -> None:
-    """Reject: end entries without delivery, for good. What is being worked on just now is refused: hold it first.
-
-    \b
-    Examples:
-      postroom queue reject 1a2b3c4d5e600001 --notify --message "contains confidential information"
-      postroom queue reject --queue held --from spammer@ --yes
-    """
-    _act(Action.REJECT, **given)
-
-
-def _act(
-    action: Action, place: Place, query: Query, reason: str, yes: bool, as_json: bool, notify: bool = False
-) -> None:
+def _act(action: Action, place: Place, query: Query, reason: str, yes: bool, as_json: bool) -> None:
     if not query.narrows:
         raise click.UsageError(f"say which entries to {action}: ids, or a filter such as --queue delivery")
     if len(reason) > MAX_REASON or not (reason.isprintable() or not reason):
-        option = "--message" if action is Action.REJECT else "--reason"
-        raise click.UsageError(f"{option}: expected at most {MAX_REASON} printable characters")
+        raise click.UsageError(f"--reason: expected at most {MAX_REASON} printable characters")
     with place.store() as store:
         ids = query.ids or tuple(entry.id for entry in matching(store.read_now(), query))
         if not ids:
@@ -130,7 +105,7 @@ def _act(
             raise Refusal("nothing in the queue matches")
         if not query.ids and not yes:
             _confirm(action, len(ids))
-        report = _perform(store, action, ids, reason, notify)
+        report = _perform(store, action, ids, reason)
         pauses = store.read_now().pauses()
     _print_report(action, report, as_json)
     if report.done and action in (Action.RETRY, Action.RELEASE) and not as_json:
@@ -147,13 +122,13 @@ def _confirm(action: Action, number: int) -> None:
     click.confirm(f"{action.capitalize()} {many(number)}?", abort=True, err=True)
 
 
-def _perform(store: Store, action: Action, ids: tuple[int, ...], reason: str, notify: bool) -> ActionReport:
+def _perform(store: Store, action: Action, ids: tuple[int, ...], reason: str) -> ActionReport:
     bar: AbstractContextManager[Any] = nullcontext()
     if len(ids) >= LONG and sys.stderr.isatty():
         bar = click.progressbar(length=len(ids), label=action.capitalize(), file=sys.stderr)
     with bar as shown:
         progress: Callable[[int], None] = shown.update if shown is not None else lambda number: None
-        return store.act_now(action, ids, actor=actor(), reason=reason.strip(), notify=notify, progress=progress)
+        return store.act_now(action, ids, actor=actor(), reason=reason.strip(), progress=progress)
 
 
 def _print_report(action: Action, report: ActionReport, as_json: bool) -> None:

@@ -1,8 +1,8 @@
-"""`postroom queue plan | apply | undo | plans`: act on many entries as one, with a preview before and a way back after; and `bounce` and
-`delete`, which are a plan that is applied at once.
+"""`postroom queue plan | apply | undo | plans`: act on many entries as one, with a preview before and a way back after; and `reject`,
+`bounce` and `delete`, which are a plan that is applied at once.
 
 Promises: `plan` changes nothing; `apply` does it to exactly what was frozen; what `undo` cannot take back is told, entry by entry. What
-`bounce` and `delete` have asked about is what they act on.
+`reject`, `bounce` and `delete` have asked about is what they act on.
 Fails: exit 1 when nothing matched or the plan is refused, exit 2 for a wrong query or option; an interrupted command is simply given
 again and goes on where it stopped.
 """
@@ -28,7 +28,7 @@ from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter
 from postroom.settings import Plans
 from postroom.store import plan_book, plans
-from postroom.store.plan_book import Plan, PlanEntry, Share
+from postroom.store.plan_book import Damaged, Plan, PlanEntry, Share
 from postroom.store.plan_run import run_now
 from postroom.store.store import Store
 from postroom.telemetry import stamp
@@ -139,14 +139,10 @@ def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> Non
             return
         listed = plan_book.latest(connection, limit)
     if as_json:
-        print_json([plan_json(one) for one in listed])
+        print_json([_hurt_json(one) if isinstance(one, Damaged) else plan_json(one) for one in listed])
         return
     now = SystemClock().now()
-    rows = [
-        (public_id(one.id), one.action.value, one.state, f"{one.entries:,}", f"{one.done:,}", ago(one.created, now),
-         safe(one.actor or one.planner), safe(one.query))
-        for one in listed
-    ]  # fmt: skip
+    rows = [_hurt_row(one) if isinstance(one, Damaged) else _row(one, now) for one in listed]
     columns = (
         Column("PLAN"), Column("ACTION"), Column("STATE"), Column("ENTRIES", right=True), Column("DONE", right=True),
         Column("MADE", drop=2), Column("BY", drop=1, least=8), Column("QUERY", least=12),
@@ -155,18 +151,52 @@ def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> Non
         print_table(columns, rows)
     else:
         click.echo("no plans", err=True)
+    if any(isinstance(one, Damaged) for one in listed):
+        click.echo("what is damaged is closed by postroom verify --repair", err=True)
+
+
+def _row(plan: Plan, now: Millis) -> tuple[str, ...]:
+    return (
+        public_id(plan.id), plan.action.value, plan.state, f"{plan.entries:,}", f"{plan.done:,}", ago(plan.created, now),
+        safe(plan.actor or plan.planner), safe(plan.query),
+    )  # fmt: skip
+
+
+def _hurt_row(plan: Damaged) -> tuple[str, ...]:
+    return (public_id(plan.id), "-", "damaged", "-", "-", "-", "-", f"not readable: {', '.join(plan.columns)}")
+
+
+def _hurt_json(plan: Damaged) -> dict[str, object]:
+    return {"id": public_id(plan.id), "state": "damaged", "columns": list(plan.columns)}
 
 
 _Command = Callable[..., None]
 
 
 def _ending(command: _Command) -> _Command:
-    """What bounce and delete have in common."""
+    """What reject, bounce and delete have in common."""
     decorated: _Command = chosen_by_query()(at_a_place(command))
     decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object: the plan, applied.")(decorated)
     decorated = click.option("--yes", is_flag=True, help="Do not ask before acting on a query.")(decorated)
     reason = "Why; kept in the timelines and in the audit log."
-    return click.option("--reason", required=True, metavar="TEXT", help=reason)(decorated)
+    return click.option("--reason", "--message", "reason", required=True, metavar="TEXT", help=reason)(decorated)
+
+
+@click.command(cls=QueryCommand, short_help="Reject: end entries without delivery.")
+@_ending
+@click.option("--notify", is_flag=True, help="Tell the senders, and why. A null sender is never told.")
+def reject(**given: Any) -> None:
+    """Reject: end entries without delivery; nobody is told, unless you say so.
+
+    \b
+    Examples:
+      postroom queue reject 1a2b3c4d5e600001 --notify --reason "contains confidential information"
+      postroom queue reject queue:held from:spammer@ --reason "spam" --yes
+
+    It is a plan, applied at once: until the undo window is over ([plans] undo_window) `postroom queue undo PLAN` takes it back, and
+    nobody is told anything. What is being worked on just now is left out: hold it first, or try again.
+    """
+    _end(Action.REJECT, **given)
 
 
 @click.command(cls=QueryCommand, short_help="Bounce: return entries to their senders.")
@@ -202,8 +232,10 @@ def delete(**given: Any) -> None:
     _end(Action.DELETE, **given)
 
 
-def _end(action: Action, place: Place, query: Query, reason: str, yes: bool, as_json: bool) -> None:
-    reason, settings, wish = _checked(reason), place.settings().plans, _wish(action, query)
+def _end(
+    action: Action, place: Place, query: Query, reason: str, yes: bool, as_json: bool, notify: bool = False
+) -> None:
+    reason, settings, wish = _checked(reason), place.settings().plans, _wish(action, query, notify)
     ask = not query.ids and not yes
     if ask and not sys.stdin.isatty():
         raise click.UsageError(f"a query is meant and nobody can be asked: say --yes to {action} what it matches")
@@ -214,7 +246,7 @@ def _end(action: Action, place: Place, query: Query, reason: str, yes: bool, as_
         wanted = plan.entries and (not ask or click.confirm(f"{action.capitalize()} {many(plan.entries)}?", err=True))
         done, left = _applied(store, plan, reason, settings) if wanted else (plan, [])
         if not wanted:
-            store.write_now(lambda connection: plan_book.discard(connection, plan.id))
+            store.write_now(lambda connection: plan_book.discard(connection, plan.id, actor(), SystemClock().now()))
     if plan.entries and not wanted:
         raise click.Abort
     _print(done, left, as_json)
@@ -227,7 +259,7 @@ def _end(action: Action, place: Place, query: Query, reason: str, yes: bool, as_
         raise Refusal(f"{many(len(set(query.ids)) - done.done)} refused")
 
 
-COMMANDS = (bounce, delete, make_plan, apply_plan, undo_plan, list_plans)
+COMMANDS = (reject, bounce, delete, make_plan, apply_plan, undo_plan, list_plans)
 
 
 def _wish(action: Action, query: Query, notify: bool = False) -> plans.Wish:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from postroom.cli.actions import hold, pause, reject, release, resume, retry
+from postroom.cli.actions import hold, pause, release, resume, retry
 from postroom.cli.place import Commands, Place, Refusal, at_a_place
 from postroom.cli.plans import COMMANDS as PLAN_COMMANDS
 from postroom.cli.query import DEFAULT_LIMIT, Query, QueryCommand, chosen_by_query, count, matching
@@ -229,5 +229,5 @@ def _say_nothing(query: Query) -> None:
     click.echo("nothing waits", err=True)
 
 
-for command in (show, retry, hold, release, reject, *PLAN_COMMANDS, pause, resume):
+for command in (show, retry, hold, release, *PLAN_COMMANDS, pause, resume):
     queue.add_command(command)
