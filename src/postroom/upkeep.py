@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 
 from postroom.clock import SECOND, Clock
 from postroom.errors import EnvironmentFailed
+from postroom.ids import public_id
 from postroom.settings import Settings
-from postroom.store import expiry, ledger, pins, plan_run, plans, retained, upkeep
+from postroom.store import expiry, ledger, pins, plan_book, plan_run, plans, retained, upkeep
 from postroom.store.store import Store
 from postroom.telemetry import Log
 
@@ -50,6 +51,7 @@ class Upkeep:
         self._clock = clock
         self._log = log
         self._forgetting = upkeep.Forgetting(store)
+        self._damaged_plans: set[int] = set()  # of which it was said; there are as many of them as plans
         often = _often(settings)
         self._chores = [
             Chore("doubtful_bodies", DISK_LOOK, self._settle_doubtful, first=DISK_LOOK),
@@ -145,9 +147,15 @@ class Upkeep:
 
     async def _look_after_plans(self) -> None:
         before = self._clock.now() - self._settings.retention.history
-        ended = await plan_run.run(self._store, plans.look_after(self._store, self._clock, before))
+        ended = await plan_run.run(self._store, plans.look_after(self._store, self._clock, before, self._tell_damaged))
         if ended:
             self._log.info("plans_ended", entries=ended)
+
+    def _tell_damaged(self, plan: plan_book.Damaged) -> None:
+        """Once: it is met again in each round."""
+        if plan.id not in self._damaged_plans:
+            self._damaged_plans.add(plan.id)
+            self._log.error("plan_damaged", plan=public_id(plan.id), problem=str(plan))
 
     async def _end_sessions(self) -> None:
         await upkeep.end_sessions(self._store, self._clock.now())

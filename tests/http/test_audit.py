@@ -150,6 +150,51 @@ async def test_all_strangers_together_are_bounded_and_hide_no_success(served: Se
     assert [line.times for line in lines if line.actor == f"user:{EMAIL}"] == [1]
 
 
+async def test_who_is_known_is_told_in_fewer_words_and_hides_nobody_else(served: Served) -> None:
+    """From more addresses of one network than there are lines for."""
+    noted, actor, others = served.server.guard.trail.note, f"user:{EMAIL}", "others, not listed one by one"
+    times = trail.MAX_LINES + 1
+    for number in range(times):
+        noted("login", outcome=audit.DONE, actor=actor, what="console", address=f"2001:db8::{number:x}")
+    lines = await audit_lines(served)
+    assert len(lines) == trail.MAX_OF_ACTOR + 1
+    assert {line.actor for line in lines} == {actor}
+    assert (lines[-1].address, lines[-1].what, lines[-1].times) == (
+        "2001:db8::/64",
+        "console",
+        times - trail.MAX_OF_ACTOR,
+    )
+    for number in range(1, 3 * trail.MAX_OF_ACTOR):
+        noted("login", outcome=audit.DONE, actor=actor, what="console", address=f"2001:db8:{number:x}::1")
+    lines = await audit_lines(served)
+    assert len(lines) == 2 * trail.MAX_OF_ACTOR + 1
+    assert (lines[-1].actor, lines[-1].address, lines[-1].what) == (actor, "", "console")
+    for number in range(trail.MAX_OF_ACTOR + 10):
+        noted("call", outcome=audit.DONE, actor=actor, what=f"/v1/{number}", address="192.0.2.1")
+    lines = await audit_lines(served)
+    assert len(lines) == 3 * trail.MAX_OF_ACTOR + 1
+    assert (lines[-1].actor, lines[-1].address, lines[-1].what, lines[-1].detail) == (actor, "", "", others)
+    assert sum(line.times for line in lines) == times + 4 * trail.MAX_OF_ACTOR + 9
+    noted("call", outcome=audit.REFUSED, actor=actor, what="/v1/x", address="192.0.2.1")
+    noted("call", outcome=audit.DONE, actor="app:soar", what="/v1/x", address="192.0.2.1")
+    assert [(line.actor, line.what, line.address) for line in (await audit_lines(served))[-2:]] == [
+        (actor, "/v1/x", "192.0.2.1"),
+        ("app:soar", "/v1/x", "192.0.2.1"),
+    ]
+
+
+async def test_a_name_is_the_last_to_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trail, "MAX_KNOWN", 3)
+    for number in range(8):
+        for what in ("a", "b"):
+            served.server.guard.trail.note("call", outcome=audit.DONE, actor=f"app:{number}", what=what, address="::1")
+    told = [(line.actor, line.what, line.times) for line in await audit_lines(served)]
+    assert told == [
+        ("app:0", "a", 1), ("app:0", "b", 1), ("app:1", "a", 1), ("app:1", "", 1), ("app:2", "", 2), ("app:3", "", 2),
+        ("", "", 8),
+    ]  # fmt: skip
+
+
 async def test_what_the_store_does_not_take_is_written_later(served: Served) -> None:
     await served.store.write(lambda connection: connection.execute("ALTER TABLE audit RENAME TO audit_elsewhere"))
     noted, flush = served.server.guard.trail.note, served.server.guard.trail.flush

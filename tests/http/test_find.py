@@ -151,7 +151,7 @@ async def test_the_window_compares_created(served: Served) -> None:
     assert await asked(served, {"start": stamp(times[0])}) == ["new", "mid", "old"]
     assert await asked(served, {"start": stamp(times[1]), "end": stamp(times[1])}) == ["mid"]
     assert await asked(served, {"end": stamp(times[1]), "start": stamp(times[0] - DAY)}) == ["mid", "old"]
-    assert await asked(served, {"start": stamp(clock.now() + DAY)}) == []
+    assert await asked(served, {"start": stamp(clock.now())}) == []
 
 
 @pytest.mark.parametrize("millis", [0, 1, 999])

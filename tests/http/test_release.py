@@ -51,9 +51,9 @@ async def test_release_lets_mail_go_on_and_says_who_and_why(served: Served) -> N
 @pytest.mark.parametrize(
     "more",
     [
-        {"action": "reject", "reason": "spam"}, {"action": "REJECT"}, {"action": ["release"]}, {"action": True},
+        {"action": "reject", "reason": "spam"}, {"action": "REJECT"}, {"action": True},
         {"action": 0}, {"Action": "reject"}, {"reject": True}, {"release": False}, {"notify": True}, {"reason": 5},
-        {"reasonType": REASONS[0]}, {"action": "release,reject"}, {"action": {"name": "release"}},
+        {"reasonType": REASONS[0]}, {"action": "release,reject"},
     ],
 )  # fmt: skip
 async def test_what_is_not_understood_never_releases(served: Served, more: dict[str, Any]) -> None:
@@ -160,7 +160,34 @@ async def test_two_items_that_contradict_each_other_release_nothing(served: Serv
     named = ident(served, first)
     answer = await ask(served, RELEASE, {"id": named}, {"id": named, "action": "reject"}, {"id": ident(served, second)})
     assert answer.json["data"] == [{"id": ident(served, second), "release": True}]
-    assert faults(answer) == [(field, "err_validation_value_not_allowed") for field in ("action", "id")]
+    assert faults(answer) == [(field, "err_validation_value_not_allowed") for field in ("id", "action")]
+    assert await queue_of(served, first) is Queue.HELD
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"ids": ["ID"], "action": "reject"}, {"id": ["ID"], "action": "reject"}, [{"id": "ID", "action": "reject"}],
+        {"reject": {"id": "ID"}}, "reject ID", 7, {"id": "ID", "action": ["release"]}, {"action": {"name": "release"}},
+        {"id": "other", "meta": {"reject": "ID"}},
+    ],
+)  # fmt: skip
+async def test_an_item_that_is_no_flat_object_could_mean_any_other(served: Served, item: Any) -> None:
+    (entry,) = await hold(served)
+    named = json.loads(json.dumps(item).replace("ID", ident(served, entry)))
+    answer = await ask(served, RELEASE, {"id": ident(served, entry)}, named)
+    assert answer.json["data"] == []
+    assert [fail.get("key") for fail in answer.json["fail"]] == [{"id": ident(served, entry)}, named]
+    assert faults(answer)[0] == ("data", "err_validation_value_not_allowed")
+    assert await queue_of(served, entry) is Queue.HELD
+
+
+@pytest.mark.parametrize("item", [{"note": "reject ID"}, {"ID": "reject"}, {"id": "ID", "action": "reject"}])
+async def test_what_a_refused_item_names_anywhere_is_not_released(served: Served, item: dict[str, str]) -> None:
+    first, second = await hold(served, "a@corp.example", "b@corp.example")
+    named = json.loads(json.dumps(item).replace("ID", ident(served, first).upper()))
+    answer = await ask(served, RELEASE, {"id": ident(served, first)}, named, {"id": ident(served, second)})
+    assert answer.json["data"] == [{"id": ident(served, second), "release": True}]
     assert await queue_of(served, first) is Queue.HELD
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from typing import Any
 
 import pytest
@@ -15,12 +16,14 @@ from postroom.http.callers import Admitted
 from postroom.http.gateway.envelope import Failure
 from postroom.http.gateway.find import PATH as FIND
 from postroom.http.gateway.front import functions
+from postroom.http.gateway.reader import MAX_BODY
 from postroom.http.gateway.release import REJECT, RELEASE
 from postroom.http.gateway.replays import Replays
-from postroom.model import Action
+from postroom.model import Action, Queue
 from postroom.store import expiry, identity, signatures
-from tests.http.conftest import Serve, Served, golden
-from tests.http.keys import a_token, carrying
+from tests.http import siblings
+from tests.http.conftest import Serve, Served, connected, golden, request_bytes
+from tests.http.keys import a_token, audit_told, carrying
 
 CALLER = Caller("app", "soar", identity.Role("administrator", ("*",)))
 SIGNED = Admitted(CALLER, b"key:signature", 2_000_000_000_000)
@@ -165,3 +168,62 @@ async def test_what_is_kept_is_bounded(served: Served, monkeypatch: pytest.Monke
         return [row[0] - now for row in reader.connection.execute("SELECT expires FROM signed_call ORDER BY 1")]
 
     assert await served.store.read(kept) == [3, 4, 5]
+
+
+async def test_a_body_that_cannot_be_read_uses_up_the_signature(served: Served) -> None:
+    ident = await held(served)
+    for body in (b"{", b'{"data": [], "data": []}', b"5"):
+        headers = served.signed(RELEASE)
+        for _ in range(2):
+            assert (await served.post(RELEASE, headers, body)).status == 400
+        answer = await served.post(RELEASE, headers, releasing(ident))
+        assert (answer.status, answer.body) == (401, golden("other_body"))
+    assert (await served.post(RELEASE, served.signed(RELEASE), releasing(ident))).json["data"][0]["release"] is True
+
+
+async def test_a_body_that_did_not_come_whole_uses_up_the_signature(served: Served) -> None:
+    ident = await held(served)
+    headers = served.signed(RELEASE)
+    answer = await served.post(RELEASE, headers, b"[" * (MAX_BODY + 1))
+    assert (answer.status, answer.json["fail"][0]["errors"][0]["code"]) == (413, "err_body_too_large")
+    assert (await served.post(RELEASE, headers, releasing(ident))).body == golden("other_body")
+    headers = served.signed(RELEASE)
+    async with connected(served.address) as (_, writer):
+        writer.write(request_bytes("POST", RELEASE, headers, releasing(ident))[:-1])
+        await writer.drain()
+    async with asyncio.timeout(60):  # the server sees that the client has left
+        while "400 err_body_incomplete" not in [line[4] for line in await audit_told(served, kind="call")]:
+            await served.find()
+    assert (await served.post(RELEASE, headers, releasing(ident))).body == golden("other_body")
+    assert (await served.post(RELEASE, served.signed(RELEASE), releasing(ident))).json["data"][0]["release"] is True
+
+
+async def test_the_most_that_one_call_rejects_is_answered_the_same_again(served: Served) -> None:
+    texts = siblings.EntryIds(served.services.sealer).texts(list(range(1 << 40, (1 << 40) + 2500)))
+    rejected = [{"id": text, "reject": True} for text in texts]
+    long = json.dumps({"meta": {"status": 200}, "data": rejected, "fail": []}).encode()
+    assert len(long) > 2 * signatures.MAX_ANSWER
+    runs = []
+
+    async def run() -> bytes:
+        runs.append(1)
+        return long
+
+    for _ in range(2):
+        assert await replays(served).once(SIGNED, b"body", run) == long
+    assert len(runs) == 1
+
+
+async def test_a_call_whose_answer_is_too_long_to_be_kept_does_not_run_again(served: Served) -> None:
+    accepted = await served.put()
+    await served.store.act(Action.HOLD, accepted.entries, actor="test")
+    long = {"id": random.Random(7).randbytes(signatures.MAX_ANSWER + 1000).hex()}
+    body = json.dumps({"data": [{"id": siblings.ident(served, accepted.entries[0])}, long]}).encode()
+    headers = served.signed(RELEASE)
+    first = await served.post(RELEASE, headers, body)
+    assert first.json["data"][0]["release"] is True, first.body[:200]
+    await served.store.act(Action.HOLD, accepted.entries, actor="test")
+    again = await served.post(RELEASE, headers, body)
+    assert (again.json["data"], siblings.faults(again)) == ([], [(None, "err_answer_not_kept")])
+    (entry,) = accepted.entries
+    assert await served.store.read(lambda reader: reader.entry(entry).queue) is Queue.HELD

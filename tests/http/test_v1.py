@@ -252,7 +252,16 @@ async def test_an_action_on_what_is_being_worked_on_is_a_request(served: Served)
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[]", b'{"reason": 1}', b'{"reazon": "x"}', b"\xff", b"[" * 9000, b'{"reason": "' + b"x" * 201 + b'"}'],
+    [
+        b"{",
+        b"[]",
+        b'{"reason": 1}',
+        b'{"reazon": "x"}',
+        b"\xff",
+        b"[" * 9000,
+        b'{"reason": "' + b"x" * 201 + b'"}',
+        b'{"reason": "a", "reason": "b"}',
+    ],
 )
 async def test_a_body_that_is_not_what_was_asked_for_is_told_and_nothing_is_done(served: Served, body: bytes) -> None:
     (ident,) = (await served.put()).entries

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -80,11 +82,19 @@ async def test_deleted_entries_leave_sight_at_once_and_the_ledger_agrees(served:
         ("", b'{"action": "burn", "query": "x"}', 400, "bad_body", "burn"),
         ("", b'{"action": "hold", "query": ""}', 400, "bad_body", "length"),
         ("", b'{"action": "hold", "query": "x", "colour": 1}', 400, "bad_body", "colour"),
+        ("", b'{"action": "hold", "query": "x", "action": "delete"}', 400, "bad_body", "'action' comes twice"),
+        ("", b'{"action": "hold", "query": "x", "\\u0061ction": "hold"}', 400, "bad_body", "'action' comes twice"),
+        ("", b'{"action": "hold", "query": " \\t "}', 400, "bad_query", "blank"),
+        ("", b'{"action": "hold", "query": "x", "notify": true}', 400, "bad_body", "notify: hold tells no sender"),
         ("", b'{"action": "hold", "query": "quue:held"}', 400, "bad_query", "quue"),
         ("/1f/apply", b'{"reason": "x"}', 404, "not_found", "no plan 1f"),
         ("/1f/apply", b"", 400, "bad_body", "expected an object with reason"),
         ("/1f/apply", b'{"reason": " "}', 400, "bad_body", "1 to 200 printable"),
         ("/1f/undo", b"", 404, "not_found", "no plan 1f"),
+        ("/1f/undo", b"{ }", 404, "not_found", "no plan 1f"),
+        ("/1f/undo", b'{"reason": "x"}', 400, "bad_body", "reason"),
+        ("/1f/undo", b"{]", 400, "bad_body", "body: "),
+        ("/1f/undo", b"[]", 400, "bad_body", "body: "),
         ("/xyz/undo", b"", 400, "bad_parameter", "an id of up to 16"),
     ],
 )
@@ -128,6 +138,55 @@ async def test_who_may_not_touch_held_mail_does_not_do_it_by_a_plan(served: Serv
     check_problem(await post(served, "/v1/plans", b"{}", identity.MONITOR), 403, "err_xdk_operation_forbidden")
 
 
+@pytest.mark.parametrize("verb", ["apply", "undo"])
+async def test_a_plan_that_is_being_made_is_taken_on_by_nobody(served: Served, verb: str) -> None:
+    """Until it is made nobody knows whether it has held mail: what becomes ready meanwhile is not applied."""
+    found = await fill(served)
+    await served.store.act(Action.HOLD, [found["one"]], actor="ann")
+    plan = await make(served, "release", "queue:held")
+    await served.store.write(
+        lambda connection: fetch(
+            connection, "UPDATE plan SET state = 'making', summary = x'' WHERE id = ?", (int(plan["id"], 16),)
+        )
+    )
+    role = await role_token(served, "helpdesk", permissions.PROCESSING_READ, permissions.PROCESSING_EDIT)
+    headers, gate = await served.bearer(role), threading.Event()
+    held_up = asyncio.create_task(served.store.write(lambda connection: gate.wait(60)))
+    try:  # whatever had to be written for the answer would come after the plan was ready
+        body = b'{"reason": "x"}' if verb == "apply" else b""
+        answer = await asyncio.wait_for(served.post(f"/v1/plans/{plan['id']}/{verb}", headers, body), 30)
+    finally:
+        gate.set()
+        await held_up
+    assert f"plan {plan['id']} is making: expected" in check_problem(answer, 409, "refused")["detail"]
+
+
+async def test_a_hold_is_undone_by_who_applied_it_or_who_may_release(served: Served) -> None:
+    found = await fill(served)
+    role = await role_token(served, "helpdesk", permissions.PROCESSING_READ, permissions.PROCESSING_EDIT)
+    plan = await make(served, "hold", "queue:processing", role)
+    await act(served, plan["id"], "apply", b'{"reason": "asked for by legal"}')
+    refused = check_problem(await post(served, f"/v1/plans/{plan['id']}/undo", b"", role), 403, "forbidden")
+    assert permissions.HELD_EDIT in refused["detail"]
+    entry = await served.store.read(lambda reader: reader.entry(found["one"]))
+    assert entry is not None
+    assert entry.queue is Queue.HELD
+    own = await make(served, "hold", "queue:delivery", role)
+    assert (await post(served, f"/v1/plans/{own['id']}/apply", b'{"reason": "x"}', role)).status == 200
+    assert (await post(served, f"/v1/plans/{own['id']}/undo", b"", role)).json["state"] == "undone"
+    assert (await act(served, plan["id"], "undo"))["undone"] == 1
+
+
+async def test_a_role_may_not_apply_what_it_could_not_have_planned(served: Served) -> None:
+    await fill(served)
+    role = await role_token(served, "small", permissions.ALL, limit=1)
+    plan = await make(served, "hold", "queue:processing|delivery")
+    refused = await post(served, f"/v1/plans/{plan['id']}/apply", b'{"reason": "x"}', role)
+    assert "2 entries: one plan that you apply may have 1" in check_problem(refused, 409, "refused")["detail"]
+    await act(served, plan["id"], "apply", b'{"reason": "x"}')
+    assert (await post(served, f"/v1/plans/{plan['id']}/undo", b"", role)).json["undone"] == 2  # that restores
+
+
 async def test_a_role_may_be_limited_in_entries_per_plan(served: Served) -> None:
     await fill(served)
     role = await role_token(served, "small", permissions.ALL, limit=2)
@@ -157,3 +216,23 @@ async def test_leased_entries_are_left_out(served: Served) -> None:
     await served.put(locked_until=served.clock.now() + HOUR, queue=Queue.PROCESSING)
     plan = await make(served, "hold", "queue:processing")
     assert (plan["entries"], plan["summary"]["leftOut"][0]["entries"]) == (0, 1)
+
+
+async def test_a_damaged_plan_is_told_apart_and_refused(served: Served) -> None:
+    await fill(served)
+    hurt = await make(served, "delete", "queue:delivery")
+    sound = await make(served, "hold", "queue:processing")
+    await act(served, hurt["id"], "apply", b'{"reason": "x"}')
+    await served.store.write(
+        lambda connection: fetch(connection, "UPDATE plan SET summary = x'7b' WHERE id = ?", (int(hurt["id"], 16),))
+    )
+    listed = (await get(served, "/v1/plans")).json
+    assert (listed["plans"], listed["damaged"]) == ([sound], [{"id": hurt["id"], "columns": ["summary"]}])
+    first = (await get(served, "/v1/plans?limit=1")).json
+    rest = (await get(served, f"/v1/plans?limit=1&before={first['next']}")).json
+    assert (first["plans"], rest["plans"], len(rest["damaged"]), rest["next"]) == ([sound], [], 1, None)
+    for answer in (
+        await get(served, f"/v1/plans/{hurt['id']}"), await get(served, f"/v1/plans/{hurt['id']}/entries"),
+        await post(served, f"/v1/plans/{hurt['id']}/undo"), await post(served, f"/v1/plans/{hurt['id']}/apply", b'{"reason": "x"}'),
+    ):  # fmt: skip
+        assert "postroom verify --repair closes it" in check_problem(answer, 409, "damaged")["detail"]

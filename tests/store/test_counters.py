@@ -11,7 +11,7 @@ import pytest
 from postroom.clock import HOUR, MINUTE, HandClock
 from postroom.model import Action, Filter, Outcome, Queue, Route
 from postroom.settings import Settings
-from postroom.store import counters, sqlite
+from postroom.store import codes, counters, sqlite
 from postroom.store.records import EndedEntry
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
@@ -41,6 +41,10 @@ def agrees(store: Store, chance: random.Random, number: int = 60) -> None:
 def _agrees_by_reason(store: Store) -> None:
     """As much as the counters know is found by its reason, in the state it is in, and nothing else."""
     columns, connection = "info_id, queue, id, route, attachment", store.read_now().connection
+    counts = "SELECT text, count(*) FROM entry JOIN info ON info.id = info_id WHERE queue = ? GROUP BY text"
+    for queue in Queue:
+        expected = dict(connection.execute(counts, (codes.QUEUE[queue],)).fetchall())
+        assert counters.by_reason(connection, queue) == expected
     there = connection.execute(f"SELECT {columns} FROM reason ORDER BY id").fetchall()
     counted = "WHERE id <= (SELECT upto FROM counted) ORDER BY id"
     assert there == connection.execute(f"SELECT {columns} FROM entry {counted}").fetchall()

@@ -169,7 +169,7 @@ def list_roles(place: Place, as_json: bool) -> None:
     if as_json:
         print_json([_role_shown(listed, limits[listed.name]) for listed in found])
     else:
-        rows = [(listed.name, _limit_shown(limits[listed.name]), ", ".join(listed.permissions)) for listed in found]
+        rows = [(listed.name, _limit_shown(limits[listed.name]), _held(listed)) for listed in found]
         print_table((Column("ROLE"), Column("PLAN LIMIT", right=True), Column("PERMISSIONS", least=20)), rows)
 
 
@@ -209,10 +209,7 @@ def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: in
       postroom role create --name reader --permission "Monitoring | Processing | Read"
       postroom role permissions               which permissions there are
     """
-    try:
-        held = permissions.check(wanted)
-    except PeerError as problem:
-        raise click.UsageError(f"--permission: {problem}; postroom role permissions shows them") from problem
+    held = _checked("--permission", wanted)
     with place.store() as store:
 
         def create(connection: apsw.Connection) -> identity.Role:
@@ -261,6 +258,72 @@ def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: b
         print_json({"name": name, "planLimit": plan_limit, "changed": changed})
     else:
         click.echo(f"role {name}: plan limit {_limit_shown(plan_limit)}{'' if changed else ' already'}")
+
+
+@role.command("permit")
+@click.argument("name", metavar="NAME")
+@click.argument("wanted", metavar="PERMISSION...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def permit_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
+    """Give a role more permissions. Beside a running gateway its living keys, tokens and sessions have them within a second.
+
+    \b
+    Examples:
+      postroom role permit reader "Monitoring | Held | Read" "Account | Dashboard | Read"
+      postroom role permissions               which permissions there are
+    """
+    _change_role(place, name, wanted, as_json, permit=True)
+
+
+@role.command("forbid")
+@click.argument("name", metavar="NAME")
+@click.argument("wanted", metavar="PERMISSION...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@at_a_place
+def forbid_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
+    """Take permissions away from a role. Beside a running gateway its living keys, tokens and sessions lose them within a second.
+
+    \b
+    Examples:
+      postroom role forbid reader "Monitoring | Held | Read"
+      postroom role list                      what each role holds
+
+    From a role that holds "*" nothing else can be taken away: permit it what it is to keep, then forbid it "*". The role
+    administrator keeps every permission.
+    """
+    _change_role(place, name, wanted, as_json, permit=False)
+
+
+def _change_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool, *, permit: bool) -> None:
+    """Asking for what is already so is no failure: a script may say it twice."""
+    meant = _checked("PERMISSION", wanted)
+    with place.store() as store:
+
+        def change(connection: apsw.Connection) -> tuple[identity.Role, tuple[str, ...]]:
+            now, changed = (roles.permit if permit else roles.forbid)(connection, name, meant)
+            if changed:
+                _told(connection, "role.permit" if permit else "role.forbid", name, ", ".join(changed))
+            return now, changed
+
+        now, changed = store.write_now(change)
+    if as_json:
+        print_json({"name": now.name, "permissions": list(now.permissions), "changed": list(changed)})
+        return
+    done = "permitted" if permit else "forbidden"
+    click.echo(f"role {now.name}: {done} {', '.join(changed)}" if changed else f"role {now.name}: nothing changed")
+    click.echo(f"it holds {_held(now)}")
+
+
+def _checked(where: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return permissions.check(wanted)
+    except PeerError as problem:
+        raise click.UsageError(f"{where}: {problem}; postroom role permissions shows them") from problem
+
+
+def _held(shown: identity.Role) -> str:
+    return ", ".join(shown.permissions) or "no permission"
 
 
 def _role_shown(shown: identity.Role, plan_limit: int | None) -> dict[str, Any]:

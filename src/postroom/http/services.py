@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from postroom.clock import Clock
+from postroom.http.scans import Scans
 from postroom.sealing import Sealer
 from postroom.settings import Settings
 from postroom.store.store import Store
@@ -21,3 +22,4 @@ class Services(msgspec.Struct, frozen=True):
     counts: Counts
     sealer: Sealer
     ready: Callable[[], list[str]]  # why this gateway is not ready; empty = ready
+    scans: Scans = msgspec.field(default_factory=Scans)  # turns of long reads; new settings keep them

@@ -2,8 +2,9 @@
 
 Promises: never waited for; the same happening again within an hour raises a number in its line; a stranger gets a bounded number
 of lines, all strangers together, too, and the rest of an hour is folded into lines that name nobody, so that nobody can fill
-the disk; the log gets one line for each line of the audit log. Nothing that was sent as a secret comes here. Fails: what the store
-does not take is kept and tried again, in bounded memory.
+the disk. Who has shown who they are gets a bounded number, too, and is then told in fewer words; their name is the last to go. The log
+gets one line for each line of the audit log. Nothing that was sent as a secret comes here. Fails: what the store does not take
+is kept and tried again, in bounded memory.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from postroom.telemetry import Log
 
 FOLDED: Millis = HOUR
 MAX_OF_ADDRESS = 50  # lines in an hour about strangers of one network who were refused
-MAX_LINES = (
-    1000  # about strangers together, and apart from them about callers who were refused, and about what was done
-)
+MAX_LINES = 1000  # about all strangers, of each outcome
+MAX_OF_ACTOR = 100  # about one who is known, of each outcome: in all words, then in fewer, then in fewer still
+MAX_KNOWN = 10 * MAX_LINES  # about all who are known: beyond it one line for each of them and each kind
 MAX_WAITING = 4 * MAX_LINES  # not yet written, because the store does not take them
 FLUSH_EVERY = 1.0  # seconds between two writes: however many come, the writer is asked once
 
 _Key = tuple[str, str, str, str, str, str]
 
+_OTHERS = "others, not listed one by one"
 MAX_TOLD = 100  # characters of an address that somebody typed
 _ADDRESS = re.compile(r"[\w.+'=/&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}")
 
@@ -60,7 +62,9 @@ class Trail:
         self._hour = 0
         self._lines: dict[_Key, _Open] = {}
         self._of_address: Counter[str] = Counter()
-        self._of_sort: Counter[tuple[str, bool]] = Counter()
+        self._of_sort: Counter[str] = Counter()
+        self._of_actor: Counter[tuple[str, str, int]] = Counter()
+        self._of_known = 0
         self._changed: dict[_Open, None] = {}
         self._writing: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -78,9 +82,11 @@ class Trail:
             self._lines = {}
             self._of_address.clear()
             self._of_sort.clear()
+            self._of_actor.clear()
+            self._of_known = 0
         key = (actor, kind, what, address, outcome, detail)
         if key not in self._lines:
-            key = self._bounded(key)
+            key = self._of_known_one(key) if actor else self._of_stranger(key)
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = _Open(key, now)
@@ -92,17 +98,37 @@ class Trail:
         if self._writing is None and not self._closing.is_set():
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="audit-trail")
 
-    def _bounded(self, key: _Key) -> _Key:
+    def _of_stranger(self, key: _Key) -> _Key:
         """The key of a line of its own, or of the one that names nobody."""
-        actor, kind, _, address, outcome, _ = key
-        sort, place = (outcome, actor != ""), network(address)
-        if self._of_sort[sort] >= MAX_LINES or len(self._changed) >= MAX_WAITING:
-            return ("", kind, "", "", outcome, "others, not listed one by one")
-        if not actor and outcome != audit.DONE and self._of_address[place] >= MAX_OF_ADDRESS:
+        _, kind, _, address, outcome, _ = key
+        place = network(address)
+        if self._of_sort[outcome] >= MAX_LINES or len(self._changed) >= MAX_WAITING:
+            return ("", kind, "", "", outcome, _OTHERS)
+        if outcome != audit.DONE and self._of_address[place] >= MAX_OF_ADDRESS:
             return ("", kind, "", place, outcome, "others from there, not listed one by one")
-        self._of_sort[sort] += 1
-        self._of_address[place] += not actor
+        self._of_sort[outcome] += 1
+        self._of_address[place] += 1
         return key
+
+    def _of_known_one(self, key: _Key) -> _Key:
+        """The key of the first line that may be had: with the address, with its network, without, and with the name only."""
+        actor, kind, what, address, outcome, detail = key
+        if self._of_known < MAX_KNOWN and len(self._changed) < MAX_WAITING:
+            for step, place in enumerate((address, network(address), "")):
+                key = (actor, kind, what, place, outcome, detail)
+                if key in self._lines:
+                    return key
+                if self._of_actor[actor, outcome, step] < MAX_OF_ACTOR:
+                    self._of_actor[actor, outcome, step] += 1
+                    self._of_known += 1
+                    return key
+        key = (actor, kind, "", "", outcome, _OTHERS)
+        if key in self._lines:
+            return key
+        if self._of_known < 2 * MAX_KNOWN and len(self._changed) < 2 * MAX_WAITING:
+            self._of_known += 1
+            return key
+        return ("", kind, "", "", outcome, _OTHERS)
 
     def _tell(self, actor: str, kind: str, what: str, address: str, outcome: str, detail: str) -> None:
         say = self._log.info if outcome == audit.DONE else self._log.warning

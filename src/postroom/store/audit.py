@@ -7,6 +7,8 @@ errors pass through; a kind that is not in the list is our bug.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import apsw
@@ -36,6 +38,8 @@ KINDS: dict[str, str] = {
     "user.delete": "A person who is gone.",
     "role.create": "A new role.",
     "role.limit": "Another number of entries that a plan of this role may have.",
+    "role.permit": "Permissions that a role did not hold before.",
+    "role.forbid": "Permissions that a role no longer holds.",
     "queue.pause": "A stage was paused.",
     "queue.resume": "A stage goes on.",
     "entries.retry": "Entries were made due at once.",
@@ -48,6 +52,7 @@ KINDS: dict[str, str] = {
     "entries.unbulk": "Entries were moved back to processing.",
     "plan.apply": "A plan was applied: what, to how many, with which result.",
     "plan.undo": "A plan was undone.",
+    "plan.discard": "A plan was thrown away before anybody applied it.",
     "plan.final": "The undo window of a plan is over: what it ends has ended.",
     "store.backup": "A backup was made.",
     "store.restore": "The store was restored from a backup.",
@@ -58,8 +63,11 @@ KINDS: dict[str, str] = {
 MAX_TEXT = 400  # characters of each field
 MAX_REFUSED = 100_000  # lines about refusals; older ones go before their time
 SLICE = 500  # lines of one step of forgetting
+CHUNK = 5_000  # lines of one step of a search: a few milliseconds
+BUDGET = 0.5  # seconds of one page
 FOLDED = MINUTE  # a large action comes in slices: within this they are one line
 
+_LAST = (1 << 63) - 1
 _COLUMNS = "id, at, last, times, actor, kind, what, address, outcome, detail"
 _ADD = (
     "INSERT INTO audit (at, last, times, actor, kind, what, address, outcome, detail) "
@@ -70,6 +78,7 @@ _SAME = (
     "SELECT id FROM audit WHERE at > ? AND what = '' AND actor = ? AND kind = ? AND address = ? AND outcome = ? AND detail = ? "
     "ORDER BY id DESC LIMIT 1"
 )
+_STEP = "SELECT min(id), count(*) FROM (SELECT id FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?)"
 _OLD = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)"
 _BORDER = "SELECT id FROM audit WHERE outcome = 'refused' ORDER BY id DESC LIMIT 1 OFFSET ?"
 _OVER = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE outcome = 'refused' AND id <= ? ORDER BY id LIMIT ?)"
@@ -137,10 +146,49 @@ def read(
     kind: str = "", outcome: str = "", before: int | None = None, limit: int = 100,
 ) -> list[Line]:  # fmt: skip
     """Newest first. `actor`: a part of it; `kind`: one, or the group in front of its point; `before`: older than this line."""
-    where: list[str] = ["1 = 1"]
+    where, values = _where(since, until, actor, kind, outcome)
+    border = _LAST if before is None else before
+    return _between(connection, where, values, 0, border, limit)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """`next`: the `before` of the page that goes on; None = there is none."""
+
+    lines: list[Line]
+    next: int | None
+
+
+def page(
+    connection: apsw.Connection, *, since: Millis | None = None, until: Millis | None = None, actor: str = "",
+    kind: str = "", outcome: str = "", before: int | None = None, limit: int = 100, budget: float = BUDGET,
+    clock: Callable[[], float] = time.monotonic,
+) -> Page:  # fmt: skip
+    """As `read`, within a bounded time: no index leads to most of what is asked, so it goes back CHUNK lines at a time. When the
+    time is over, the page holds what was found so far, and `next` goes on from there: every page gets further."""
+    deadline = clock() + budget
+    where, values = _where(since, until, actor, kind, outcome)
+    border = _LAST if before is None else before
+    found: list[Line] = []
+    while True:
+        lowest, number = fetch(connection, _STEP, (border, CHUNK))[0]
+        if number:
+            found += _between(connection, where, values, lowest, border, limit + 1 - len(found))
+            border = lowest
+        if len(found) > limit:
+            return Page(found[:limit], found[limit - 1].id)
+        if number < CHUNK:
+            return Page(found, None)
+        if clock() >= deadline:
+            return Page(found, border)
+
+
+def _where(
+    since: Millis | None, until: Millis | None, actor: str, kind: str, outcome: str
+) -> tuple[list[str], list[Any]]:
+    where: list[str] = []
     values: list[Any] = []
     for condition, value in (
-        ("last >= ?", since), ("at <= ?", until), ("id < ?", before), ("outcome = ?", outcome or None),
+        ("last >= ?", since), ("at <= ?", until), ("outcome = ?", outcome or None),
         ("instr(lower(actor), lower(?)) > 0", actor or None),
     ):  # fmt: skip
         if value is not None:
@@ -149,8 +197,16 @@ def read(
     if kind:
         where.append("(kind = ? OR substr(kind, 1, ?) = ?)")
         values += [kind, len(kind) + 1, kind + "."]
-    statement = f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
-    return [Line(*row) for row in fetch(connection, statement, (*values, limit))]
+    return where, values
+
+
+def _between(
+    connection: apsw.Connection, where: list[str], values: list[Any], low: int, high: int, limit: int
+) -> list[Line]:
+    """From `low` to below `high`."""
+    conditions = " AND ".join(["id >= ?", "id < ?", *where])
+    statement = f"SELECT {_COLUMNS} FROM audit WHERE {conditions} ORDER BY id DESC LIMIT ?"
+    return [Line(*row) for row in fetch(connection, statement, (low, high, *values, limit))]
 
 
 def reap(connection: apsw.Connection, before: Millis) -> int:

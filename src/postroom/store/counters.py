@@ -14,7 +14,7 @@ import apsw
 
 from postroom.clock import HOUR
 from postroom.ids import first_id_at
-from postroom.model import Filter
+from postroom.model import Filter, Queue
 from postroom.store import codes
 from postroom.store.sqlite import fetch
 
@@ -26,6 +26,12 @@ _ALL_QUEUES = ", ".join(str(number) for number in range(len(codes.QUEUES)))
 _ALL_ROUTES = ", ".join(str(number) for number in range(len(codes.ROUTES)))
 _BY_QUEUE = "SELECT queue, sum(number) FROM tally GROUP BY queue"
 _NEWER = "SELECT count(*) FROM entry INDEXED BY entry_queue WHERE queue = ? AND id > ?"
+_REASONS_OF = (
+    "SELECT text, sum(number) FROM ("
+    "SELECT i.text, (SELECT count(*) FROM reason AS r WHERE r.info_id = i.id AND r.queue = ?1) AS number FROM info AS i "
+    "UNION ALL SELECT i.text, count(*) FROM entry AS e INDEXED BY entry_queue JOIN info AS i ON i.id = e.info_id "
+    "WHERE e.queue = ?1 AND e.id > ?2 GROUP BY e.info_id) WHERE number > 0 GROUP BY text"
+)
 _UPTO = "SELECT upto FROM counted"
 _BORDER = "SELECT max(id), count(*) FROM (SELECT id FROM entry WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)"
 _TAKE_IN = (
@@ -62,6 +68,12 @@ def by_queue(connection: apsw.Connection) -> dict[int, int]:
     found.update(fetch(connection, _BY_QUEUE))
     upto = reach(connection)
     return {queue: number + int(fetch(connection, _NEWER, (queue, upto))[0][0]) for queue, number in found.items()}
+
+
+def by_reason(connection: apsw.Connection, queue: Queue) -> dict[str, int]:
+    """Entries of a queue, by the text that is shown of each. Inside a snapshot."""
+    found = fetch(connection, _REASONS_OF, (codes.QUEUE[queue], reach(connection)))
+    return {text: int(number) for text, number in found}
 
 
 def leaving(connection: apsw.Connection) -> int:

@@ -1,7 +1,7 @@
 """Reading the tables that are logs: newest first or oldest first, a page at a time, by their ids, which are times.
 
 `contains` is the one substring search, any case, over columns that have no folded copy. Promises: a count stops at its bound.
-Fails: apsw errors pass through.
+Fails: apsw errors pass through; whoever reads bounds the time (`bounded`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ class LogQuery(msgspec.Struct, frozen=True, array_like=True):
     attachment: bool | None = None
     kinds: tuple[str, ...] = ()
     recipient: str = ""  # exactly this, any case
+
+    @property
+    def narrows(self) -> bool:
+        """Whether lines are passed over: then nothing says how many must be read for one that is shown."""
+        given = (self.text, self.actions, self.routes, self.kinds, self.recipient)
+        return any(given) or self.attachment is not None
 
 
 class Log(msgspec.Struct, Generic[T], frozen=True):
@@ -82,11 +88,21 @@ def find(
 
 
 def count(connection: apsw.Connection, log: Log[T], query: LogQuery) -> int | None:
-    """None: more than MOST_COUNTED."""
+    """None: more than MOST_COUNTED, or than the time was enough for."""
     where, values = _where(connection, log, query, None)
     statement = f"SELECT count(*) FROM (SELECT 1 FROM {log.table} WHERE {' AND '.join(where)} LIMIT ?)"
-    number = int(fetch(connection, statement, (*values, MOST_COUNTED + 1))[0][0])
+    try:
+        number = int(fetch(connection, statement, (*values, MOST_COUNTED + 1))[0][0])
+    except apsw.InterruptError:
+        return None
     return None if number > MOST_COUNTED else number
+
+
+def newest(connection: apsw.Connection, log: Log[T], query: LogQuery) -> int | None:
+    """The last line of its window, whatever else is asked for."""
+    window = (first_id_at(query.since), first_id_at(query.until + 1))
+    last: int | None = fetch(connection, f"SELECT max(id) FROM {log.table} WHERE id >= ? AND id < ?", window)[0][0]
+    return last
 
 
 def _where(connection: apsw.Connection, log: Log[T], query: LogQuery, top: int | None) -> tuple[list[str], list[Any]]:

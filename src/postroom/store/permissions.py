@@ -26,11 +26,11 @@ API_LOGIN = "Services | API Login | Edit"
 
 PERMISSIONS: dict[str, str] = {
     PROCESSING_READ: "Look at everything that is queued: list, search, count, explain.",
-    PROCESSING_EDIT: "Act on what is queued: retry, hold, release, reject, pause and resume.",
+    PROCESSING_EDIT: "Act on what is queued, but for held messages: retry, hold, reject, plans.",
     DASHBOARD_READ: "See held messages, the course of the queues, the account.",
     HELD_SUMMARY_READ: "Count held messages by the policy that holds them.",
-    HELD_READ: "See who released or rejected held messages.",
-    HELD_EDIT: "Release and reject held messages.",
+    HELD_READ: "See held messages in the console and in /v1, and who released or rejected them.",
+    HELD_EDIT: "Act on held messages: release, reject, and whatever a plan does to them.",
     REJECTIONS_READ: "See what was refused when it arrived.",
     TRACKING_READ: "Track messages, also those that have left.",
     AUDIT_READ: "Read the audit log.",

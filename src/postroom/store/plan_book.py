@@ -1,12 +1,13 @@
 """What is written of plans: the frozen set, what became of each entry, and the report that is kept.
 
 Promises: a plan's entries are as they stood when they were frozen; its texts are kept with it, because the info dictionary may
-forget them. Functions that write run inside the writer's transaction. Fails: apsw errors pass through; NoSuchPlan.
+forget them; a row that holds what it must not is told apart and believed in nothing. Functions that write run inside the writer's
+transaction. Fails: apsw errors pass through; NoSuchPlan; PlanDamaged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,8 @@ import msgspec
 from postroom.clock import Millis
 from postroom.errors import PeerError
 from postroom.ids import first_id_at, public_id
-from postroom.model import Action
+from postroom.model import Action, Queue
+from postroom.store import audit, codes
 from postroom.store.apply import CHUNK
 from postroom.store.sqlite import fetch
 
@@ -31,6 +33,9 @@ WHY = {
     LATE: "the plan was undone, or its window over, before its turn came",
 }
 UNDER_WAY = ("applying", "undoing", "ending")
+LAST_ENTRY = (1 << 63) - 1
+ACTIVE = ("applied", *UNDER_WAY)  # entries may wait for the end of the undo window
+OVER = ("expired", "undone", "final")
 
 _COLUMNS = (
     "id", "state", "action", "query", "planner", "actor", "reason", "undoer", "notify", "gap", "created", "expires", "applied",
@@ -41,11 +46,33 @@ _READ = f"SELECT {', '.join(_COLUMNS)} FROM plan"
 _KEEP_TEXT = (
     "INSERT INTO plan_info (plan, info_id, text) SELECT ?, id, text FROM info WHERE id = ? ON CONFLICT DO NOTHING"
 )
+_ACTIVE = "state IN ('applying', 'applied', 'undoing', 'ending')"
+_WINDOW_OVER = (  # SQLite puts texts and bytes behind every number
+    f"SELECT id FROM plan WHERE undo_until <= ? AND {_ACTIVE} UNION ALL SELECT id FROM plan WHERE undo_until >= ? "
+    f"AND {_ACTIVE} UNION ALL SELECT id FROM plan WHERE undo_until IS NULL AND {_ACTIVE}"
+)
 _FORGET = "SELECT id FROM plan WHERE id < ? AND state IN ('making', 'expired', 'undone', 'final') ORDER BY id LIMIT 1"
 
 
 class NoSuchPlan(PeerError):
     """The id is not one of a plan that is kept."""
+
+
+class PlanDamaged(PeerError):
+    """The plan's row holds what it must not."""
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """A plan whose row holds what it must not, and in which columns."""
+
+    id: int
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"plan {public_id(self.id)} is damaged ({', '.join(self.columns)}): it is neither applied, undone nor ended; "
+            "postroom verify --repair closes it, and holds for a person what it was about to end, which is kept until then"
+        )
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -113,18 +140,34 @@ class PlanEntry(msgspec.Struct, frozen=True):
     why: str
 
 
+def without_held(summary: Summary) -> Summary:
+    """For who may not look at held mail. Domains and senders are those of all queues together, so that they stay unsaid."""
+    held = Queue.HELD.value
+    if held not in [share.name for share in summary.queues]:
+        return summary
+    samples = [sample for sample in summary.samples if sample.queue != held]
+    return msgspec.structs.replace(summary, domains=[], senders=[], samples=samples)
+
+
 _summary = msgspec.json.Decoder(Summary).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def read(connection: apsw.Connection, ident: int) -> Plan:
+    found = look(connection, ident)
+    if isinstance(found, Damaged):
+        raise PlanDamaged(str(found))
+    return found
+
+
+def look(connection: apsw.Connection, ident: int) -> Plan | Damaged:
     rows = fetch(connection, f"{_READ} WHERE id = ?", (ident,))
     if not rows:
         raise NoSuchPlan(f"no plan {public_id(ident)}: `postroom queue plans` lists those that are kept")
     return _plan(rows[0])
 
 
-def latest(connection: apsw.Connection, limit: int, before: int | None = None) -> list[Plan]:
+def latest(connection: apsw.Connection, limit: int, before: int | None = None) -> list[Plan | Damaged]:
     """Newest first; `before`: only older ones."""
     found = fetch(
         connection, f"{_READ} WHERE id < ? ORDER BY id DESC LIMIT ?", (before or (1 << 63) - 1, limit)
@@ -139,7 +182,7 @@ def entries(
     numbers = ", ".join([str(STATES.index(state)) for state in states])
     rows = fetch(
         connection,
-        f"SELECT entry, state, why FROM plan_entry WHERE plan = ? AND entry > ? AND state IN ({numbers}) "
+        f"SELECT entry, state, why FROM plan_entry WHERE plan = ? AND entry > ? AND entry <= {LAST_ENTRY} AND state IN ({numbers}) "
         "ORDER BY entry LIMIT ?",
         (plan, after, limit),
     )
@@ -156,12 +199,59 @@ def reasons(connection: apsw.Connection, plan: int) -> list[Share]:
     return [Share(WHY.get(why, ""), number) for why, number in rows]
 
 
-def _plan(row: Any) -> Plan:
+def damaged(connection: apsw.Connection, first: int, last: int) -> list[tuple[Damaged, bool]]:
+    """Those of a range of ids, each with whether it is over, so that nothing waits for it."""
+    rows = fetch(connection, f"{_READ} WHERE id BETWEEN ? AND ? ORDER BY id", (first, last))
+    found = [(_plan(row), row[_COLUMNS.index("state")] in OVER) for row in rows]
+    return [(plan, over) for plan, over in found if isinstance(plan, Damaged)]
+
+
+def _is_time(value: object) -> bool:
+    return codes.is_number(value, codes.LAST_TIME)
+
+
+def _is_count(value: object) -> bool:
+    return codes.is_number(value, 1 << 63)
+
+
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "state": (*ACTIVE, *OVER, "making", "ready").__contains__,
+    "action": [action.value for action in Action].__contains__,
+    "notify": (0, 1).__contains__,
+    **dict.fromkeys(("query", "planner", "actor", "reason", "undoer"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("created", "expires"), _is_time),
+    **dict.fromkeys(("applied", "undo_until", "finished"), lambda value: value is None or _is_time(value)),
+    **dict.fromkeys(
+        ("gap", "reached", "entries", "bytes", "done", "skipped", "undone", "kept", "ended"), _is_count
+    ),
+}  # fmt: skip
+_QUEUES = frozenset([queue.value for queue in Queue])
+
+
+def _plan(row: Any) -> Plan | Damaged:
     given = dict(zip(_COLUMNS, row, strict=True))
+    wrong = [name for name, rule in _RULES.items() if not rule(given[name])]
+    if given["state"] in ACTIVE and given["undo_until"] is None:
+        wrong.append("undo_until")
+    given["summary"] = _read_summary(given["summary"])
+    if given["summary"] is None:
+        wrong.append("summary")
+    if wrong:
+        return Damaged(given["id"], tuple(wrong))
     given["action"] = Action(given["action"])
     given["notify"] = bool(given["notify"])
-    given["summary"] = _summary(given["summary"]) if given["summary"] else Summary()
     return Plan(**given)
+
+
+def _read_summary(data: Any) -> Summary | None:
+    """None: it cannot be read. What it says of held mail bounds who may apply the plan, so that it is not passed over."""
+    if data == b"":
+        return Summary()
+    try:
+        summary = _summary(data) if isinstance(data, bytes) else None
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return summary if summary and _QUEUES.issuperset([share.name for share in summary.queues]) else None
 
 
 # -- writing
@@ -223,10 +313,17 @@ def expire(connection: apsw.Connection, now: Millis) -> None:
     fetch(connection, "UPDATE plan SET state = 'expired' WHERE state IN ('making', 'ready') AND expires <= ?", (now,))
 
 
-def discard(connection: apsw.Connection, ident: int) -> bool:
+def discard(connection: apsw.Connection, ident: int, who: str, now: Millis) -> bool:
     """Nobody wants it any more: as if its time were over. False: it is not waiting to be applied."""
-    fetch(connection, "UPDATE plan SET state = 'expired' WHERE id = ? AND state = 'ready'", (ident,))
-    return connection.changes() > 0
+    gone = fetch(
+        connection,
+        "UPDATE plan SET state = 'expired' WHERE id = ? AND state = 'ready' RETURNING action, entries",
+        (ident,),
+    )
+    for action, entries in gone:
+        detail = f"{action}, entries: {entries}"
+        audit.add(connection, at=now, actor=who, kind="plan.discard", what=public_id(ident), detail=detail)
+    return bool(gone)
 
 
 def forgettable(connection: apsw.Connection, before: Millis) -> int | None:
@@ -236,10 +333,5 @@ def forgettable(connection: apsw.Connection, before: Millis) -> int | None:
 
 
 def over(connection: apsw.Connection, now: Millis) -> list[int]:
-    """Plans whose undo window has ended, or whose end was begun."""
-    rows = fetch(
-        connection,
-        "SELECT id FROM plan WHERE undo_until <= ? AND state IN ('applying', 'applied', 'undoing', 'ending') ORDER BY id",
-        (now,),
-    )
-    return [row[0] for row in rows]
+    """Plans whose undo window has ended, or whose end was begun; and those of which nobody can tell when it ends."""
+    return sorted([row[0] for row in fetch(connection, _WINDOW_OVER, (now, codes.LAST_TIME))])

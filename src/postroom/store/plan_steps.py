@@ -25,7 +25,10 @@ from postroom.store.plan_book import CHANGED, DONE, ENDED, GONE, KEPT, LATE, LEA
 from postroom.store.sqlite import fetch
 
 _RANGE = "p.plan = ? AND p.entry > ? AND p.entry <= ?"
-_BORDER = "SELECT max(entry) FROM (SELECT entry FROM plan_entry WHERE plan = ? AND entry > ? ORDER BY entry LIMIT ?)"
+_BORDER = (  # a line of an entry that is no number, which SQLite puts behind the others, is never reached
+    f"SELECT max(entry) FROM (SELECT entry FROM plan_entry WHERE plan = ? AND entry > ? AND entry <= {book.LAST_ENTRY} "
+    "ORDER BY entry LIMIT ?)"
+)
 _HELD = codes.QUEUE[Queue.HELD]
 _BACK = ", ".join([str(number) for number in range(len(codes.QUEUES)) if number != _HELD])
 _OTHER = (

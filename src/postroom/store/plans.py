@@ -4,7 +4,7 @@ Each verb is a sequence of small reads and writes (plan_run.py), so that mail ne
 done twice, so that a verb that was interrupted is simply asked for again.
 
 Promises: exactly what was frozen is acted on, what has changed since is left alone and told; created = ended + queued in every snapshot.
-Fails: PlanRefused with the reason, nothing done; NoSuchPlan; SearchTooBroad; StoreUnavailable, after which the verb can be asked for again.
+Fails: PlanRefused with the reason, nothing done; NoSuchPlan; PlanDamaged; SearchTooBroad; StoreUnavailable, after which the verb can be asked for again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from postroom.settings import Plans
 from postroom.store import actions, codes
 from postroom.store import plan_book as book
 from postroom.store import plan_steps as steps
-from postroom.store.plan_book import Plan, Sample, Share, Summary
+from postroom.store.plan_book import Damaged, Plan, Sample, Share, Summary
 from postroom.store.plan_run import MOST, Change, Look, Pace, Verb
 from postroom.store.plan_steps import PlanRefused, Step
 from postroom.store.reader import Reader
@@ -275,12 +275,18 @@ def _steps(
 ROUND = 2_000  # entries of one round: other chores wait for it
 
 
-def look_after(store: Store, clock: Clock, before: Millis) -> Verb[int]:
-    """One round: what windows that are over leave to be ended, plans that nobody applied, plans from `before`. How many entries ended."""
+def look_after(
+    store: Store, clock: Clock, before: Millis, hurt: Callable[[Damaged], None] = lambda plan: None
+) -> Verb[int]:  # fmt: skip
+    """One round: what windows that are over leave to be ended, plans that nobody applied, plans from `before`. How many entries ended.
+    A plan that is damaged is left alone, and given to `hurt` in each round."""
     now = clock.now()
     ended = 0
     for ident in (yield Look(lambda reader: book.over(reader.connection, now))):
-        plan: Plan = yield Look(lambda reader, ident=ident: book.read(reader.connection, ident))  # type: ignore[misc]
+        plan: Plan | Damaged = yield Look(lambda reader, ident=ident: book.look(reader.connection, ident))  # type: ignore[misc]
+        if isinstance(plan, Damaged):
+            hurt(plan)
+            continue
         if plan.state == "undoing":  # begun in time, and interrupted
             yield from _steps(ident, partial(_undoing, store, clock, ident), Pace(), lambda number: None)
             continue

@@ -6,6 +6,8 @@ date of the call would be accepted, and not more than MOST. Inside the caller's 
 
 from __future__ import annotations
 
+import zlib
+
 import apsw
 import msgspec
 
@@ -13,7 +15,8 @@ from postroom.clock import Millis
 from postroom.store.sqlite import fetch
 
 MOST = 100_000  # the ones that end first go; only applications that may change something can add one
-MAX_ANSWER = 64 * 1024  # bytes; a longer answer is not kept: then the same call runs again
+MAX_ANSWER = 64 * 1024  # bytes that are kept of one; 2,500 rejected ids, the most of one call, fit when packed
+_PACKED = b"\x78"  # how zlib's bytes begin (RFC 1950 2.2); an answer begins with a brace
 
 _READ = "SELECT body_hash, answer FROM signed_call WHERE signature = ?"
 _ADD = "INSERT INTO signed_call (signature, body_hash, expires) VALUES (?, ?, ?)"
@@ -27,10 +30,10 @@ _OVER = "DELETE FROM signed_call WHERE signature IN (SELECT signature FROM signe
 
 
 class Used(msgspec.Struct, frozen=True):
-    """`answer` None: the call has not ended, or ended without one."""
+    """`kept` None: the call has not ended, or ended without an answer."""
 
     body_hash: bytes
-    answer: bytes | None
+    kept: bytes | None
 
 
 def use(connection: apsw.Connection, signature: bytes, body_hash: bytes, expires: Millis) -> Used | None:
@@ -42,9 +45,21 @@ def use(connection: apsw.Connection, signature: bytes, body_hash: bytes, expires
     return None
 
 
-def answered(connection: apsw.Connection, signature: bytes, answer: bytes) -> None:
-    if len(answer) <= MAX_ANSWER:
-        connection.execute(_ANSWER, (answer, signature))
+def packed(answer: bytes) -> bytes | None:
+    """A long one as it is kept; None: it is too long. Some milliseconds."""
+    kept = zlib.compress(answer, 1)
+    return kept if len(kept) <= MAX_ANSWER else None
+
+
+def unpacked(kept: bytes) -> bytes:
+    """The answer."""
+    return zlib.decompress(kept) if kept.startswith(_PACKED) else kept
+
+
+def answered(connection: apsw.Connection, signature: bytes, kept: bytes) -> None:
+    """`kept`: an answer, `packed` when it is long."""
+    assert len(kept) <= MAX_ANSWER
+    connection.execute(_ANSWER, (kept, signature))
 
 
 def reap(connection: apsw.Connection, now: Millis, limit: int) -> int:

@@ -30,10 +30,10 @@ from postroom.store.apply import Infos
 from postroom.store.store import Store
 from postroom.store.verify_entries import Entries
 from postroom.store.verify_files import RESTORE, BodyFiles, Database
-from postroom.store.verify_find import Counters, Indexed
+from postroom.store.verify_find import Counters, Indexed, IndexedReasons, Waiting
 from postroom.store.verify_logs import Rejections, Releases, Samples
 from postroom.store.verify_messages import BodyRows, Messages
-from postroom.store.verify_plans import Leaving
+from postroom.store.verify_plans import Leaving, Plans
 from postroom.store.verify_records import Events, History, Ledger, Pauses, Reasons
 from postroom.store.verify_rows import Check, Finding, Ground, Left, Mending
 
@@ -68,6 +68,7 @@ KINDS = {
     "entry-foreign": "entries that name another message than their own",
     "entry-copies": "entries whose copied fields are not those of their message",
     "entry-search": "entries whose search text is not that of their fields",
+    "plan": "plans that cannot be read",
     "entry-leaving": "entries that wait to end, though no plan awaits it",
     "event-alone": "events without an entry",
     "event-state": "events that cannot be read",
@@ -84,6 +85,7 @@ KINDS = {
     "ledger-account": "ledger lines under an unknown account",
     "ledger-difference": "ledger that does not add up",
     "counters": "counters by hour that do not agree with the entries",
+    "reason-entry": "entries that their reason does not lead to",
     "index-entry": "entries that the search index should have and has not",
 }
 
@@ -133,8 +135,8 @@ def checks(*, deep: bool) -> list[Check]:
     """In the order in which repairs build on each other: reasons before those who name them, messages before entries; the
     ledger last, when every entry that can be there is there."""
     return [
-        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Leaving(), Events(), History(), Releases(),
-        Rejections(), Samples(), BodyFiles(), Ledger(), Counters(), Indexed(),
+        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Plans(), Leaving(), Events(), History(), Releases(),
+        Rejections(), Samples(), BodyFiles(), Ledger(), Counters(), Waiting(), Indexed(), IndexedReasons(),
     ]  # fmt: skip
 
 
@@ -171,7 +173,7 @@ class _Run:
         self._progress = progress
         self._total = self._done = self._end = 0  # rows: all, looked at, until the end of this check
         self._report = Report(repair, deep, is_serving(store))
-        self._connection = sqlite.reading(store.path)
+        self._connection = sqlite.reading(store.path, proving=True)
 
     def all(self) -> Report:
         began = perf_counter()

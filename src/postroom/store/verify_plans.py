@@ -1,6 +1,7 @@
-"""What `postroom verify` proves of plans: whatever waits to end is awaited by a plan, and whatever a plan awaits is there.
+"""What `postroom verify` proves of plans: each can be read, and whatever waits to end is awaited by one.
 
-Fails: apsw errors pass through.
+Promises: a plan that cannot be read is kept as it is, but nothing is done by it any more; what it was about to end is held for a person,
+as something that goes back to where it stood. Fails: apsw errors pass through.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import apsw
 
 from postroom.model import Action
-from postroom.store import codes
+from postroom.store import codes, plan_book
 from postroom.store.sqlite import fetch
 from postroom.store.verify_rows import Finding, Ground, Left, Mending, TableCheck, hold_entry
 
-LOST_PLAN = "Kept for a person: the plan that was to end it is lost"
+LOST_PLAN = "Kept for a person: the plan that was to end it is lost"  # or closed: it cannot be read
 
 _ENDING = ", ".join([f"'{action.value}'" for action in (Action.REJECT, Action.BOUNCE, Action.DELETE)])
 _ALONE = (
@@ -20,6 +21,26 @@ _ALONE = (
     f"AND e.id NOT IN (SELECT p.entry FROM plan AS n CROSS JOIN plan_entry AS p ON p.plan = n.id WHERE p.state = 1 "
     f"AND p.entry BETWEEN ? AND ? AND n.action IN ({_ENDING}) AND n.state IN ('applying', 'applied', 'undoing', 'ending'))"
 )
+
+
+class Plans(TableCheck):
+    """Frozen sets of entries, with an action. Looked at before what waits to end: that goes by their states."""
+
+    name = "plans"
+    table = "plan"
+
+    def look(self, connection: apsw.Connection, ground: Ground, first: int, last: int) -> list[Finding]:
+        return [
+            Finding("plan", plan.id, f"not possible or not readable: {', '.join(sorted(plan.columns))}", noted=over)
+            for plan, over in plan_book.damaged(connection, first, last)
+        ]
+
+    def mend(self, mending: Mending, finding: Finding) -> str:
+        """What nobody can tell is not made up: only the state is written. Nothing was done by a plan that has dealt with no entry yet."""
+        begun = mending.run("SELECT 1 FROM plan_entry WHERE plan = ? AND state <> 0 LIMIT 1", finding.id)
+        state = "final" if begun else "expired"
+        mending.run("UPDATE plan SET state = ? WHERE id = ?", state, finding.id)
+        return f"closed: it is {state}; what it was about to end is held"
 
 
 class Leaving(TableCheck):

@@ -199,10 +199,11 @@ def hold_entry(mending: Mending, entry: int, text: str, *, label: int = 0) -> No
     event(mending.connection.cursor(), entry, mending.ground.now, "held", HELD, info, ACTOR)
 
 
-# An entry that waits to end has left its queue; the plan that is to end it knows which it was.
+# An entry that waits to end has left its queue; the plan that is to end it knows which it was, also when the plan's own row cannot be
+# read. What other plans have done says nothing of it.
 _STOOD = (
     f"SELECT CASE p.queue WHEN {HELD} THEN p.from_queue ELSE p.queue END FROM plan AS n CROSS JOIN plan_entry AS p "
-    "ON p.plan = n.id AND p.entry = ? WHERE n.state IN ('applying', 'applied', 'undoing', 'ending') AND p.state = 1 "
+    "ON p.plan = n.id AND p.entry = ? WHERE n.action NOT IN ('retry', 'hold', 'release', 'bulk', 'unbulk') AND p.state = 1 "
     "ORDER BY n.id DESC LIMIT 1"
 )
 

@@ -170,7 +170,7 @@ def test_retry_makes_it_due(console: Console, visitor: Visitor, mail: list[int])
         ([PROCESSING_READ, HELD_READ, HELD_EDIT], "processing", []),
         ([PROCESSING_READ, HELD_READ, HELD_EDIT], "held", ["release", "reject"]),
         ([PROCESSING_READ, HELD_READ, PROCESSING_EDIT], "processing", ["retry", "hold", "reject"]),
-        ([PROCESSING_READ, HELD_READ, PROCESSING_EDIT], "held", ["release", "reject"]),
+        ([PROCESSING_READ, HELD_READ, PROCESSING_EDIT], "held", []),
     ],
 )
 def test_a_role_is_offered_what_it_may_do(
@@ -198,6 +198,19 @@ def test_what_a_role_may_not_is_refused_whatever_is_sent(console: Console, visit
     assert "1 message rejected." in shown
     assert "1 message refused: not held: it is in processing." in shown
     assert [queue_of(console, entry) for entry in mail[:2]] == [None, Queue.PROCESSING]
+
+
+def test_held_mail_is_not_reached_by_the_right_to_all_other_mail(
+    console: Console, visitor: Visitor, mail: list[int]
+) -> None:
+    console.store.act_now(Action.HOLD, [mail[0]], actor="test")
+    as_role(console, visitor, PROCESSING_READ, HELD_READ, PROCESSING_EDIT)
+    refused = visitor.submit("/console/act", action="release", ids=public_id(mail[0]))
+    assert (refused.status_code, f"Release takes “{HELD_EDIT}”." in refused.text) == (403, True)
+    shown = do(visitor, "reject", mail[0], mail[1], reason="spam")
+    assert "1 message rejected." in shown
+    assert "1 message refused: held: not permitted to you." in shown
+    assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.HELD, None]
 
 
 def test_without_session_or_token_nothing_is_done(console: Console, visitor: Visitor, mail: list[int]) -> None:

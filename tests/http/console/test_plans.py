@@ -347,9 +347,13 @@ def test_a_role_is_limited_and_does_not_reach_held_mail(console: Console, visito
     barred = seen(visitor, make(visitor, "queue:held", "release"))
     assert shares(barred) == {"Not permitted to you": "1"}
     assert 'id="apply"' not in barred
-    assert HOSTILE.partition(" ")[0] not in seen(visitor, full)
+    looked = seen(visitor, full)
+    assert HOSTILE.partition(" ")[0] not in looked
+    assert shares(looked) == {"Held": "1"}  # no sender and no destination of it either
     refused = apply(visitor, full)
     assert f"Not allowed.</strong> This plan has held entries: they need the permission '{HELD_EDIT}'" in refused
+    assert visitor.submit(f"{full}/discard").headers["location"] == full
+    assert "Not allowed.</strong> This plan has held entries" in seen(visitor, full)
     assert queues(console, mail)[0] is Queue.HELD
 
 
@@ -502,3 +506,25 @@ def test_a_plan_stands_still_when_nobody_has_seen_it_move(console: Console, kept
     console.clock.move(1)
     assert kept.stands_still("1f", 5)
     assert not kept.stands_still("1f", 6)
+
+
+def test_a_damaged_plan_is_told_beside_the_others(console: Console, visitor: Visitor, mail: list[int]) -> None:
+    sound, hurt = make(visitor, "subject:3", "hold"), make(visitor, "subject:1", "delete")
+    apply(visitor, hurt)
+
+    def spoil(summary: bytes) -> None:
+        name = hurt.rpartition("/")[2]
+        console.store.write_now(
+            lambda connection: fetch(connection, "UPDATE plan SET summary = ? WHERE id = ?", (summary, int(name, 16)))
+        )
+
+    spoil(b'{"queues": [{"name": "cellar", "entries": 1}]}')  # readable, but no queue that there is
+    text = seen(visitor, "/console/plans")
+    assert f"Plan {hurt.rpartition('/')[2]} is damaged (summary)" in text
+    assert f'href="{sound}"' in text
+    assert f'href="{hurt}"' not in text
+    for answer in (visitor.page(hurt), visitor.page(visitor.submit(f"{hurt}/undo").headers["location"])):
+        assert answer.status_code == 409
+        assert "postroom verify --repair closes it" in answer.text
+    spoil(b"")
+    assert state(undo(visitor, hurt)) == "Undone"

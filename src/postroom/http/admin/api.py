@@ -7,6 +7,7 @@ token: they hold nothing of this gateway. Fails: never; an exception that reache
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -38,6 +39,10 @@ MAX_PARAMETERS = 100
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _FRESH = (b"cache-control", b"no-store")
+
+
+class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of an operation that takes none, for those who send `{}` all the same."""
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -127,12 +132,23 @@ async def _body(scope: Scope, receive: Receive, operation: Operation) -> Any:
         raise Refused(413, "body_too_large", str(large), headers=CLOSE) from None
     except BodyStalled as stalled:
         raise Refused(400, "body_incomplete", str(stalled), headers=CLOSE) from None
-    if operation.takes is None or not data.strip():
+    if operation.method == "GET" or not data.strip():  # RFC 9110 9.3.1: a body of GET means nothing
         return None
     try:
-        return msgspec.json.decode(data, type=operation.takes)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+        found = msgspec.json.decode(data, type=operation.takes or _Nothing)
+        json.loads(data, object_pairs_hook=_once)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
         raise Refused(400, "bad_body", f"body: {problem}") from None
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Of a name that comes twice one would be passed over: nobody can tell which is meant."""
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise ValueError(f"{name[:60]!r} comes twice")
+        names.add(name)
 
 
 def _query(scope: Scope, operation: Operation) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """`GET /v1/audit`: who came in, who was refused, who changed what; the same lines and keys as `postroom audit list --json`.
 
-Promises: read in a reader thread; no secret ever stood in what is shown. Fails: StoreUnavailable when the store cannot be read.
+Promises: read in a reader thread, in a bounded time, one such read at a time; no secret ever stood in what is shown. Fails:
+StoreUnavailable when the store cannot be read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class AuditLine(msgspec.Struct, frozen=True):
 
 
 class AuditLines(msgspec.Struct, frozen=True):
-    """Newest first. `next`: the `before` of the answer that goes on."""
+    """Newest first. `next`: the `before` of the answer that goes on, also when fewer lines than asked were found in time."""
 
     lines: list[AuditLine]
     next: int | None
@@ -49,17 +50,18 @@ async def audit_lines(
     services: Services, *, since: Millis | None, until: Millis | None, actor: str, kind: str, outcome: str,
     before: int | None, limit: int,
 ) -> AuditLines:  # fmt: skip
-    found = await services.store.read(
-        lambda reader: audit.read(
-            reader.connection, since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before,
-            limit=limit + 1,
-        )
-    )  # fmt: skip
+    async with services.scans.turn():
+        found = await services.store.read(
+            lambda reader: audit.page(
+                reader.connection, since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before,
+                limit=limit,
+            )
+        )  # fmt: skip
     shown = [
         AuditLine(
             line.id, stamp(line.at), stamp(line.last), line.times, line.actor, line.kind, line.what, line.address,
             line.outcome, line.detail,
         )
-        for line in found[:limit]
+        for line in found.lines
     ]  # fmt: skip
-    return AuditLines(shown, shown[-1].id if len(found) > limit else None)
+    return AuditLines(shown, found.next)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
+
 from postroom import query
 from postroom.clock import Millis
 from postroom.http.admin import plans
@@ -131,7 +133,7 @@ def read_filter(asked: Asked) -> Filter:
 
 async def list_entries(asked: Asked) -> Entries:
     now = asked.services.clock.now()
-    wanted = _searched(asked, now)
+    wanted = _visible(asked, _searched(asked, now))
     limit = read_number(asked, "limit", LIMIT, 1, MAX_LIMIT)
     order = read_word(asked, "order", {one.value: one for one in Order}, Order.NEWEST)
     counted = read_word(asked, "total", _TRUTHS, False)
@@ -161,6 +163,24 @@ def _searched(asked: Asked, now: Millis) -> Filter:
         raise refused from problem
 
 
+def _sees_held(asked: Asked) -> bool:
+    return asked.caller.lacking(permissions.HELD_READ) is None
+
+
+def _visible(asked: Asked, wanted: Filter) -> Filter:
+    """What is held is left out for who may not see it; refused when nothing else is meant."""
+    if _sees_held(asked):
+        return wanted
+    rest = tuple(queue for queue in wanted.queues or tuple(Queue) if queue is not Queue.HELD)
+    if not rest:
+        raise _unseen()
+    return msgspec.structs.replace(wanted, queues=rest)
+
+
+def _unseen() -> Refused:
+    return Refused(403, "forbidden", f"held entries need the permission {permissions.HELD_READ!r}")
+
+
 async def show_entry(asked: Asked) -> OneEntry:
     ident = read_ident(asked.path["id"], "id")
     now = asked.services.clock.now()
@@ -173,6 +193,9 @@ async def show_entry(asked: Asked) -> OneEntry:
     shown = await asked.services.store.read(read)
     if shown is None:
         raise _nothing(ident)
+    known = shown.entry or shown.ended
+    if known is not None and known.queue is Queue.HELD and not _sees_held(asked):
+        raise _unseen()
     return shown
 
 
@@ -271,7 +294,7 @@ def _wanted(asked: Asked, kind: type[T]) -> T:
 async def list_plans(asked: Asked) -> plans.PlansShown:
     before = read_one(asked, "before")
     limit = read_number(asked, "limit", LIMIT, 1, MAX_LIMIT)
-    return await plans.latest(asked.services, limit, read_ident(before, "before") if before else None)
+    return await plans.latest(asked.services, asked.caller, limit, read_ident(before, "before") if before else None)
 
 
 async def list_plan_entries(asked: Asked) -> plans.PlanEntriesShown:
@@ -292,18 +315,26 @@ _ACTIONS = {
     Action.RELEASE: "Let a held one go on where it was.",
 }
 
+
+def _right(action: Action) -> str:
+    """Only what is held can be released; nothing else here reaches it."""
+    return permissions.HELD_EDIT if action is Action.RELEASE else permissions.PROCESSING_EDIT
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/queues", "countQueues", permissions.PROCESSING_READ,
               "How many entries wait in each queue, since when, and what is paused.", count_queues, Queues),
     Operation("GET", "/v1/entries", "listEntries", permissions.PROCESSING_READ,
-              "Entries that wait, by query and filter, page by page.", list_entries, Entries, parameters=_FILTER,
+              f"Entries that wait, by query and filter, page by page; held ones take {permissions.HELD_READ}, too.",
+              list_entries, Entries, parameters=_FILTER,
               refusals=(422,)),
     Operation("GET", "/v1/entries/{id}", "showEntry", permissions.PROCESSING_READ,
-              "Everything about one entry, waiting or ended: envelope, message, timeline.", show_entry, OneEntry,
+              f"Everything about one entry, waiting or ended: envelope, message, timeline; a held one takes {permissions.HELD_READ}, too.",
+              show_entry, OneEntry,
               parameters=_ID, refusals=(404,)),
     *[
-        Operation("POST", f"/v1/entries/{{id}}/{action.value}", f"{action.value}Entry", permissions.PROCESSING_EDIT,
-                  text, _acting(action), Acted, takes=Reason, parameters=_ID, refusals=(404, 409, 413))
+        Operation("POST", f"/v1/entries/{{id}}/{action.value}", f"{action.value}Entry", _right(action), text,
+                  _acting(action), Acted, takes=Reason, parameters=_ID, refusals=(404, 409, 413))
         for action, text in _ACTIONS.items()
     ],
     Operation("GET", "/v1/plans", "listPlans", permissions.PROCESSING_READ,
@@ -314,11 +345,11 @@ OPERATIONS: tuple[Operation, ...] = (
               _planning(lambda asked: plans.make(asked.services, asked.caller, _wanted(asked, plans.PlanWanted))),
               plans.PlanShown, takes=plans.PlanWanted, refusals=(409, 413, 422)),
     Operation("GET", "/v1/plans/{id}", "showPlan", permissions.PROCESSING_READ, "One plan, and how far it has come.",
-              _planning(lambda asked: plans.show(asked.services, _plan(asked))), plans.PlanShown, parameters=_ID,
-              refusals=(404,)),
+              _planning(lambda asked: plans.show(asked.services, asked.caller, _plan(asked))), plans.PlanShown, parameters=_ID,
+              refusals=(404, 409)),
     Operation("GET", "/v1/plans/{id}/entries", "listPlanEntries", permissions.PROCESSING_READ,
               "What became of each entry of a plan.", _planning(list_plan_entries), plans.PlanEntriesShown,
-              parameters=(*_ID, *_PLAN_ENTRIES), refusals=(404,)),
+              parameters=(*_ID, *_PLAN_ENTRIES), refusals=(404, 409)),
     Operation("POST", "/v1/plans/{id}/apply", "applyPlan", permissions.PROCESSING_EDIT,
               "Do it, to exactly the entries that were frozen. It goes on to its end; what takes long is answered before.",
               _planning(lambda asked: plans.apply(asked.services, asked.caller, _plan(asked),
@@ -327,7 +358,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST", "/v1/plans/{id}/undo", "undoPlan", permissions.PROCESSING_EDIT,
               "Back to where everything was, but for what has left or changed since.",
               _planning(lambda asked: plans.undo(asked.services, asked.caller, _plan(asked))), plans.PlanShown,
-              parameters=_ID, refusals=(404, 409)),
+              parameters=_ID, refusals=(404, 409, 413)),
     Operation("GET", "/v1/ledger", "showLedger", permissions.PROCESSING_READ,
               "Created by origin, ended by outcome, queued, and the difference, which is always 0.", show_ledger,
               LedgerShown),

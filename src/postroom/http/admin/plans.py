@@ -18,7 +18,7 @@ from postroom.http.admin.shapes import Ident, Time
 from postroom.http.auth import Caller
 from postroom.http.services import Services
 from postroom.ids import public_id
-from postroom.model import Action, Queue
+from postroom.model import Action, Filter, Queue
 from postroom.store import permissions, plan_book, plans
 from postroom.store.plan_book import Plan, Summary
 from postroom.store.plan_run import Verb, run
@@ -30,6 +30,7 @@ from postroom.telemetry import stamp
 WAIT = 20.0  # seconds an answer waits for the end of a plan
 MAX_REASON = 200
 HELD_ACTION = "this plan has held entries: they need the permission {!r}"
+HELD_UNDO = "this plan has held its entries: who has not applied it needs the permission {!r} to undo it"
 
 _running: set[asyncio.Task[Any]] = set()  # what goes on when its caller has gone
 
@@ -94,10 +95,18 @@ class PlanShown(msgspec.Struct, frozen=True, rename="camel"):
     summary: Summary
 
 
+class PlanDamaged(msgspec.Struct, frozen=True):
+    """A plan that cannot be read, and which columns of it. `postroom verify --repair` closes it."""
+
+    id: Ident
+    columns: list[str]
+
+
 class PlansShown(msgspec.Struct, frozen=True):
-    """Newest first. `next`: the `before` of the answer that goes on."""
+    """Newest first; those that cannot be read apart. `next`: the `before` of the answer that goes on."""
 
     plans: list[PlanShown]
+    damaged: list[PlanDamaged]
     next: Ident | None
 
 
@@ -116,11 +125,14 @@ class PlanEntriesShown(msgspec.Struct, frozen=True):
     next: Ident | None
 
 
-def plan_shown(plan: Plan) -> PlanShown:
+def plan_shown(plan: Plan, caller: Caller) -> PlanShown:
+    """As this caller may see it."""
+    sees_held = caller.lacking(permissions.HELD_READ) is None
+    summary = plan.summary if sees_held else plan_book.without_held(plan.summary)
     return PlanShown(
         public_id(plan.id), plan.state, plan.action, plan.query, plan.planner, plan.actor, plan.reason, plan.undoer, plan.notify,
         stamp(plan.created), stamp(plan.expires), _stamp(plan.applied), _stamp(plan.undo_until), _stamp(plan.finished),
-        plan.entries, plan.bytes, plan.done, plan.skipped, plan.undone, plan.kept, plan.ended, plan.summary,
+        plan.entries, plan.bytes, plan.done, plan.skipped, plan.undone, plan.kept, plan.ended, summary,
     )  # fmt: skip
 
 
@@ -129,18 +141,28 @@ def _stamp(at: Millis | None) -> str | None:
 
 
 async def make(services: Services, caller: Caller, wanted: PlanWanted) -> PlanShown:
+    if wanted.notify and wanted.action not in (Action.REJECT, Action.BOUNCE):
+        raise PlanProblem(400, "bad_body", f"notify: {wanted.action} tells no sender: expected false", "notify")
     try:
         chosen = query.parse(wanted.query, services.clock.now())
     except query.QueryProblem as problem:
         refused = PlanProblem(400, "bad_query", str(problem), "query")
         refused.query = problem
         raise refused from problem
-    roles = [role.name for role in (caller.role, caller.user_role) if role is not None]
-    most = await services.store.read(lambda reader: limit_of(reader.connection, roles))
+    if chosen == Filter():
+        text = "the query is blank, which would mean everything: expected some condition, such as queue:delivery"
+        raise PlanProblem(400, "bad_query", text, "query")
+    most = await _limit(services, caller)
     barred = () if caller.lacking(permissions.HELD_EDIT) is None else (Queue.HELD,)
     wish = plans.Wish(wanted.action, chosen, wanted.query, caller.actor, wanted.notify, barred, most)
     verb = plans.make(services.store, wish, services.settings.plans, services.clock)
-    return plan_shown(await _run(services, verb))
+    return plan_shown(await _run(services, verb), caller)
+
+
+async def _limit(services: Services, caller: Caller) -> int | None:
+    """Entries that one plan of theirs may have. None: as many as of anybody."""
+    roles = [role.name for role in (caller.role, caller.user_role) if role is not None]
+    return await services.store.read(lambda reader: limit_of(reader.connection, roles))
 
 
 def limit_of(connection: Any, roles: list[str]) -> int | None:
@@ -149,14 +171,18 @@ def limit_of(connection: Any, roles: list[str]) -> int | None:
     return min([rows[0][0] for rows in found if rows and rows[0][0] is not None], default=None)
 
 
-async def show(services: Services, ident: int) -> PlanShown:
-    return plan_shown(await _read(services, ident))
+async def show(services: Services, caller: Caller, ident: int) -> PlanShown:
+    return plan_shown(await _read(services, ident), caller)
 
 
-async def latest(services: Services, limit: int, before: int | None) -> PlansShown:
+async def latest(services: Services, caller: Caller, limit: int, before: int | None) -> PlansShown:
     found = await services.store.read(lambda reader: plan_book.latest(reader.connection, limit + 1, before))
-    shown = [plan_shown(plan) for plan in found[:limit]]
-    return PlansShown(shown, shown[-1].id if len(found) > limit else None)
+    page = found[:limit]
+    return PlansShown(
+        [plan_shown(plan, caller) for plan in page if isinstance(plan, Plan)],
+        [PlanDamaged(public_id(plan.id), list(plan.columns)) for plan in page if isinstance(plan, plan_book.Damaged)],
+        public_id(page[-1].id) if len(found) > limit else None,
+    )
 
 
 async def entries(
@@ -175,17 +201,41 @@ async def entries(
 async def apply(services: Services, caller: Caller, ident: int, reason: str) -> PlanShown:
     if not reason.strip() or not reason.isprintable():
         raise PlanProblem(400, "bad_body", f"reason: expected 1 to {MAX_REASON} printable characters", "reason")
-    await _permitted(services, caller, ident)
+    plan = await _made(services, ident, "ready")
+    _may_touch_held(caller, plan)
+    most = await _limit(services, caller)
+    if most is not None and plan.entries > most:  # whoever made it
+        raise PlanProblem(
+            409, "refused", f"this plan has {plan.entries:,} entries: one plan that you apply may have {most:,}"
+        )
     verb = plans.apply(
         services.store, ident, services.settings.plans, services.clock, actor=caller.actor, reason=reason.strip()
     )
-    return plan_shown(await _begun(services, ident, verb))
+    return plan_shown(await _begun(services, ident, verb), caller)
 
 
 async def undo(services: Services, caller: Caller, ident: int) -> PlanShown:
-    await _permitted(services, caller, ident)
+    """No limit: it puts back what another, who had the right, has done."""
+    plan = await _made(services, ident, "applied")
+    _may_touch_held(caller, plan)
+    releases = plan.action is Action.HOLD and plan.actor != caller.actor
+    if releases and caller.lacking(permissions.HELD_EDIT) is not None:
+        raise PlanProblem(403, "forbidden", HELD_UNDO.format(permissions.HELD_EDIT))
     verb = plans.undo(services.store, ident, services.clock, actor=caller.actor)
-    return plan_shown(await _begun(services, ident, verb))
+    return plan_shown(await _begun(services, ident, verb), caller)
+
+
+async def discard(services: Services, caller: Caller, ident: int) -> PlanShown:
+    """Nobody applies it any more."""
+    plan = await _made(services, ident, "ready")
+    if plan.planner != caller.actor:
+        _may_touch_held(caller, plan)
+    now = services.clock.now()
+    gone = await services.store.write(lambda connection: plan_book.discard(connection, ident, caller.actor, now))
+    plan = await _read(services, ident)
+    if not gone:
+        raise PlanProblem(409, "refused", f"plan {public_id(ident)} is {plan.state}: expected ready")
+    return plan_shown(plan, caller)
 
 
 async def _read(services: Services, ident: int) -> Plan:
@@ -193,11 +243,20 @@ async def _read(services: Services, ident: int) -> Plan:
         return await services.store.read(lambda reader: plan_book.read(reader.connection, ident))
     except plan_book.NoSuchPlan as problem:
         raise PlanProblem(404, "not_found", f"no plan {public_id(ident)} is kept") from problem
+    except plan_book.PlanDamaged as problem:
+        raise PlanProblem(409, "damaged", str(problem)) from problem
 
 
-async def _permitted(services: Services, caller: Caller, ident: int) -> None:
-    """Whoever may not touch held mail does not do it by somebody else's plan."""
+async def _made(services: Services, ident: int, expected: str) -> Plan:
+    """A plan that says of which queues its entries are: until it is made nobody knows, and nobody takes it on."""
     plan = await _read(services, ident)
+    if plan.state == "making":
+        raise PlanProblem(409, "refused", f"plan {public_id(ident)} is making: expected {expected}")
+    return plan
+
+
+def _may_touch_held(caller: Caller, plan: Plan) -> None:
+    """Whoever may not touch held mail does not do it by somebody else's plan."""
     held = any(share.name == Queue.HELD.value for share in plan.summary.queues)
     if held and caller.lacking(permissions.HELD_EDIT) is not None:
         raise PlanProblem(403, "forbidden", HELD_ACTION.format(permissions.HELD_EDIT))
@@ -224,5 +283,7 @@ async def _run(services: Services, verb: Verb[Plan]) -> Plan:
         return await run(services.store, verb)
     except PlanRefused as refused:
         raise PlanProblem(409, "refused", str(refused)) from refused
+    except plan_book.PlanDamaged as damaged:
+        raise PlanProblem(409, "damaged", str(damaged)) from damaged
     except SearchTooBroad as broad:
         raise PlanProblem(422, "search_too_broad", str(broad), "query") from broad

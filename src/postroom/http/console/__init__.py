@@ -1,12 +1,14 @@
 """The web console: pages for people, mounted at `/console`.
 
-Promises: nothing is shown without a session, nothing is changed without a form of ours; every answer carries the security headers.
+Promises: nothing is shown without a session, nothing is changed without a form of ours; every answer carries the security headers; a
+refusal leaves a line in the audit log, as one of `/v1` does.
 Fails: what cannot be answered just now (store, disk) becomes a page that says so (503); a bug passes on to the server, which logs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import apsw
 from starlette.requests import Request
@@ -16,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from postroom.errors import EnvironmentFailed
 from postroom.http.console import acting, answers, ledger, login, pages, planning, visits
 from postroom.http.console.desk import Desk
+from postroom.http.console.listing import PREFIX
 from postroom.http.guard import Guard
 from postroom.http.services import Services
 
@@ -28,7 +31,7 @@ def routes(services: Services, guard: Guard) -> list[BaseRoute]:
 
     def at(path: str, endpoint: _Endpoint, method: str = "GET") -> Route:
         async def answer(request: Request) -> Response:
-            return await _answered(desk, request, endpoint)
+            return await _answered(desk, request, endpoint, f"{PREFIX}{path}")
 
         return Route(path, answer, methods=[method], name=f"console-{endpoint.__name__}")
 
@@ -55,13 +58,19 @@ def routes(services: Services, guard: Guard) -> list[BaseRoute]:
     ]
 
 
-async def _answered(desk: Desk, request: Request, endpoint: _Endpoint) -> Response:
+async def _answered(desk: Desk, request: Request, endpoint: _Endpoint, what: str) -> Response:
     nobody = visits.Visit("", False, False, "", "auto", None)
     try:
         seen = await visits.visit(desk, request)
-        return await endpoint(desk, request, seen)
-    except visits.Refused as refused:
-        return refused.answer
+        try:
+            answer = await endpoint(desk, request, seen)
+            noted = endpoint is login.login or planning.is_noted(request)  # they have told it themselves
+        except visits.Refused as refused:
+            answer, noted = refused.answer, False
+        status = answer.status_code
+        if not noted and (status == 403 or (request.method == "POST" and 400 <= status < 500)):
+            visits.note_refused(desk, seen, what, f"{status} {HTTPStatus(status).name.lower()}")
+        return answer
     except (EnvironmentFailed, apsw.Error) as failed:
         desk.services.log.error("console_unavailable", path=request.url.path, problem=str(failed))
         text = "The gateway's store does not answer just now. Mail that was accepted is safe. Try again in a moment."

@@ -58,9 +58,10 @@ async def acting(desk: Desk, request: Request, seen: visits.Visit) -> Response:
         reason = choices.read_reason(action, typed)
     except PeerError as wrong:
         return await _page(desk, seen, wanted, back=back, wrong=f"{wrong}.", typed=typed)
+    everywhere = seen.allows(PROCESSING_EDIT) and seen.allows(HELD_EDIT)
     report = await desk.services.store.act(
         action, wanted.ids, actor=f"user:{seen.session.email}", reason=reason,
-        notify=wanted.notify and action is Action.REJECT, held_only=not seen.allows(PROCESSING_EDIT),
+        notify=wanted.notify and action is Action.REJECT, held=None if everywhere else seen.allows(HELD_EDIT),
     )  # fmt: skip
     desk.services.log.info(
         "console_acted", user=seen.session.email, ip=seen.ip, action=action.value, done=len(report.done),
@@ -70,13 +71,13 @@ async def acting(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 
 def _permitted(seen: visits.Visit, action: Action) -> bool:
-    """Somewhere at least: the store refuses what is not held to those who may act on held mail only."""
-    return choices.permitted(seen.allows, action, held=True)
+    """Somewhere at least: the store refuses what waits where this role may not act."""
+    return any(choices.permitted(seen.allows, action, held=held) for held in (True, False))
 
 
 def _forbidden(desk: Desk, seen: visits.Visit, action: Action) -> Response:
-    takes = f"“{PROCESSING_EDIT}”"
-    if action in (Action.RELEASE, Action.REJECT):
+    takes = f"“{HELD_EDIT if action is Action.RELEASE else PROCESSING_EDIT}”"
+    if action is Action.REJECT:
         takes += f", or for held mail “{HELD_EDIT}”"
     return visits.problem(seen, desk, 403, "Not allowed", f"{choices.NAMES[action]} takes {takes}.")
 

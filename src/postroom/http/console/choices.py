@@ -60,8 +60,10 @@ def offered(allows: _Allows, queue: Queue) -> list[Action]:
 
 
 def permitted(allows: _Allows, action: Action, *, held: bool) -> bool:
-    """`held`: it is known to be in the held queue."""
-    return allows(PROCESSING_EDIT) or (held and action in (Action.RELEASE, Action.REJECT) and allows(HELD_EDIT))
+    """`held`: of what is in the held queue; the same rule as for plans and `/v1`."""
+    if held:
+        return action in (Action.RELEASE, Action.REJECT) and allows(HELD_EDIT)
+    return action is not Action.RELEASE and allows(PROCESSING_EDIT)
 
 
 def address(action: Action, ident: int, back: str) -> str:

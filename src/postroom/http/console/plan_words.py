@@ -20,7 +20,7 @@ from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Queue
 from postroom.query import write
 from postroom.settings import Plans
-from postroom.store.plan_book import UNDER_WAY, Plan, Sample, Share
+from postroom.store.plan_book import UNDER_WAY, Plan, Sample, Share, without_held
 
 NAMES = {
     Action.RETRY: "Retry now", Action.HOLD: "Hold", Action.RELEASE: "Release", Action.REJECT: "Reject", Action.BOUNCE: "Bounce",
@@ -159,7 +159,7 @@ def meaning(action: Action, settings: Plans) -> str:
 def shown(plan: Plan, settings: Plans, now: Millis, reasons: Sequence[Share] = (), *, held: bool = True) -> Shown:
     """`reasons`: why entries were skipped or not undone; `held`: held mail may be shown to who looks."""
     tone, symbol, word = STATES[plan.state]
-    summary, how_many = plan.summary, messages(plan.entries)
+    summary, how_many = plan.summary if held else without_held(plan.summary), messages(plan.entries)
     title = TITLES[plan.action].format(how_many)
     undo = plan.undo_until if plan.state in ("applying", "applied") and (plan.undo_until or 0) > now else None
     expires = plan.expires if plan.state == "ready" and plan.expires > now else None
@@ -178,11 +178,7 @@ def shown(plan: Plan, settings: Plans, now: Millis, reasons: Sequence[Share] = (
         state=plan.state, tone=tone, symbol=symbol, state_name=word, entries=plan.entries, size=wording.size_text(plan.bytes),
         under_way=plan.state in UNDER_WAY, reached=reached, of=of, results=_results(plan),
         parts=[part for part in parts if part.shares],
-        samples=[
-            (f"{PREFIX}/entries/{sample.id}", sample)
-            for sample in summary.samples
-            if held or sample.queue != Queue.HELD.value
-        ],
+        samples=[(f"{PREFIX}/entries/{sample.id}", sample) for sample in summary.samples],
         record=_record(plan), reason=plan.reason, expires=expires, undo_until=undo,
         left="" if until is None else left_text(until - now), again=new_address(plan.query, plan.action),
     )  # fmt: skip

@@ -2,13 +2,14 @@
 
 Promises: the rights of `/v1/plans`, asked at each step; nothing is done by an address alone, and nothing without a reason; a page may
 be left at any time, what was begun goes on. Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that
-is not kept, 422 for a search that is too broad; what refuses a plan is told on its page.
+is not kept, 409 for one that cannot be read, 422 for a search that is too broad; what refuses a plan is told on its page.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -50,6 +51,22 @@ def _caller(seen: visits.Visit) -> Caller:
     """The person, as the other API knows callers."""
     assert seen.session is not None
     return Caller("", "console", seen.session.role, seen.session.email)
+
+
+async def _told_if_refused(
+    desk: Desk, request: Request, seen: visits.Visit, path: str, work: Coroutine[Any, Any, plans.PlanShown]
+) -> plans.PlanShown:
+    """What is refused may be so long after the answer to the form: it is written down here."""
+    try:
+        return await work
+    except plans.PlanProblem as problem:
+        request.state.noted = True
+        visits.note_refused(desk, seen, f"{PREFIX}{path}", f"{problem.status} {problem.code}")
+        raise
+
+
+def is_noted(request: Request) -> bool:
+    return bool(getattr(request.state, "noted", False))
 
 
 # -- making
@@ -134,7 +151,8 @@ async def make(desk: Desk, request: Request, seen: visits.Visit) -> Response:
         return await _new_page(desk, seen, asked, wrong=f"{problem}.", status=400)
     wanted = plans.PlanWanted(action, asked.line, fields.get("notify") == "yes" and action is Action.REJECT)
     key = secrets.token_hex(8)
-    job = await desk.jobs.begin(key, seen.session.email, plans.make(desk.services, _caller(seen), wanted))
+    work = plans.make(desk.services, _caller(seen), wanted)
+    job = await desk.jobs.begin(key, seen.session.email, _told_if_refused(desk, request, seen, "/plans", work))
     if not job.done:
         given = urlencode({"line": asked.line, "action": asked.action, "next": asked.back})
         return answers.see_other(f"{PREFIX}/plans/making/{key}?{given}")
@@ -187,7 +205,12 @@ async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
         "place": "plans",
         "here": f"{PREFIX}/plans" + (f"?before={before}" if before else ""),
         "layout": _layout(request),
-        "plans": [plan_words.shown(plan, settings, now) for plan in found[:PAGE]],
+        "plans": [
+            plan_words.shown(plan, settings, now, held=seen.allows(HELD_READ))
+            for plan in found[:PAGE]
+            if isinstance(plan, Plan)
+        ],
+        "damaged": [_told(plan) for plan in found[:PAGE] if isinstance(plan, plan_book.Damaged)],
         "older": f"{PREFIX}/plans?before={public_id(found[PAGE - 1].id)}" if len(found) > PAGE else "",
         "newest": f"{PREFIX}/plans" if before else "",
         "may": seen.allows(PROCESSING_EDIT),
@@ -204,6 +227,8 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
     if found is None:
         text = "No such plan is kept. Plans are kept as long as the history."
         return visits.problem(seen, desk, 404, "There is no such plan", text)
+    if isinstance(found, plan_book.Damaged):
+        return visits.problem(seen, desk, 409, "This plan cannot be read", _told(found))
     plan, reasons = found
     about = public_id(plan.id)
     job = desk.jobs.find(about, seen.session.email)
@@ -226,11 +251,18 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
     return answers.page("plan.html", values)
 
 
-def _look(reader: Reader, ident: int) -> tuple[Plan, list[Share]] | None:
+def _told(plan: plan_book.Damaged) -> str:
+    text = str(plan)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _look(reader: Reader, ident: int) -> tuple[Plan, list[Share]] | plan_book.Damaged | None:
     try:
-        plan = plan_book.read(reader.connection, ident)
+        plan = plan_book.look(reader.connection, ident)
     except plan_book.NoSuchPlan:
         return None
+    if isinstance(plan, plan_book.Damaged):
+        return plan
     settled = plan.state in SETTLED and plan.skipped + plan.kept > 0
     return plan, plan_book.reasons(reader.connection, ident) if settled else []
 
@@ -272,17 +304,18 @@ async def _do(desk: Desk, request: Request, seen: visits.Visit, verb: str) -> Re
         return visits.problem(seen, desk, 404, "There is no such plan", "This is not the id of a plan.")
     about, caller = public_id(ident), _caller(seen)
     desk.services.log.info("console_plan", user=seen.session.email, ip=seen.ip, plan=about, verb=verb)
-    if verb == "discard":
-        gone = await desk.services.store.write(lambda connection: plan_book.discard(connection, ident))
-        return answers.see_other(f"{PREFIX}/plans" if gone else f"{PREFIX}/plans/{about}")
     reason = fields.get("reason", "")
     if len(reason) > plans.MAX_REASON:
         text = f"The reason has {len(reason)} characters: expected at most {plans.MAX_REASON}."
         return visits.problem(seen, desk, 400, "Not applied", text)
-    work = (
-        plans.apply(desk.services, caller, ident, reason)
-        if verb == "apply"
-        else plans.undo(desk.services, caller, ident)
-    )
-    await desk.jobs.begin(about, seen.session.email, work)
-    return answers.see_other(f"{PREFIX}/plans/{about}")
+    match verb:
+        case "apply":
+            work = plans.apply(desk.services, caller, ident, reason)
+        case "undo":
+            work = plans.undo(desk.services, caller, ident)
+        case _:
+            work = plans.discard(desk.services, caller, ident)
+    told = _told_if_refused(desk, request, seen, f"/plans/{{ident}}/{verb}", work)
+    job = await desk.jobs.begin(about, seen.session.email, told)
+    gone = verb == "discard" and job.done and job.problem is None
+    return answers.see_other(f"{PREFIX}/plans" if gone else f"{PREFIX}/plans/{about}")

@@ -18,7 +18,7 @@ from postroom.clock import SECOND, Millis
 from postroom.http.console import answers
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
-from postroom.store import identity
+from postroom.store import audit, identity
 
 SESSION_COOKIE = "postroom_session"
 FORM_COOKIE = "postroom_form"
@@ -103,6 +103,12 @@ async def form(desk: Desk, request: Request, seen: Visit) -> dict[str, str]:
         text = "The page was too old or your browser keeps no cookies. Go back, reload the page and try again."
         raise Refused(problem(seen, desk, 403, "Form not accepted", text))
     return fields
+
+
+def note_refused(desk: Desk, seen: Visit, what: str, detail: str) -> None:
+    """For the audit log. `what`: the address, without what stands for one message or plan; `detail`: nothing of what was sent."""
+    actor = f"user:{seen.session.email}" if seen.session else ""
+    desk.guard.trail.note("call", outcome=audit.REFUSED, actor=actor, what=what, address=seen.ip, detail=detail)
 
 
 def problem(seen: Visit, desk: Desk, status: int, title: str, text: str) -> Response:

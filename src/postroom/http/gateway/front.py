@@ -116,30 +116,17 @@ class GatewayApi:
             raise admitted
         if function.permission:
             self.callers.check_permission(scope, admitted.caller, path, function.permission)
-        call, data = await self._read(path, scope, receive, function, admitted)
-        if not function.changes:
-            return await function.run(call)
-        return await self._changed(path, scope, admitted, function, call, data)
-
-    async def _read(
-        self, path: str, scope: Scope, receive: Receive, function: Function, admitted: Admitted
-    ) -> tuple[Call, bytes]:
-        """What is asked, and the body as it came. One that would change something and cannot be read is written down."""
-        try:
-            data = await _data(scope, receive)
-            body = await read_json(data, once=function.changes)
-            return read_call(admitted.caller, request_id(scope), body, scope["query_string"].decode("latin-1")), data
-        except Failure as failure:
-            if function.changes:
-                self._note(path, scope, admitted, audit.REFUSED, failure)
-            raise
+        if function.changes:
+            return await self._changed(path, scope, receive, admitted, function)
+        return await _run(scope, await _data(scope, receive), admitted, function)
 
     async def _changed(
-        self, path: str, scope: Scope, admitted: Admitted, function: Function, call: Call, data: bytes
+        self, path: str, scope: Scope, receive: Receive, admitted: Admitted, function: Function
     ) -> bytes:
+        """Whatever becomes of it is written down, also when its body cannot be read."""
         outcome, why = audit.FAILED, None
         try:
-            body = await self._replays.once(admitted, data, lambda: function.run(call))
+            body = await self._once(scope, receive, admitted, function)
             why = refusal(body)
             outcome = audit.DONE if why is None else audit.REFUSED
         except Failure as failure:
@@ -148,6 +135,15 @@ class GatewayApi:
         finally:
             self._note(path, scope, admitted, outcome, why)
         return body
+
+    async def _once(self, scope: Scope, receive: Receive, admitted: Admitted, function: Function) -> bytes:
+        """The signature is used up by the bytes that came with it, before anybody looks at what they say."""
+        try:
+            data = await _data(scope, receive)
+        except Failure:
+            await self._replays.use_up(admitted)
+            raise
+        return await self._replays.once(admitted, data, lambda: _run(scope, data, admitted, function))
 
     def _note(self, path: str, scope: Scope, admitted: Admitted, outcome: str, why: Failure | None) -> None:
         """Status and code only: what was sent may hold anything."""
@@ -194,6 +190,13 @@ async def _data(scope: Scope, receive: Receive) -> bytes:
         raise Failure(413, "err_body_too_large", f"Request {problem}", headers=_CLOSE) from None
     except BodyStalled:
         raise Failure(400, "err_body_incomplete", "Body did not arrive", retryable=True, headers=_CLOSE) from None
+
+
+async def _run(scope: Scope, data: bytes, admitted: Admitted, function: Function) -> bytes:
+    """`data`: the body as it came."""
+    body = await read_json(data, once=function.changes)
+    call = read_call(admitted.caller, request_id(scope), body, scope["query_string"].decode("latin-1"))
+    return await function.run(call)
 
 
 def wrong_method(scope: Scope) -> Failure:

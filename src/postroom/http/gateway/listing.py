@@ -1,7 +1,8 @@
 """A log, page by page: what `get-rejections` and `get-held-release-logs` have in common.
 
 Promises: as `paging` does for the queue: the token holds query, size, top, border, total and expiry, and is good for one application
-and function only; lines that arrive later are not shown, lines that are forgotten vanish. Fails: as `page_call` does.
+and function only; lines that arrive later are not shown, lines that are forgotten vanish; a search ends after BOUND, and one runs at
+a time, so that mail does not feel it. Fails: as `page_call` does.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from postroom.http.gateway.call import Call
 from postroom.http.gateway.envelope import Pagination, invalid_token
 from postroom.http.gateway.page_call import listed
 from postroom.http.gateway.paging import PageRefused, TokenSeal, expired
+from postroom.http.scans import PATIENCE
 from postroom.http.services import Services
 from postroom.model import Order
-from postroom.store.logs import Log, LogQuery, count, find
+from postroom.store.bounded import BOUND, bounded
+from postroom.store.logs import Log, LogQuery, count, find, newest
 from postroom.store.reader import Reader
+
+_INSTEAD = "a shorter time from start to end"
 
 
 class Line(Protocol):
@@ -80,11 +85,15 @@ class LogListing(Generic[T]):
         log = self._log
 
         def read(reader: Reader) -> LogPage[T]:
-            with reader.connection:  # one snapshot
+            with reader.connection, bounded(reader.connection, BOUND, _INSTEAD):  # one snapshot
                 page = read_log(reader, log, spot)
             return page
 
-        return await self._services.store.read(read)
+        services = self._services
+        if not spot.query.narrows:
+            return await services.store.read(read)
+        async with services.scans.turn(PATIENCE):
+            return await services.store.read(read)
 
     def opened(self, token: str, context: str, now: Millis) -> Spot:
         try:
@@ -141,14 +150,9 @@ def read_log(reader: Reader, log: Log[T], spot: Spot) -> LogPage[T]:
         return LogPage(spot, lines, earlier=earlier, later=more)
     if not spot.first:
         return LogPage(spot, lines, earlier=False, later=more)
+    top = newest(connection, log, query)
     total = count(connection, log, query) if more else len(lines)
-    newest = lines[:1] if query.order is Order.NEWEST else find(connection, log, msgspec.structs.replace(query, order=Order.NEWEST), limit=1)  # fmt: skip
-    return LogPage(
-        msgspec.structs.replace(spot, top=newest[0].id if newest else None, total=total),
-        lines,
-        earlier=False,
-        later=more,
-    )
+    return LogPage(msgspec.structs.replace(spot, top=top, total=total), lines, earlier=False, later=more)
 
 
 def _together(pages: list[LogPage[T]]) -> Pagination | None:

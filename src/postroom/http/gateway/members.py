@@ -6,17 +6,19 @@ way round. Fails: never; what is wrong is appended to `faults`, and BadItem carr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
+from postroom.clock import MINUTE, Millis
 from postroom.errors import PeerError
 from postroom.http.gateway.dates import Moment, parse_date
 from postroom.http.gateway.envelope import Fault, malformed, not_allowed
 from postroom.model import Route
 from postroom.store.search import MAX_TEXT
 
+AHEAD = 15 * MINUTE  # a start may lie so far after now: a clock that is ahead asks for what is newer than its last look
 MAX_FILTERS = 50  # objects in filterBy
 DATE_FORM = "a date such as 2015-11-16T14:49:18+0000"
 ROUTE_WORDS = "all,internal,outbound,inbound,external"
@@ -94,6 +96,20 @@ def window(item: dict[str, Any], faults: list[Fault]) -> Window:
     if start is not None and end is not None and start.at > end.last:
         faults.append(malformed("start", "a date not after end"))
     return Window(start, end)
+
+
+def period(
+    item: dict[str, Any], faults: list[Fault], now: Millis, usual: Callable[[Millis], Millis]
+) -> tuple[Millis, Millis]:
+    """First and last moment that are meant. End is now unless given; start is `usual` of now, or of an end that lies before that."""
+    asked = window(item, faults)
+    last = now if asked.end is None else asked.end.last
+    if asked.start is None:
+        first = usual(now)
+        return (first if asked.end is None or first <= last else usual(asked.end.at)), last
+    if asked.end is None and asked.start.at > now + AHEAD:
+        faults.append(malformed("start", "a date not after end, which is now unless given"))
+    return asked.start.at, last
 
 
 def objects(value: Any, field: str, most: int, faults: list[Fault]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """`POST /api/gateway/get-rejections`: what was refused at SMTP time. The way of a page is `listing`'s.
 
-Promises: from the start of today (UTC) unless asked otherwise; refusals that told the peer to try again are shown as well, as
+Promises: from the start of the day (UTC) unless asked otherwise; refusals that told the peer to try again are shown as well, as
 what they are. Fails: as `listing` does.
 """
 
@@ -14,7 +14,7 @@ from postroom.clock import DAY, Millis
 from postroom.http.gateway.dates import stamp
 from postroom.http.gateway.envelope import Fault
 from postroom.http.gateway.listing import LogListing
-from postroom.http.gateway.members import BadItem, an_object, pairs, search, text, truth, window, word
+from postroom.http.gateway.members import BadItem, an_object, pairs, period, search, text, truth, word
 from postroom.http.gateway.wire import ORDERS
 from postroom.http.services import Services
 from postroom.model import Order
@@ -54,7 +54,7 @@ def read_query(item: Any, now: Millis) -> logs.LogQuery:
     faults: list[Fault] = []
     truth(item.get("admin"), "admin", faults)
     order = word(item.get("sortOrder"), "sortOrder", ORDERS, "ascending,descending", faults) or Order.NEWEST
-    asked = window(item, faults)
+    since, until = period(item, faults, now, lambda end: end - end % DAY)
     field, needle = search(item.get("searchBy"), _FIELDS, "all,from,to,type,info,remoteIp", faults, named=True)
     kinds: list[str] = []
     for _, wanted in pairs(item.get("filterBy"), {"type": "type"}, "type", faults):
@@ -64,8 +64,8 @@ def read_query(item: Any, now: Millis) -> logs.LogQuery:
     if faults:
         raise BadItem(tuple(faults))
     return logs.LogQuery(
-        since=now - now % DAY if asked.start is None else asked.start.at,
-        until=now if asked.end is None else asked.end.last,
+        since=since,
+        until=until,
         order=order,
         field=field or "all",
         text=needle,

@@ -1,8 +1,8 @@
 """`POST /api/gateway/hold-release` and `hold-reject`: what a person decides about held mail.
 
-Promises: an item is obeyed only when every member of it is understood; the answer says of each id what became of it, and `fail` says
-why where nothing did; who asked stands in the timeline and in the release log. Fails: what is wrong with an item stands in `fail`,
-with HTTP 200; the other items are done.
+Promises: an item is obeyed only when every member of it is understood; nothing is released that another item of the same call, which
+was refused, could mean; the answer says of each id what became of it, and `fail` says why where nothing did; who asked stands in the
+timeline and in the release log. Fails: what is wrong with an item stands in `fail`, with HTTP 200; the other items are done.
 """
 
 from __future__ import annotations
@@ -42,25 +42,24 @@ class HoldRelease:
         refused = _refused(call, "id", releasing=True)
         if refused is not None:
             return refused
+        read = [(item, *_read(item)) for item in call.items]
+        if any(faults and not _is_flat(item) for item, _, faults in read):  # nobody can tell which ids it means
+            return answer([], [ItemFailure(item, faults or (_unclear(),)) for item, _, faults in read], None)
         failed: list[ItemFailure] = []
         data: list[Any] = []
         asked: dict[str, list[tuple[int, str, Any]]] = {}  # by reason: entry, its id as sent, the item
-        doubted: set[int | None] = set()  # named by an item that asks for something else
-        for item in call.items:
-            try:
-                text, reason = read_release(item)
-            except BadItem as problem:
-                failed.append(ItemFailure(item, problem.faults))
-                doubted |= self._named(item)
-                continue
+        said = "\n".join([_said(item) for item, _, faults in read if faults])  # by items that ask for something else
+        for item, (text, reason), faults in read:
             entry = self._idents.ident(text)
-            if entry is None:
+            if faults:
+                failed.append(ItemFailure(item, faults))
+            elif entry is None:
                 failed.append(ItemFailure(item, (invalid_token(),)))
+            elif text.lower() in said:
+                failed.append(ItemFailure(item, (_doubted(),)))
             else:
                 asked.setdefault(reason, []).append((entry, text, item))
-        for reason, listed in asked.items():
-            wanted = [one for one in listed if one[0] not in doubted]
-            failed += [ItemFailure(item, (_doubted(),)) for entry, _, item in listed if entry in doubted]
+        for reason, wanted in asked.items():
             report = await self._store.act(
                 Action.RELEASE, [entry for entry, _, _ in wanted], actor=call.actor, reason=reason
             )
@@ -70,10 +69,6 @@ class HoldRelease:
                 if entry in why:
                     failed.append(ItemFailure(item, (_not_held(why[entry]),)))
         return answer(data, failed, None)
-
-    def _named(self, item: Any) -> set[int | None]:
-        values = item.values() if isinstance(item, dict) else ()
-        return {self._idents.ident(value.strip()) for value in values if isinstance(value, str)}
 
 
 class HoldReject:
@@ -101,7 +96,7 @@ class HoldReject:
                 actor=call.actor,
                 reason=wanted.reason,
                 notify=wanted.notify,
-                held_only=True,  # what is elsewhere by now is not touched
+                held=True,  # what is elsewhere by now is not touched
             )
             why = _why(report)
             for text, entry in known.items():
@@ -124,8 +119,32 @@ def _refused(call: Call, field: str, *, releasing: bool) -> bytes | None:
     return None if fault is None else answer([], [ItemFailure(None, (fault,))], None)
 
 
+def _read(item: Any) -> tuple[tuple[str, str], tuple[Fault, ...]]:
+    """((id, reason), what is wrong with it)."""
+    try:
+        return read_release(item), ()
+    except BadItem as problem:
+        return ("", ""), problem.faults
+
+
+def _is_flat(item: Any) -> bool:
+    """An object of texts, numbers and truth values, or nothing at all."""
+    if isinstance(item, dict):
+        return not any(isinstance(value, dict | list) for value in item.values())
+    return item is None
+
+
+def _said(item: Any) -> str:
+    """Every text in a flat item."""
+    return "\n".join([str(text) for pair in (item or {}).items() for text in pair]).lower()
+
+
 def _why(report: ActionReport) -> dict[int, str]:
     return dict(report.refused)
+
+
+def _unclear() -> Fault:
+    return malformed("data", "an array of flat objects: another item of this call is none, and could mean this one")
 
 
 def _doubted() -> Fault:

@@ -14,7 +14,7 @@ from postroom.http.gateway.dates import stamp
 from postroom.http.gateway.envelope import Fault
 from postroom.http.gateway.idents import EntryIds
 from postroom.http.gateway.listing import LogListing
-from postroom.http.gateway.members import BadItem, an_object, filters, search, truth, window, word
+from postroom.http.gateway.members import BadItem, an_object, filters, period, search, truth, word
 from postroom.http.gateway.wire import ORDERS, Mailbox, mailbox
 from postroom.http.gateway.wire_held import policy_of
 from postroom.http.services import Services
@@ -23,7 +23,7 @@ from postroom.store import logs
 from postroom.store.released import FIELDS, Released
 
 PATH = "/api/gateway/get-held-release-logs"
-WINDOW = 30 * DAY  # start, when it is not given
+WINDOW = 30 * DAY  # from start, when it is not given
 
 _FIELDS = {field: field for field in FIELDS}
 _STATUSES = {"released": Action.RELEASE, "rejected": Action.REJECT}
@@ -64,7 +64,7 @@ def read_query(item: Any, now: Millis) -> logs.LogQuery:
     faults: list[Fault] = []
     truth(item.get("admin"), "admin", faults)
     order = word(item.get("sortOrder"), "sortOrder", ORDERS, "ascending,descending", faults) or Order.NEWEST
-    asked = window(item, faults)
+    since, until = period(item, faults, now, lambda end: end - WINDOW)
     field, needle = search(
         item.get("searchBy"), _FIELDS, "all,operator,from,to,subject,info,heldReason", faults, named=True
     )
@@ -73,8 +73,8 @@ def read_query(item: Any, now: Millis) -> logs.LogQuery:
     if faults:
         raise BadItem(tuple(faults))
     return logs.LogQuery(
-        since=now - WINDOW if asked.start is None else asked.start.at,
-        until=now if asked.end is None else asked.end.last,
+        since=since,
+        until=until,
         order=order,
         field=field or "all",
         text=needle,

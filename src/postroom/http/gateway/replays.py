@@ -1,8 +1,9 @@
 """Changing calls, each once: the body of a signed call is not signed (contract 1.1), so a signature is good for one body only.
 
 Promises: the same signature with the same body gets the same answer, while the first call runs as well as afterwards and across a restart;
-with another body it gets 401 and changes nothing. A call that failed on our side may be sent again. Reads never come here. Fails: Failure
-for another body; what the call itself raises passes through.
+with another body it gets 401 and changes nothing, also when the first one could not be read. An answer too long to be kept is told only
+once; the call does not run again for it. A call that failed on our side may be sent again. Reads never come here. Fails: Failure for
+another body; what the call itself raises passes through.
 """
 
 from __future__ import annotations
@@ -11,10 +12,19 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from postroom.http.callers import Admitted
-from postroom.http.gateway.envelope import Failure
+from postroom.http.gateway.envelope import Failure, Fault, ItemFailure
+from postroom.http.gateway.envelope import answer as envelope
 from postroom.store import signatures
 from postroom.store.store import Store
+
+_UNREAD = b"not read"  # in the place of a hash, which is longer: no body has it
+NOT_KEPT = Fault(
+    msgspec.UNSET, "err_answer_not_kept",
+    "This call has run already; its answer was too long to be kept, and it does not run again: look at what became of it", False,
+)  # fmt: skip
 
 
 class Replays:
@@ -42,16 +52,27 @@ class Replays:
             del self._running[signature]
             ended.set_result(None)
 
+    async def use_up(self, admitted: Admitted) -> None:
+        """Of a call whose body did not come whole: none that comes later fits."""
+        if admitted.signature is not None:
+            signature, expires = hashlib.sha256(admitted.signature).digest(), admitted.expires
+            await self._store.write(lambda connection: signatures.use(connection, signature, _UNREAD, expires))
+
     async def _first(
         self, signature: bytes, body_hash: bytes, expires: int, run: Callable[[], Awaitable[bytes]]
     ) -> bytes:
         used = await self._store.write(lambda connection: signatures.use(connection, signature, body_hash, expires))
         if used is not None and used.body_hash != body_hash:
             raise other_body()
-        if used is not None and used.answer is not None:
-            return used.answer
+        if used is not None and used.kept is not None:
+            return signatures.unpacked(used.kept)
         answer = await run()
-        await self._store.write(lambda connection: signatures.answered(connection, signature, answer))
+        kept: bytes | None = answer
+        if len(answer) > signatures.MAX_ANSWER:
+            kept = await asyncio.to_thread(signatures.packed, answer)
+        if kept is None:
+            kept = envelope([], [ItemFailure(None, (NOT_KEPT,))], None)
+        await self._store.write(lambda connection: signatures.answered(connection, signature, kept))
         return answer
 
 

@@ -7,7 +7,6 @@ with HTTP 200.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -48,9 +47,6 @@ class Search:
     def __init__(self, services: Services, *, budget: float = tracking.BUDGET) -> None:
         self._services = services
         self._budget = budget
-        self._one_at_a_time = (
-            asyncio.Lock()
-        )  # a long one has one reader thread; the others stay free for everything else
         self._idents = EntryIds(services.sealer)
         self._seal = TokenSeal(services.sealer, "postroom.tracking-token")
         self._encode = msgspec.msgpack.Encoder().encode
@@ -72,7 +68,7 @@ class Search:
             return answer([], [ItemFailure(None, (problem.fault,))], None)
         except BadItem as problem:
             return answer([], [ItemFailure(call.items[0], problem.faults)], None)
-        async with self._one_at_a_time:
+        async with self._services.scans.turn():
             found = await self._services.store.read(self._searching(spot, now))
         failed = [] if found.complete else [ItemFailure(None, (self._stopped(found),))]
         listed = Listed(tracked_emails(found.rows, self._idents))

@@ -14,12 +14,12 @@ from postroom.clock import DAY, Millis
 from postroom.http.gateway.dates import stamp
 from postroom.http.gateway.envelope import Fault
 from postroom.http.gateway.idents import EntryIds
-from postroom.http.gateway.members import BadItem, an_object, filters, search, window, word
+from postroom.http.gateway.members import BadItem, an_object, filters, period, search, word
 from postroom.model import Entry, Field, Filter, Order, Priority, Queue, Route
 
 __all__ = ["BadItem", "Mailbox", "Query", "QueuedMessage", "messages", "read_query"]
 
-WINDOW = 7 * DAY  # start, when it is not given
+WINDOW = 7 * DAY  # from start, when it is not given
 
 ORDERS = {
     "ascending": Order.OLDEST, "descending": Order.NEWEST, "asc": Order.OLDEST, "desc": Order.NEWEST,
@@ -46,7 +46,7 @@ def read_query(item: Any, now: Millis) -> Query:
     order = word(item.get("sortOrder"), "sortOrder", ORDERS, "ascending,descending", faults) or Order.NEWEST
     word(item.get("sortBy"), "sortBy", _SORTS, "createTime", faults)
     queue = word(item.get("type"), "type", _QUEUES, "processing,bulk_processing", faults) or Queue.PROCESSING
-    asked = window(item, faults)
+    since, until = period(item, faults, now, lambda end: end - WINDOW)
     field, text = search(item.get("searchBy"), _FIELDS, "ALL,fromAddress,toAddress,subject,info,remoteIp", faults)
     wanted = filters(item.get("filterBy"), faults)
     if faults:
@@ -56,8 +56,8 @@ def read_query(item: Any, now: Millis) -> Query:
             queues=(queue,),
             routes=wanted.routes,
             attachment=wanted.attachment,
-            since=now - WINDOW if asked.start is None else asked.start.at,
-            until=now if asked.end is None else asked.end.last,
+            since=since,
+            until=until,
             text=text,
             field=field or Field.ALL,
         ),

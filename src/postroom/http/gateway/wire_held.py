@@ -16,7 +16,7 @@ from postroom.clock import Millis
 from postroom.http.gateway.dates import stamp
 from postroom.http.gateway.envelope import Fault, malformed, not_allowed
 from postroom.http.gateway.idents import EntryIds
-from postroom.http.gateway.members import BadItem, an_object, filters, given, missing, search, truth, window, word
+from postroom.http.gateway.members import BadItem, an_object, filters, given, missing, period, search, truth, word
 from postroom.http.gateway.wire import ORDERS, Query
 from postroom.model import Entry, Field, Filter, Order, Queue
 
@@ -59,7 +59,7 @@ def read_held(item: Any, now: Millis) -> Query:
     faults: list[Fault] = []
     truth(item.get("admin"), "admin", faults)
     order = word(item.get("sortOrder"), "sortOrder", ORDERS, "ascending,descending", faults) or Order.NEWEST
-    asked = window(item, faults)
+    since, until = period(item, faults, now, lambda _: 0)
     expected = "all,subject,sender,recipient,reason_code,reasonCode,senderIP"
     field, text = search(item.get("searchBy"), _FIELDS, expected, faults)
     if field is Field.INFO:
@@ -71,7 +71,6 @@ def read_held(item: Any, now: Millis) -> Query:
     ]
     if faults:
         raise BadItem(tuple(faults))
-    since = 0 if asked.start is None else asked.start.at
     if groups and True not in groups:  # everything is held for administrators here
         since = _FAR
     return Query(
@@ -80,7 +79,7 @@ def read_held(item: Any, now: Millis) -> Query:
             routes=wanted.routes,
             attachment=wanted.attachment,
             since=since,
-            until=max(since, now if asked.end is None else asked.end.last),
+            until=max(since, until),
             text=text,
             field=field or Field.ALL,
         ),

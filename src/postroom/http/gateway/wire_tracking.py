@@ -20,9 +20,9 @@ from postroom.http.gateway.members import (
     an_object,
     given,
     objects,
+    period,
     text,
     truth,
-    window,
     word,
 )  # fmt: skip
 from postroom.http.gateway.wire import Mailbox, mailbox
@@ -41,8 +41,7 @@ def read_search(item: Any, now: Millis, kept: Millis) -> Wanted:
     found = objects(item.get(_OPTIONS), _OPTIONS, 1, faults)
     options = found[0] if found else {}
     dates = {name: item.get(name) if given(item.get(name)) else options.get(name) for name in ("start", "end")}
-    asked = window(dates, faults)
-    since = now - kept if asked.start is None else asked.start.at
+    since, until = period(dates, faults, now, lambda end: end - kept)
     if since < now - kept - SLACK:
         faults.append(
             Fault(
@@ -56,7 +55,7 @@ def read_search(item: Any, now: Millis, kept: Millis) -> Wanted:
     named = f"{_OPTIONS}."
     wanted = Wanted(
         since=since,
-        until=now if asked.end is None else asked.end.last,
+        until=until,
         sender=text(options.get("from"), named + "from", faults),
         recipient=text(options.get("to"), named + "to", faults),
         subject=text(options.get("subject"), named + "subject", faults),

@@ -1,0 +1,35 @@
+"""Turns of the reads that walk many rows: there are few reader threads, and claims read their messages there, too.
+
+Promises: one of them at a time, in the order in which they came; so at most one thread is busy with them, and mail does not feel
+it. Fails: SearchTooBroad for whoever has waited for `patience`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from postroom.store.search import SearchTooBroad
+
+PATIENCE = 1.0  # seconds that a search of a log waits
+
+
+class Scans:
+    """On the event loop."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
+        """None: as long as it takes."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise SearchTooBroad("another broad search is running: try again in a second") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
