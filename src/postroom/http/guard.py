@@ -1,5 +1,5 @@
 """What the doors of the gateway share - console, vendor-compatible API, our own API: the slowing of guesses, password checks,
-the trail into the audit log.
+the trail into the audit log, the bound of the lines that strangers can put into the log.
 
 Promises: a password is checked off the event loop, two at once at most, as slowly for nobody as for somebody. Fails: never.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from postroom.http.folded import Folded
 from postroom.http.services import Services
 from postroom.http.throttle import Throttle
 from postroom.http.trail import Trail
@@ -18,12 +19,13 @@ HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
 
 
 class Guard:
-    __slots__ = ("_hashing", "_prepared", "logins", "running", "trail")
+    __slots__ = ("_hashing", "_prepared", "folded", "logins", "running", "trail")
 
     def __init__(self, services: Services) -> None:
         console = services.settings.console
         self.logins = Throttle(services.clock, console.login_attempts, console.login_window)
         self.trail = Trail(services.store, services.clock, services.log)
+        self.folded = Folded(services.log)
         self.running: dict[bytes, tuple[bytes, asyncio.Future[None]]] = {}  # changing calls (gateway/replays.py)
         self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
         self._prepared = False

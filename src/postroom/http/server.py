@@ -1,7 +1,8 @@
 """One HTTP server inside the gateway's own event loop: uvicorn without its signal handlers, its logging or its access log.
 
 Promises: `addresses` are those really bound; a request head is bounded in bytes and time, connections in number; a stop lets
-running requests finish within its grace. Fails: EnvironmentFailed names the address that cannot be bound.
+running requests finish within its grace, and then cuts whoever is left. Fails: EnvironmentFailed names the address that cannot
+be bound.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-import traceback
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import uvicorn
@@ -24,15 +23,16 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from postroom.errors import EnvironmentFailed
 from postroom.http import console, health, metrics
 from postroom.http.admin.api import PREFIX as ADMIN
 from postroom.http.admin.api import AdminApi
 from postroom.http.asgi import CLOSE, SECURITY, Envelop, reply
 from postroom.http.callers import Callers
+from postroom.http.folded import ToOurLog
 from postroom.http.gateway.envelope import CONTENT_TYPE, Failure
 from postroom.http.gateway.front import PREFIXES, GatewayApi
 from postroom.http.guard import Guard
+from postroom.http.ports import address_of, bound
 from postroom.http.proxies import Behind, Proxies
 from postroom.http.services import Services
 from postroom.http.tls import Certificate
@@ -45,6 +45,7 @@ KEEP_ALIVE = 60  # seconds that an idle connection is kept: API clients poll by 
 MAX_CONNECTIONS = 1000
 BACKLOG = 512
 UNREAD_TIMEOUT = 60.0  # seconds in which a client must read something of an answer that waits for it
+LAST_WORDS = 2.0  # seconds, after a stop's grace, for calls that were cut off to say so: a few turns of the loop
 END_LOOK = 0.005  # seconds between two looks, at a stop, whether the last connection has gone
 
 
@@ -190,16 +191,31 @@ class _Uvicorn(uvicorn.Server):
         """uvicorn's own pauses for a tenth of a second before it looks whether anything is left to wait for."""
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._all_ended(), self.config.timeout_graceful_shutdown)
-        for task in self.server_state.tasks:
+        except TimeoutError:
+            await self._cut()
+
+    async def _cut(self) -> None:
+        """Who still reads learns of it. Who does not would keep the connection, and a call that waits to answer."""
+        for connection in list(self.server_state.connections):
+            if connection.transport.get_write_buffer_size():
+                connection.transport.abort()
+        for task in (tasks := set(self.server_state.tasks)):
             logging.getLogger("uvicorn.error").warning("a call was cut off: it took longer than the stop may")
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_WORDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # a close waits for TLS clients to say good-bye
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_ended(), LAST_WORDS)
 
     async def _all_ended(self) -> None:
         while True:
             for connection in list(self.server_state.connections):  # also one that was just being accepted
-                connection.shutdown()
+                if not connection.transport.is_closing():  # asyncio's TLS transport is deaf after a second close
+                    connection.shutdown()
             await asyncio.sleep(END_LOOK)
             if not self.server_state.connections and not self.server_state.tasks:
                 return
@@ -207,18 +223,6 @@ class _Uvicorn(uvicorn.Server):
     def leave(self) -> None:
         self.should_exit = True
         self.leaving.set()
-
-
-class _ToOurLog(logging.Handler):
-    """What uvicorn has to say, from warnings on, goes where everything goes."""
-
-    def __init__(self, log: Log) -> None:
-        super().__init__(logging.WARNING)
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-        self._log.warning("http_server", problem=record.getMessage(), trace=trace)
 
 
 class _Application:
@@ -250,7 +254,9 @@ def application(services: Services, guard: Guard | None = None, callers: Callers
         Route("/console", _to_console),
     ]
     pages = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _wrong_method, Exception: _failed})
-    enveloped = Envelop(_Application(api, AdminApi(services, api.callers, api.functions), pages), services.log)
+    enveloped = Envelop(
+        _Application(api, AdminApi(services, api.callers, api.functions), pages), services.log, guard.folded
+    )
     trusted = services.settings.http.trusted_proxies
     return Behind(enveloped, Proxies(trusted)) if trusted else enveloped
 
@@ -298,7 +304,7 @@ class HttpServer:
         self._services = services
         self._callers = Callers(services, self.guard)
         self._app = _Current(application(services, self.guard, self._callers))
-        self._handler = _ToOurLog(log)
+        self._handler = ToOurLog(log, self.guard.folded)
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
         self._data = settings.data
@@ -315,8 +321,8 @@ class HttpServer:
 
     async def start(self) -> None:
         certificate = Certificate(self._tls, self._data, self._log, self.guard.trail) if self._tls.certificate else None
-        sockets = _bound(self._listen)
-        self.addresses = [_address(one) for one in sockets]
+        sockets = bound(self._listen)
+        self.addresses = [address_of(one) for one in sockets]
         config = uvicorn.Config(
             self._app,
             http=BoundedHttp,
@@ -355,45 +361,6 @@ class HttpServer:
         self._server.leave()
         await self._task
         await self.guard.trail.close()
+        self.guard.folded.close()
         logging.getLogger("uvicorn.error").removeHandler(self._handler)
         self._server = self._task = None
-
-
-def _bound(listen: tuple[Address, ...]) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    try:
-        for address in listen:
-            try:
-                sockets.append(_listening(address))
-            except OSError as problem:
-                raise EnvironmentFailed(
-                    f"cannot listen for HTTP on {address}: {problem.strerror or problem}; "
-                    "is another program there? change [http] listen or give --http"
-                ) from problem
-    except EnvironmentFailed:
-        for one in sockets:
-            one.close()
-        raise
-    return sockets
-
-
-def _listening(address: Address) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    made = socket.socket(family, kind, protocol)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(where)
-        made.setblocking(False)
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-def _address(bound: socket.socket) -> Address:
-    name: Any = bound.getsockname()
-    return Address(name[0], name[1])

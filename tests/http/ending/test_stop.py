@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from postroom.http.console import answers
 from postroom.http.server import BoundedHttp
+from postroom.settings import Address, Http, HttpTls
 from tests.http.conftest import FIND, Serve, Served, connected, request_bytes
+from tests.http.test_tls import NAME, Pair, trusting
 
 MANY = 800  # style sheets are more than two sockets hold
 
@@ -43,9 +46,7 @@ async def rest_of(client: socket.socket) -> int:
 
 
 @pytest.mark.parametrize("waits", ["a call", "nobody"])
-async def test_a_stop_cuts_a_client_that_never_reads(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, waits: str
-) -> None:
+async def test_a_stop_cuts_a_client_that_never_reads(serve: Serve, monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
     """Whether a call still waits to write its answer, or all is written and only the connection waits to be read."""
     served = await serve()
     stuck = asyncio.Event()
@@ -94,3 +95,38 @@ async def test_a_call_that_is_cut_off_is_still_answered(serve: Serve) -> None:
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             await served.server.stop(0.05)
             assert (await reader.read()).startswith(b"HTTP/1.1 5")
+
+
+@pytest.mark.parametrize("calls", [1, MANY])
+async def test_a_stop_does_not_wait_for_a_tls_client_to_say_good_bye(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """Whether it idles or has much to read: closing in order needs a word of the client."""
+    Pair(1).write(tmp_path)
+    pair = HttpTls(certificate=str(tmp_path / "certificate.pem"), key=str(tmp_path / "key.pem"))
+    served = await serve(http=Http(listen=(Address("127.0.0.1", 0),), tls=pair))
+    answered = asyncio.Event()
+    paused, complete = BoundedHttp.pause_writing, BoundedHttp.on_response_complete
+
+    def pause_writing(self: BoundedHttp) -> None:
+        paused(self)
+        answered.set()
+
+    def on_response_complete(self: BoundedHttp) -> None:
+        complete(self)
+        if calls == 1:
+            answered.set()
+
+    monkeypatch.setattr(BoundedHttp, "pause_writing", pause_writing)
+    monkeypatch.setattr(BoundedHttp, "on_response_complete", on_response_complete)
+    async with silent(served) as plain, asyncio.timeout(30):
+        plain.setblocking(True)
+        wrapped = await asyncio.to_thread(trusting(tmp_path).wrap_socket, plain, server_hostname=NAME)
+        with wrapped:
+            call = request_bytes("GET", answers._static_paths["console.css"], {})
+            await asyncio.to_thread(wrapped.sendall, call * calls)
+            await answered.wait()
+            state = served.server._server.server_state  # type: ignore[union-attr]
+            assert len(state.connections) == 1
+            await served.server.stop(0.05)
+            assert (len(state.connections), len(state.tasks)) == (0, 0)

@@ -72,7 +72,7 @@ async def _answered(desk: Desk, request: Request, endpoint: _Endpoint, what: str
             visits.note_refused(desk, seen, what, f"{status} {HTTPStatus(status).name.lower()}")
         return answer
     except (EnvironmentFailed, apsw.Error) as failed:
-        desk.services.log.error("console_unavailable", path=request.url.path, problem=str(failed))
+        desk.guard.folded.error("console_unavailable", {"problem": str(failed)}, path=request.url.path[:200])
         text = "The gateway's store does not answer just now. Mail that was accepted is safe. Try again in a moment."
         return visits.problem(nobody, desk, 503, "Not available just now", text)
 

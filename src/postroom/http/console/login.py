@@ -1,8 +1,9 @@
 """Logging in and out, and the choice of theme.
 
 Promises: the same answer, as slow, for an unknown user and a wrong password; a new session token with every login; a logout ends the
-session in the store, not only in the browser; tries are slowed per address and account; the log names who and from where, never a
-password, even one that was typed into the wrong field. Fails: visits.Refused for forms that are not ours.
+session in the store, not only in the browser; tries are slowed per address and account; the log names who and from where, of failed
+tries the first in a minute and the number of the others, never a password, even one that was typed into the wrong field. Fails:
+visits.Refused for forms that are not ours.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     fields = await visits.form(desk, request, seen)
     goes_to = visits.local_address(fields.get("next", ""))
     email = identity.fold_email(fields.get("email", ""))
-    log, clock = desk.services.log, desk.services.clock
+    log, clock, folded = desk.services.log, desk.services.clock, desk.guard.folded
     if len(email) > identity.MAX_EMAIL:  # refused whole: a part of it could be somebody
-        log.warning("console_login_refused", user=told(email), ip=seen.ip)
+        folded.warning("console_login_refused", user=told(email), ip=seen.ip)
         _note(desk, seen, "not an address")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, status=403)
     wait = desk.guard.logins.wait(seen.ip, email)
     if wait:
-        log.warning("console_login_slowed", user=told(email), ip=seen.ip, wait=wait)
+        folded.warning("console_login_slowed", user=told(email), ip=seen.ip, wait=wait)
         _note(desk, seen, f"too many tries for {told(email)}")
         text = f"Too many tries. Wait {wait} seconds, then try again."
         return _page(
@@ -50,7 +51,7 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
         )
     user = await desk.read(lambda reader: identity.find_user(reader.connection, email))
     if not await desk.guard.password_is(user, fields.get("password", "")) or user is None:
-        log.warning("console_login_refused", user=told(email) if user is None else user.email, ip=seen.ip)
+        folded.warning("console_login_refused", user=told(email) if user is None else user.email, ip=seen.ip)
         _note(desk, seen, f"wrong password for {told(email)}")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, typed=email, status=403)
     desk.guard.logins.succeeded(seen.ip, email)
