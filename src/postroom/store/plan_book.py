@@ -314,13 +314,16 @@ def expire(connection: apsw.Connection, now: Millis) -> None:
 
 
 def discard(connection: apsw.Connection, ident: int, who: str, now: Millis) -> bool:
-    """Nobody wants it any more: as if its time were over. False: it is not waiting to be applied."""
+    """Nobody wants it any more: as if its time were over. False: it is not waiting to be applied. One of nothing leaves no line in
+    the audit log: its maker found that nothing matched, and nobody could have applied it."""
     gone = fetch(
         connection,
         "UPDATE plan SET state = 'expired' WHERE id = ? AND state = 'ready' RETURNING action, entries",
         (ident,),
     )
     for action, entries in gone:
+        if not entries:
+            continue
         detail = f"{action}, entries: {entries}"
         audit.add(connection, at=now, actor=who, kind="plan.discard", what=public_id(ident), detail=detail)
     return bool(gone)

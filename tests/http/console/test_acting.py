@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from typing import Any
 
+import apsw
 import pytest
 
-from postroom.http.console import choices
+from postroom.clock import DAY, MINUTE
+from postroom.http.console import choices, wording
 from postroom.ids import public_id
-from postroom.model import Action, ActionReport, Filter, Queue
-from postroom.store import audit, identity
+from postroom.model import Action, ActionReport, Entry, Filter, Outcome, Queue
+from postroom.store import audit, identity, plan_book, plan_run, plan_steps, plans, roles
 from postroom.store.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
+from postroom.store.sqlite import fetch
 from tests.http.console.conftest import Visitor
 from tests.http.console.scene import NOW, Console, Mailroom
 
@@ -23,6 +27,16 @@ def mail(console: Console) -> list[int]:
     room.at(0)
     found = [room.take(subject=f"Number {number}").entries[0] for number in range(2)]
     return [*found, room.take(subject="In work", lease_for=60_000).entries[0]]
+
+
+def over(console: Console) -> None:
+    """The time to undo ends."""
+    console.clock.move(15 * MINUTE)
+    plan_run.run_now(console.store, plans.look_after(console.store, console.clock, 0))
+
+
+def notices(console: Console) -> list[Entry]:
+    return console.store.read_now().find(Filter(queues=(Queue.SYSTEM,)), limit=5)
 
 
 def as_role(console: Console, visitor: Visitor, *held: str) -> None:
@@ -53,9 +67,22 @@ def do(visitor: Visitor, action: str, *entries: int, back: str = "/console/", **
     return unescape(visitor.page(answer.headers["location"]).text)
 
 
+def plan_of(shown: str) -> str:
+    """The address that a notice leads to, to undo what it tells."""
+    found = re.search(r'<a href="(/console/plans/\w+)" data-key="notice-link">Undo until 10:22 UTC</a>', shown)
+    assert found, shown
+    return found[1]
+
+
+def undo(visitor: Visitor, plan: str) -> str:
+    assert visitor.page(plan).status_code == 200
+    return unescape(visitor.page(visitor.submit(f"{plan}/undo").headers["location"]).text)
+
+
 def queue_of(console: Console, entry: int) -> Queue | None:
-    found = console.store.read_now().entry(entry)
-    return None if found is None else found.queue
+    """None: it is gone, or about to be."""
+    found = console.store.read_now().find(Filter(ids=(entry,)), limit=1)
+    return found[0].queue if found else None
 
 
 def lines(console: Console, kind: str) -> list[audit.Line]:
@@ -128,7 +155,9 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
 ) -> None:
     visitor.log_in()
     question = ask(visitor, "reject", mail[0])
-    assert "Tell the sender" in question
+    assert "For 15 min this can be undone: until then each is kept, and nobody is told." in question
+    assert "Tell the sender, with this reason, when the 15 min to undo are over" in question
+    (entry,) = console.store.read_now().find(Filter(ids=(mail[0],)), limit=1)
     assert " required" in question
     ids = public_id(mail[0])
     for reason in ("", "x" * 201, "a\x07b"):
@@ -137,18 +166,89 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
         assert 'aria-invalid="true"' in refused.text
         assert "Reject 1 message?" in refused.text
     assert queue_of(console, mail[0]) is Queue.PROCESSING
-    assert "1 message rejected." in do(visitor, "reject", mail[0], reason="contains secrets", notify="yes")
-    assert "1 message rejected." in do(visitor, "reject", mail[1], reason="spam")
+    told = do(visitor, "reject", mail[0], reason="contains secrets", notify="yes")
+    assert "1 message rejected.</strong> The sender is told when the time to undo is over. <a href=" in told
+    quiet = do(visitor, "reject", mail[1], reason="spam")
+    assert "1 message rejected.</strong>  <a href=" in quiet
     assert [queue_of(console, entry) for entry in mail[:2]] == [None, None]
-    notices = console.store.read_now().find(Filter(queues=(Queue.SYSTEM,)), limit=5)
-    assert len(notices) == 1
+    for plan in (plan_of(told), plan_of(quiet)):
+        assert "Out of sight now" in visitor.page(plan).text
     gone = visitor.page(f"/console/act?action=hold&id={ids}")
     assert gone.status_code == 404
     assert "None of the chosen messages waits any more" in gone.text
     again = do(visitor, "reject", mail[1], mail[2], reason="spam")
     assert "Nothing done." in again
-    assert "1 message refused: not in the queue: it has ended or never existed." in again
-    assert "1 message refused: being worked on just now: hold it first, or try again." in again
+    assert "1 message left out: not in the queue: it has ended, is about to, or never existed." in again
+    assert "1 message left out: being worked on just now: hold it first, or try again." in again
+    assert 'data-key="notice-link"' not in again
+    assert lines(console, "plan.discard") == []
+    assert notices(console) == []
+    over(console)
+    (notice,) = notices(console)
+    assert notice.recipient == entry.env_from
+    reader = console.store.read_now()
+    assert [ended.outcome for entry in mail[:2] if (ended := reader.ended(entry))] == [Outcome.REJECTED] * 2
+    assert "contains secrets" in reader.events(mail[0])[-1].info
+    assert "is final: expected applied or applying." in undo(visitor, plan_of(told))
+
+
+def test_nobody_is_said_to_be_told_of_mail_without_a_sender(console: Console, visitor: Visitor) -> None:
+    notice = Mailroom(console.store, console.clock).take(env_from="").entries[0]
+    visitor.log_in()
+    assert "1 without a sender: nobody is told" in ask(visitor, "reject", notice)
+    shown = do(visitor, "reject", notice, reason="spam", notify="yes")
+    assert "1 message rejected.</strong>  <a href=" in shown
+
+
+def test_a_rejection_is_a_plan_that_can_be_undone(console: Console, visitor: Visitor, mail: list[int]) -> None:
+    visitor.log_in()
+    before = [console.store.read_now().entry(entry) for entry in mail]
+    shown = do(visitor, "reject", *mail, reason="spam", back="/console/?order=oldest")
+    left_out = "1 message left out: being worked on just now: hold it first, or try again."
+    assert f"2 messages rejected.</strong> {left_out} <a href=" in shown
+    assert [queue_of(console, entry) for entry in mail] == [None, None, Queue.PROCESSING]
+    plan = plan_of(shown)
+    ident = int(plan.rpartition("/")[2], 16)
+    kept = plan_book.read(console.store.read_now().connection, ident)
+    assert (kept.action, kept.state, kept.entries, kept.done, kept.reason) == (Action.REJECT, "applied", 2, 2, "spam")
+    assert {line.what: (line.actor, line.detail) for line in lines(console, "plan.apply")} == {
+        public_id(ident): ("user:admin@postroom.local", "begun: reject, entries: 2: spam"),
+    }
+    assert lines(console, "entries.reject") == []
+    console.log.flush()
+    assert f"action=reject done=2 refused=1 plan={public_id(ident)}" in console.logged.getvalue()
+    assert "2 undone" in re.sub("<[^>]+>", "", undo(visitor, plan))
+    assert [console.store.read_now().entry(entry) for entry in mail] == before
+    over(console)
+    assert [console.store.read_now().entry(entry) for entry in mail] == before
+
+
+def test_what_a_worker_takes_meanwhile_is_left_out_and_the_rest_is_rejected(
+    console: Console, visitor: Visitor, mail: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the freezing of the plan and its first step, whatever the share that may change of a plan that was looked at."""
+    start = plan_steps.start
+
+    def taken(connection: apsw.Connection, *given: Any, **named: Any) -> None:
+        fetch(connection, "UPDATE entry SET attempts = attempts + 1 WHERE id = ?", (mail[0],))
+        start(connection, *given, **named)
+
+    visitor.log_in()
+    monkeypatch.setattr(plan_steps, "start", taken)
+    monkeypatch.setattr(plan_steps, "count_changed", lambda connection, plan: 1)  # seen before the first step, too
+    shown = do(visitor, "reject", *mail[:2], reason="spam")
+    assert "1 message rejected.</strong> 1 message left out: something has happened to it since." in shown
+    assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.PROCESSING, None]
+
+
+def test_the_limit_of_a_role_holds_for_rejections(console: Console, visitor: Visitor, mail: list[int]) -> None:
+    as_role(console, visitor, PROCESSING_READ, PROCESSING_EDIT)
+    console.store.write_now(lambda connection: fetch(connection, "UPDATE role SET plan_limit = 1 WHERE name = 'some'"))
+    ids = " ".join(map(public_id, mail))
+    refused = visitor.submit("/console/act", action="reject", ids=ids, reason="spam")
+    assert (refused.status_code, "You may reject 1 message at once: choose fewer." in refused.text) == (409, True)
+    assert [queue_of(console, entry) for entry in mail] == [Queue.PROCESSING] * 3
+    assert "1 message rejected." in do(visitor, "reject", mail[0], mail[2], reason="spam")
 
 
 def test_retry_makes_it_due(console: Console, visitor: Visitor, mail: list[int]) -> None:
@@ -195,8 +295,7 @@ def test_what_a_role_may_not_is_refused_whatever_is_sent(console: Console, visit
         assert refused.status_code == 403
         assert PROCESSING_EDIT in refused.text
     shown = do(visitor, "reject", mail[0], mail[1], reason="spam")
-    assert "1 message rejected." in shown
-    assert "1 message refused: not held: it is in processing." in shown
+    assert "1 message rejected.</strong> 1 message left out: not permitted to you." in shown
     assert [queue_of(console, entry) for entry in mail[:2]] == [None, Queue.PROCESSING]
 
 
@@ -208,9 +307,32 @@ def test_held_mail_is_not_reached_by_the_right_to_all_other_mail(
     refused = visitor.submit("/console/act", action="release", ids=public_id(mail[0]))
     assert (refused.status_code, f"Release takes “{HELD_EDIT}”." in refused.text) == (403, True)
     shown = do(visitor, "reject", mail[0], mail[1], reason="spam")
-    assert "1 message rejected." in shown
-    assert "1 message refused: held: not permitted to you." in shown
+    assert "1 message rejected.</strong> 1 message left out: not permitted to you." in shown
     assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.HELD, None]
+    assert "Undone" in undo(visitor, plan_of(shown))
+    assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.HELD, Queue.PROCESSING]
+
+
+def test_held_mail_is_taken_back_with_the_right_to_held_mail(
+    console: Console, visitor: Visitor, mail: list[int]
+) -> None:
+    console.store.act_now(Action.HOLD, mail[:2], actor="test")
+    visitor.log_in()
+    others = plan_of(do(visitor, "reject", mail[1], reason="spam"))
+    as_role(console, visitor, HELD_READ, HELD_EDIT)
+    plan = plan_of(do(visitor, "reject", mail[0], back="/console/?queue=held", reason="spam"))
+    for path in (others, "/console/plans"):
+        assert visitor.page(path).status_code == 403
+    assert visitor.submit(f"{others}/undo").status_code == 403
+    assert visitor.submit(f"{plan}/discard").status_code == 303  # too late: it is told on its page
+    assert visitor.submit("/console/plans/1f/undo").status_code == 403
+    shown = undo(visitor, plan)
+    assert "Undone" in shown
+    assert f'Undone</dt><dd>{wording.moment(NOW)}<span class="muted"> by <bdi>user:some@corp.example</bdi>' in shown
+    assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.HELD, None]
+    console.store.write_now(lambda connection: roles.forbid(connection, "some", [HELD_EDIT]))
+    assert visitor.page(plan).status_code == 403
+    assert visitor.submit(f"{plan}/undo").status_code == 403
 
 
 def test_without_session_or_token_nothing_is_done(console: Console, visitor: Visitor, mail: list[int]) -> None:
@@ -257,3 +379,8 @@ def test_outcomes_read_well() -> None:
     assert told.text == "2 messages are being worked on just now: held as soon as the worker gives them back."
     told = choices.outcome(Action.RETRY, ActionReport(tuple(range(1200)), (), ((1, "gone"),)))
     assert (told.tone, told.title) == ("wait", "1,200 messages due now.")
+
+
+def test_the_end_of_a_time_to_undo_reads_well() -> None:
+    assert wording.until_text(NOW + 59_999, NOW) == "10:07 UTC"
+    assert wording.until_text(NOW + 7 * DAY, NOW) == "2026-11-29 10:07 UTC"

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from html import unescape
 
 import httpx
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from postroom.clock import HOUR, MINUTE, SECOND
 from postroom.http.admin.plans import PlanProblem
 from postroom.http.console import jobs, plan_words
+from postroom.http.console.choices import Outcome
 from postroom.http.console.jobs import Jobs
 from postroom.http.console.listing import CUSTOM, WINDOWS, Listing
 from postroom.ids import public_id
@@ -465,7 +465,7 @@ async def test_what_stopped_a_job_is_told_to_whom_it_concerns_and_not_for_ever(c
 
     job = await kept.begin("1f", EMAIL, refused())  # type: ignore[arg-type]
     assert job.problem is not None
-    assert msgspec.structs.astuple(jobs.outcome(job.problem)) == ("bad", "Refused.", "Too much has changed.")
+    assert jobs.outcome(job.problem) == Outcome("bad", "Refused.", "Too much has changed.")
     assert kept.find("1f", EMAIL) is job
     assert kept.find("1f", "other@corp.example") is None
     console.clock.move(jobs.KEPT)

@@ -1,8 +1,9 @@
 """Acting on mail: a page that asks, with the count and for a reason, and the form that does it.
 
 Promises: nothing is done by an address alone, nor without the permission at the moment it is done; exactly the messages that the page
-named are acted on; each leaves an event and the audit log a line with who and why, in the same transaction. Fails: 400 with what
-was expected, 403 without the permission, visits.Refused for forms that are not ours.
+named are acted on; each leaves an event and the audit log a line with who and why, in the same transaction; what ends mail is a plan,
+which can be undone. Fails: 400 with what was expected, 403 without the permission, 409 for more than the role may end at once,
+visits.Refused for forms that are not ours.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from postroom.errors import PeerError
-from postroom.http.console import answers, choices, visits
-from postroom.http.console.choices import Wanted
+from postroom.http.console import answers, choices, rejecting, visits, wording
+from postroom.http.console.choices import Outcome, Wanted
 from postroom.http.console.desk import Desk
 from postroom.http.console.pages import PERMISSIONS, to_login
 from postroom.http.console.rows import sender
 from postroom.http.console.wording import QUEUE_NAMES
 from postroom.ids import public_id
-from postroom.model import Action, Entry, Queue
+from postroom.model import Action, Entry, Filter, Queue
 from postroom.store.permissions import HELD_EDIT, PROCESSING_EDIT
 from postroom.store.reader import Reader
 
@@ -58,16 +59,35 @@ async def acting(desk: Desk, request: Request, seen: visits.Visit) -> Response:
         reason = choices.read_reason(action, typed)
     except PeerError as wrong:
         return await _page(desk, seen, wanted, back=back, wrong=f"{wrong}.", typed=typed)
+    try:
+        told = await (_rejected if action is Action.REJECT else _acted)(desk, seen, wanted, reason)
+    except PeerError as refused:
+        return visits.problem(seen, desk, 409, "Not done", f"{refused}.")
+    return answers.see_other(_with_told(back, desk.tell(seen.session.email, told)))
+
+
+async def _acted(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Outcome:
+    assert seen.session is not None
     everywhere = seen.allows(PROCESSING_EDIT) and seen.allows(HELD_EDIT)
     report = await desk.services.store.act(
-        action, wanted.ids, actor=f"user:{seen.session.email}", reason=reason,
-        notify=wanted.notify and action is Action.REJECT, held=None if everywhere else seen.allows(HELD_EDIT),
+        wanted.action, wanted.ids, actor=f"user:{seen.session.email}", reason=reason,
+        held=None if everywhere else seen.allows(HELD_EDIT),
     )  # fmt: skip
     desk.services.log.info(
-        "console_acted", user=seen.session.email, ip=seen.ip, action=action.value, done=len(report.done),
+        "console_acted", user=seen.session.email, ip=seen.ip, action=wanted.action.value, done=len(report.done),
         requested=len(report.requested), refused=len(report.refused),
     )  # fmt: skip
-    return answers.see_other(_with_told(back, desk.tell(seen.session.email, choices.outcome(action, report))))
+    return choices.outcome(wanted.action, report)
+
+
+async def _rejected(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Outcome:
+    assert seen.session is not None
+    plan, skipped = await rejecting.reject(desk, seen, wanted, reason)
+    desk.services.log.info(
+        "console_acted", user=seen.session.email, ip=seen.ip, action=wanted.action.value, done=plan.done,
+        refused=len(wanted.ids) - plan.done, plan=public_id(plan.id),
+    )  # fmt: skip
+    return choices.rejection(plan, skipped, len(wanted.ids), desk.services.clock.now())
 
 
 def _permitted(seen: visits.Visit, action: Action) -> bool:
@@ -92,6 +112,7 @@ def _with_told(back: str, key: str) -> str:
 async def _page(
     desk: Desk, seen: visits.Visit, wanted: Wanted, *, back: str, wrong: str = "", typed: str = ""
 ) -> Response:  # fmt: skip
+    window = desk.services.settings.plans.undo_window
     found = await desk.read(lambda reader: _found(reader, seen, wanted.ids))
     if not found:
         text = "None of the chosen messages waits any more: they have left the queue, or your role may not see them."
@@ -102,7 +123,8 @@ async def _page(
         "action": action.value,
         "name": choices.NAMES[action],
         "icon_name": choices.ICONS[action],
-        "meaning": choices.MEANINGS[action],
+        "meaning": choices.meaning(action, window),
+        "window": wording.span_text(window),
         "asked": choices.ASKED[action].format(choices.messages(len(found))),
         "gone": len(wanted.ids) - len(found),
         "ids": " ".join(map(public_id, [entry.id for entry in found])),
@@ -120,10 +142,10 @@ async def _page(
 
 
 def _found(reader: Reader, seen: visits.Visit, ids: tuple[int, ...]) -> list[Entry]:
-    """Those that still wait where this role may look."""
-    with reader.connection:  # one snapshot
-        entries = [reader.entry(ident) for ident in ids]
-    return [entry for entry in entries if entry is not None and seen.allows(PERMISSIONS[entry.queue])]
+    """Those that still wait where this role may look, in the order they were chosen. What a plan is about to end is not found."""
+    entries = {entry.id: entry for entry in reader.find(Filter(ids=ids), limit=len(ids))}
+    found = [entries[ident] for ident in ids if ident in entries]
+    return [entry for entry in found if seen.allows(PERMISSIONS[entry.queue])]
 
 
 def _shown(entry: Entry) -> dict[str, str]:

@@ -7,16 +7,19 @@ why; every other reason may be left out. Fails: PeerError naming what was expect
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
 import msgspec
 
+from postroom.clock import Millis
 from postroom.errors import PeerError
+from postroom.http.console import wording
 from postroom.http.console.listing import PAGE_SIZE, PREFIX
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, ActionReport, Queue
 from postroom.store.permissions import HELD_EDIT, PROCESSING_EDIT
+from postroom.store.plan_book import Plan, Share
 
 MAX_REASON = 200
 
@@ -29,7 +32,7 @@ MEANINGS = {
     Action.RETRY: "Each is tried as soon as a worker is free, instead of at its next try. The number of tries stays.",
     Action.HOLD: "Each waits in Held until a person releases or rejects it.",
     Action.RELEASE: "Each goes on where it was held.",
-    Action.REJECT: "Each ends here for good and is not delivered. This cannot be taken back.",
+    Action.REJECT: "Each ends here and is not delivered. For {} this can be undone: until then each is kept, and nobody is told.",
 }
 DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released", Action.REJECT: "rejected"}
 
@@ -42,6 +45,8 @@ class Outcome(msgspec.Struct, frozen=True):
     tone: str
     title: str
     text: str
+    link: str = ""  # where it can be taken back
+    link_name: str = ""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -69,6 +74,10 @@ def permitted(allows: _Allows, action: Action, *, held: bool) -> bool:
 def address(action: Action, ident: int, back: str) -> str:
     """Where one entry's action is confirmed."""
     return f"{PREFIX}/act?{urlencode({'action': action.value, 'id': public_id(ident), 'next': back})}"
+
+
+def meaning(action: Action, undo_window: Millis) -> str:
+    return MEANINGS[action].format(wording.span_text(undo_window))
 
 
 def read_action(text: str) -> Action:
@@ -114,3 +123,22 @@ def outcome(action: Action, report: ActionReport) -> Outcome:
     if report.requested:
         return Outcome("wait", "Nothing done yet.", " ".join(parts))
     return Outcome("bad", "Nothing done.", " ".join(parts))
+
+
+NULL_SENDER = "<>"  # among a plan's senders
+GONE = "not in the queue: it has ended, is about to, or never existed"
+
+
+def rejection(plan: Plan, skipped: Sequence[Share], chosen: int, now: Millis) -> Outcome:
+    """Of a plan of what was chosen, applied at once. `skipped`: why, of what has changed since it was frozen."""
+    left_out = [*plan.summary.left_out, *skipped]
+    if gone := chosen - plan.done - sum([share.entries for share in left_out]):
+        left_out.append(Share(GONE, gone))
+    parts = [f"{messages(share.entries)} left out: {share.name}." for share in left_out]
+    if not plan.done:
+        return Outcome("bad", "Nothing done.", " ".join(parts))
+    if plan.notify and any(share.name != NULL_SENDER for share in plan.summary.senders):
+        parts.append(f"The {'sender is' if plan.done == 1 else 'senders are'} told when the time to undo is over.")
+    title, until = f"{messages(plan.done)} {DONE[Action.REJECT]}.", plan.undo_until or 0
+    link = (f"{PREFIX}/plans/{public_id(plan.id)}", f"Undo until {wording.until_text(until, now)}")
+    return Outcome("wait" if left_out else "good", title, " ".join(parts), *(link if until > now else ()))

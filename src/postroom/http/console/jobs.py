@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from postroom.clock import MINUTE, SECOND, Clock, Millis
-from postroom.errors import EnvironmentFailed
+from postroom.errors import EnvironmentFailed, PeerError
 from postroom.http.admin.plans import PlanProblem, PlanShown
 from postroom.http.console.choices import Outcome
 from postroom.telemetry import Log
 
+T = TypeVar("T")
 SOON = 1.0  # seconds that a form waits: what is done by then needs no page of its own
 KEPT = 10 * MINUTE
 MOST = 200  # finished jobs
@@ -67,10 +68,18 @@ class Jobs:
         await asyncio.wait({job.task}, timeout=SOON)
         return job
 
-    def _over(self, task: asyncio.Task[PlanShown]) -> None:
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """What it gives, however long it takes: for a few messages. It goes on when whoever waits for it leaves."""
+        task = asyncio.create_task(work)
+        _running.add(task)
+        task.add_done_callback(self._over)
+        await asyncio.wait({task})
+        return task.result()
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
         _running.discard(task)
         problem = None if task.cancelled() else task.exception()
-        if problem is not None and not isinstance(problem, PlanProblem):
+        if problem is not None and not isinstance(problem, PeerError):
             self._log.error("console_plan_stopped", problem=f"{type(problem).__name__}: {problem}")
 
     def find(self, about: str, email: str) -> Job | None:

@@ -1,8 +1,9 @@
 """Plans: act on all that match, look at what that means before, watch it, take it back.
 
-Promises: the rights of `/v1/plans`, asked at each step; nothing is done by an address alone, and nothing without a reason; a page may
-be left at any time, what was begun goes on. Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that
-is not kept, 409 for one that cannot be read, 422 for a search that is too broad; what refuses a plan is told on its page.
+Promises: the rights of `/v1/plans`, asked at each step, but who has rejected held mail (rejecting.py) takes it back with the right to
+held mail; nothing is done by an address alone, and nothing without a reason; a page may be left at any time, what was begun goes on.
+Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that is not kept, 409 for one that cannot be
+read, 422 for a search that is too broad; what refuses a plan is told on its page.
 """
 
 from __future__ import annotations
@@ -219,11 +220,13 @@ async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
 
 
 async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
-    if away := _turned_away(desk, request, seen, PROCESSING_READ):
-        return away
-    assert seen.session is not None
+    if seen.session is None:
+        return to_login(request)
     ident = _ident(request)
     found = None if ident is None else await desk.read(lambda reader: _look(reader, ident))
+    own = _is_own(seen, found)
+    if not own and (away := _turned_away(desk, request, seen, PROCESSING_READ)):
+        return away
     if found is None:
         text = "No such plan is kept. Plans are kept as long as the history."
         return visits.problem(seen, desk, 404, "There is no such plan", text)
@@ -243,7 +246,7 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
         "layout": _layout(request),
         "plan": shown,
         "told": None if problem is None else outcome(problem),
-        "may": seen.allows(PROCESSING_EDIT),
+        "may": own or seen.allows(PROCESSING_EDIT),
         "begun": plan.state == "ready" and desk.jobs.running(about),
         "still": under_way and plan.state != "ending" and desk.jobs.stands_still(about, plan.reached),
         "longest": plans.MAX_REASON,
@@ -256,7 +259,17 @@ def _told(plan: plan_book.Damaged) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _look(reader: Reader, ident: int) -> tuple[Plan, list[Share]] | plan_book.Damaged | None:
+_Looked = tuple[Plan, list[Share]] | plan_book.Damaged | None
+
+
+def _is_own(seen: visits.Visit, found: _Looked) -> bool:
+    """Held mail that this person has rejected: it takes the permission for held mail alone, and so does to take it back."""
+    if not isinstance(found, tuple) or found[0].actor != _caller(seen).actor:
+        return False
+    return seen.allows(HELD_EDIT) and all(share.name == Queue.HELD.value for share in found[0].summary.queues)
+
+
+def _look(reader: Reader, ident: int) -> _Looked:
     try:
         plan = plan_book.look(reader.connection, ident)
     except plan_book.NoSuchPlan:
@@ -296,10 +309,13 @@ async def discard(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 async def _do(desk: Desk, request: Request, seen: visits.Visit, verb: str) -> Response:
     fields = await visits.form(desk, request, seen)
-    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
-        return away
-    assert seen.session is not None
+    if seen.session is None:
+        return to_login(request)
     ident = _ident(request)
+    if not seen.allows(PROCESSING_EDIT):
+        found = None if ident is None else await desk.read(lambda reader: _look(reader, ident))
+        if not _is_own(seen, found) and (away := _turned_away(desk, request, seen, PROCESSING_EDIT)):
+            return away
     if ident is None:
         return visits.problem(seen, desk, 404, "There is no such plan", "This is not the id of a plan.")
     about, caller = public_id(ident), _caller(seen)

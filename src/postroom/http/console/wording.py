@@ -167,6 +167,12 @@ def moment(at: Millis) -> str:
     return _utc(at).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def until_text(at: Millis, now: Millis) -> str:
+    """When something ends: `14:20 UTC`, with its day when that is not today's. Rounded down, so that nobody is late."""
+    text = moment(at)[:16]
+    return f"{text.removeprefix(moment(now)[:11])} UTC"
+
+
 def unaccounted(difference: int) -> str:
     """What a difference of the ledger means; empty when there is none."""
     entries = f"{abs(difference):,} {'entry' if abs(difference) == 1 else 'entries'}"

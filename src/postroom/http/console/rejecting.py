@@ -1,0 +1,53 @@
+"""Reject of what was chosen: a plan of exactly that, made and applied at once, so that it can be undone.
+
+Promises: whoever leaves the page, what was begun is carried to its end; where the role may not reject, and what is being worked on,
+is left out and told; nothing ends, and nobody is told, before the undo window is over. Fails: PeerError for more than the role may
+have in a plan, nothing done; StoreUnavailable, after which the plan stands among the plans and can go on.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroom.errors import PeerError
+from postroom.http.admin.plans import limit_of
+from postroom.http.console import choices
+from postroom.http.console.choices import Wanted
+from postroom.http.console.desk import Desk
+from postroom.http.console.visits import Visit
+from postroom.model import Action, Filter, Queue
+from postroom.query import write
+from postroom.store import plan_book, plans
+from postroom.store.plan_book import Plan, Share
+from postroom.store.plan_run import run
+from postroom.store.plan_steps import PlanRefused
+
+EVERY = 100  # percent: nobody has looked at this plan before, so that what changes under it is left out like the rest
+
+
+async def reject(desk: Desk, seen: Visit, wanted: Wanted, reason: str) -> tuple[Plan, list[Share]]:
+    """The plan, and why some of it was skipped."""
+    return await desk.jobs.finish(_planned(desk, seen, wanted, reason))
+
+
+async def _planned(desk: Desk, seen: Visit, wanted: Wanted, reason: str) -> tuple[Plan, list[Share]]:
+    assert seen.session is not None
+    store, clock, settings = desk.services.store, desk.services.clock, desk.services.settings.plans
+    role, actor = seen.session.role.name, f"user:{seen.session.email}"
+    most = await store.read(lambda reader: limit_of(reader.connection, [role]))
+    chosen = Filter(ids=wanted.ids)
+    barred = [queue for queue in Queue if not choices.permitted(seen.allows, Action.REJECT, held=queue is Queue.HELD)]
+    wish = plans.Wish(Action.REJECT, chosen, write(chosen), actor, wanted.notify, barred, most)
+    try:
+        plan = await run(store, plans.make(store, wish, settings, clock))
+    except PlanRefused as refused:
+        most = min(settings.max_entries, most or settings.max_entries)
+        raise PeerError(f"You may reject {choices.messages(most)} at once: choose fewer") from refused
+    if not plan.entries:
+        await store.write(lambda connection: plan_book.discard(connection, plan.id, actor, clock.now()))
+        return plan, []
+    at_once = msgspec.structs.replace(settings, max_changed=EVERY)
+    done = await run(store, plans.apply(store, plan.id, at_once, clock, actor=actor, reason=reason))
+    if not done.skipped:
+        return done, []
+    return done, await store.read(lambda reader: plan_book.reasons(reader.connection, done.id))
