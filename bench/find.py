@@ -42,7 +42,6 @@ from bench.find_report import Results
 from bench.find_stages import Judge
 from bench.gateway import Gateway
 from bench.people import RARE
-from postroom.clock import SystemClock
 
 STAGES = ("search", "load", "plans", "restart", "cost", "postfix")
 PAGES = (1, 10, 1_000)
@@ -57,8 +56,8 @@ def main() -> int:
     try:
         with duel.work_directory(chosen.work) as work:
             _run(work, results, chosen)
-    except (KeyboardInterrupt, SystemExit):
-        print("\ninterrupted: what was measured until then")
+    except (KeyboardInterrupt, SystemExit, RuntimeError) as problem:
+        print(f"\nended by {type(problem).__name__}: what was measured until then")
         find_report.report(results)
         raise
     return 0 if find_report.report(results) else 1
@@ -164,7 +163,7 @@ def _measure(
         with closing(find_stages.Prober(gateway.smtp)) as prober:
             _each("Anew", every, lambda case: find_stages.anew(client, judge, case, chosen.requests, prober), results)
     if "load" in chosen.only:
-        until = SystemClock().now() - 10_000  # the newest of what was there is older
+        until = judge.newest - 1_000  # what has come in since is newer
         results.acks["no search"] = find_stages.alone(gateway, max(5.0, chosen.load_seconds / 2))
         quick = [case for case in cases if case.group not in (BROAD, MOST_ROWS, SHORT)]
         slow = [case for case in every if case.group in (BROAD, MOST_ROWS, SHORT, LANGUAGE)]

@@ -71,8 +71,10 @@ class Judge:
         self.database = database
         self.truths = {truth_key(case): Truth(case.match, by_due=case.by_due) for case in cases}
         self.added = 0  # messages that came in since, at most
+        self.newest: Millis = 0  # of what was there
 
     def learn(self, progress: Callable[[int], None]) -> int:
+        self.newest = find_truth.newest(self.database)
         return find_truth.learn(self.database, list(self.truths.values()), progress)
 
     def truth(self, case: Case) -> Truth:
