@@ -23,10 +23,10 @@ def _sum_of(kinds: Iterable[str]) -> str:
 LEDGER = f"SELECT {_sum_of(Origin)} - {_sum_of(Outcome)} - (SELECT count(*) FROM entry)"
 
 _COUNTED = (
-    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry WHERE id <= (SELECT upto FROM counted) "
+    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry WHERE id <= (SELECT upto FROM counted) AND queue <> 5 "
     "GROUP BY 1, 2, 3, 4"
 )
-_TALLIED = "SELECT queue, route, attachment, hour, number FROM tally WHERE number <> 0"
+_TALLIED = "SELECT queue, route, attachment, hour, number FROM tally WHERE number <> 0 AND queue <> 5"
 COUNTERS = (
     f"SELECT count(*) FROM (SELECT * FROM ({_COUNTED} EXCEPT {_TALLIED}) "
     f"UNION ALL SELECT * FROM ({_TALLIED} EXCEPT {_COUNTED}))"

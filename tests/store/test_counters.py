@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import apsw
@@ -12,6 +13,7 @@ from postroom.clock import HOUR, MINUTE, HandClock
 from postroom.model import Action, Filter, Outcome, Queue, Route
 from postroom.settings import Settings
 from postroom.store import codes, counters, sqlite
+from postroom.store.damage import INFO_LOST
 from postroom.store.records import EndedEntry
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
@@ -41,9 +43,11 @@ def agrees(store: Store, chance: random.Random, number: int = 60) -> None:
 def _agrees_by_reason(store: Store) -> None:
     """As much as the counters know is found by its reason, in the state it is in, and nothing else."""
     columns, connection = "info_id, queue, id, route, attachment", store.read_now().connection
-    counts = "SELECT text, count(*) FROM entry JOIN info ON info.id = info_id WHERE queue = ? GROUP BY text"
+    counts = (
+        "SELECT coalesce(text, ?), count(*) FROM entry LEFT JOIN info ON info.id = info_id WHERE queue = ? GROUP BY 1"
+    )
     for queue in Queue:
-        expected = dict(connection.execute(counts, (codes.QUEUE[queue],)).fetchall())
+        expected = dict(connection.execute(counts, (INFO_LOST, codes.QUEUE[queue])).fetchall())
         assert counters.by_reason(connection, queue) == expected
     there = connection.execute(f"SELECT {columns} FROM reason ORDER BY id").fetchall()
     counted = "WHERE id <= (SELECT upto FROM counted) ORDER BY id"
@@ -124,6 +128,45 @@ def test_they_are_counted_anew_from_the_entries(store: Store) -> None:
     assert store.read_now().count(Filter()) == 78
     store.write_now(counters.recount)
     assert store.read_now().count(Filter()) == 4
+
+
+@pytest.mark.parametrize("column", ["route", "attachment", "info_id", "queue"])
+def test_a_row_without_a_value_is_left_out_and_stops_nothing(store: Store, opening: Opener, column: str) -> None:
+    """In a record of SQLite one bit makes 0 to NULL."""
+    ids = [accepted(store, a_message()).entries[0] for _ in range(4)]
+    store.write_now(lambda connection: _spoil(connection, ids[1], column))
+    advance(store, ids[2])
+    assert store.read_now().count(Filter(queues=(Queue.PROCESSING,))) >= 3
+    store.write_now(counters.recount)
+    report = store.act_now(Action.HOLD, ids, actor="cli:root")
+    assert set(report.done) >= {ids[0], ids[2], ids[3]}
+    store.write_now(lambda connection: connection.execute("UPDATE entry SET route = 1, attachment = 1 WHERE id > 0"))
+    store.write_now(lambda connection: connection.execute("DELETE FROM entry WHERE id = ?", (ids[1],)))
+    store.write_now(
+        lambda connection: connection.execute(
+            "DROP TABLE reason; DROP TRIGGER reason_move; DROP TRIGGER reason_text_changed"
+        )
+    )
+    store.write_now(lambda connection: _spoil(connection, ids[2], column))
+    store.write_now(lambda connection: connection.execute("PRAGMA user_version=6"))
+    store.close()
+    assert opening().read_now().entry(ids[3]) is not None
+
+
+def _spoil(connection: apsw.Connection, entry: int, column: str) -> None:
+    connection.execute("PRAGMA writable_schema=ON")
+    [(kept,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'entry'").fetchall()
+    change = "UPDATE sqlite_master SET sql = ? WHERE name = 'entry'"
+    loose = re.sub(rf"(\n  {column} +INTEGER) NOT NULL", r"\1", kept)
+    assert loose != kept
+    connection.execute(change, (loose,))
+    connection.execute("PRAGMA writable_schema=RESET")
+    connection.execute("PRAGMA ignore_check_constraints=1")
+    connection.execute(f"UPDATE entry SET {column} = NULL WHERE id = ?", (entry,))
+    connection.execute("PRAGMA ignore_check_constraints=0")
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute(change, (kept,))
+    connection.execute("PRAGMA writable_schema=RESET")
 
 
 def test_a_store_of_an_older_schema_gets_its_counters(tmp_path: Path, opening: Opener, settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -44,6 +45,26 @@ async def test_none_waits_while_another_thread_is_idle(readers: Readers) -> None
     finally:
         free.set()
     assert len({await one for one in busy}) == READERS
+
+
+async def test_what_found_nobody_idle_is_read_by_whoever_is_idle_first(readers: Readers) -> None:
+    ends = [threading.Event() for _ in range(READERS)]
+    inside = threading.Barrier(READERS + 1)
+
+    def work(number: int) -> None:
+        inside.wait(GENEROUS)
+        assert ends[number].wait(GENEROUS)
+
+    try:
+        busy = [readers.run(partial(work, number)) for number in range(READERS)]
+        await asyncio.to_thread(inside.wait, GENEROUS)
+        late = [readers.run(partial(str, number), like="whale") for number in range(5)]
+        ends[1].set()
+        assert await asyncio.wait_for(asyncio.gather(*late), GENEROUS) == ["0", "1", "2", "3", "4"]
+    finally:
+        for end in ends:
+            end.set()
+    await asyncio.gather(*busy)
 
 
 async def test_a_thread_is_idle_only_when_it_has_ended_what_nobody_waits_for_any_more(readers: Readers) -> None:

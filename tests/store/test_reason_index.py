@@ -78,6 +78,14 @@ def test_the_newest_is_never_forgotten_so_that_no_id_comes_twice(store: Store, f
     assert containing(store, "another") == [6]
 
 
+def test_a_store_with_fewer_texts_than_were_taken_in_is_another_one(store: Store, filling: Filling) -> None:
+    while filling.take_in_reasons():
+        pass
+    assert filling.is_ours()
+    store.write_now(lambda connection: fetch(connection, "DELETE FROM info WHERE id >= 4"))  # as one that was put back
+    assert not filling.is_ours()
+
+
 def test_a_text_that_is_mended_disowns_the_index(store: Store, filling: Filling) -> None:
     while filling.take_in_reasons():
         pass

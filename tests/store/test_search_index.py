@@ -12,7 +12,7 @@ import pytest
 from postroom.clock import HandClock
 from postroom.model import Aspect, Field, Filter, Queue, Relation, Term
 from postroom.settings import Settings
-from postroom.store import counters, following
+from postroom.store import codes, counters, following, rarity
 from postroom.store.search import SearchTooBroad
 from postroom.store.search_index import ENDED_LEAST, Filler, Filling
 from postroom.store.store import Store
@@ -83,6 +83,18 @@ def test_what_has_ended_falls_out_at_once_and_is_taken_out_behind(store: Store) 
     end(store, there[2:])
     filling.sweep()
     assert indexed(filling) == set()
+    filling.close()
+
+
+def test_what_is_about_to_end_stays_in_it_because_it_may_come_back(store: Store) -> None:
+    there = [accepted(store, a_message(subject="blue whale")).entries[0] for _ in range(3)]
+    filling = filled(store)
+    moved = "UPDATE entry SET queue = ? WHERE id = ?"
+    store.write_now(lambda connection: connection.execute(moved, (codes.LEAVING, there[1])))
+    assert ids(store, text="whale") == [there[2], there[0]]
+    assert filling.sweep() == (0, True)
+    store.write_now(lambda connection: connection.execute(moved, (0, there[1])))
+    assert ids(store, text="whale") == there[::-1]
     filling.close()
 
 
@@ -192,6 +204,29 @@ def test_an_index_that_turns_out_damaged_is_reported_and_the_rows_are_read(store
     assert store.index.distrusted.is_set()
     assert not store.read_now().searching.attached
     filling.close()
+
+
+@pytest.mark.parametrize("cheap", [rarity.CHEAP, 0], ids=["phrase", "piece"])
+def test_the_search_that_finds_it_damaged_is_answered_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch, cheap: int
+) -> None:
+    monkeypatch.setattr(rarity, "CHEAP", cheap)
+    there = [accepted(store, a_message(subject=f"whale{number} report")).entries[0] for number in range(300)]
+    filling = filled(store)
+    with filling.connection:
+        filling.connection.execute("DELETE FROM ix_data WHERE id > 10")
+    assert ids(store, text="whale7 report", field=Field.SUBJECT) == [there[7]]
+    assert store.index.distrusted.is_set()
+    filling.close()
+
+
+def test_what_searches_have_in_common_is_kept_within_bounds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postroom.store.searching.MOST_KEPT", 5)
+    accepted(store, a_message(subject="blue whale"))
+    searching = store.read_now().searching
+    for number in range(40):
+        assert store.read_now().count(Filter(text=f"nothing {number}")) == 0
+        assert len(searching._known) <= 5
 
 
 def test_the_filler_fills_counts_and_repairs_beside_the_mail(store: Store) -> None:

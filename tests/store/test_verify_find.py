@@ -35,6 +35,17 @@ def test_a_counter_that_is_off_is_found_and_counted_anew(store: Store) -> None:
     assert verify(store, clock=SystemClock()).counts == {}
 
 
+def test_what_was_about_to_end_when_it_was_counted_is_no_finding(store: Store) -> None:
+    filled(store).close()
+    move = "UPDATE entry SET queue = ? WHERE id = (SELECT max(id) FROM entry)"
+    later = accepted(store, real(data=a_mail("later"))).entries[0]
+    store.write_now(lambda connection: connection.execute(move, (5,)))
+    assert store.write_now(lambda connection: counters.advance(connection, later)) == 1
+    assert "counters" not in verify(store, clock=SystemClock()).counts
+    store.write_now(lambda connection: connection.execute(move, (0,)))
+    assert "counters" not in verify(store, clock=SystemClock()).counts
+
+
 def test_an_entry_that_its_reason_does_not_lead_to_is_found_and_so_is_one_too_many(store: Store) -> None:
     filled(store).close()
     store.write_now(lambda connection: connection.execute("DELETE FROM reason WHERE id = (SELECT min(id) FROM reason)"))

@@ -16,6 +16,7 @@ from postroom.clock import HOUR
 from postroom.ids import first_id_at
 from postroom.model import Filter, Queue
 from postroom.store import codes
+from postroom.store.damage import INFO_LOST
 from postroom.store.sqlite import fetch
 
 HOUR_IDS = first_id_at(HOUR)  # stands in the migration as 3774873600000
@@ -42,18 +43,20 @@ _TAKE_IN = (
     "ON CONFLICT (queue, route, attachment, hour) DO UPDATE SET number = number + excluded.number"
 )
 _TAKE_IN_REASONS = (
-    "INSERT OR REPLACE INTO reason (info_id, queue, id, route, attachment) "
+    "INSERT OR IGNORE INTO reason (info_id, queue, id, route, attachment) "
     "SELECT info_id, queue, id, route, attachment FROM entry INDEXED BY entry_queue "
     f"WHERE queue IN ({_ALL_QUEUES}, {codes.LEAVING}) AND id > ? AND id <= ? ORDER BY 1, 2, 3"
 )
 _ALL_REASONS = (
-    "INSERT OR REPLACE INTO reason (info_id, queue, id, route, attachment) SELECT info_id, queue, id, route, attachment "
+    "INSERT OR IGNORE INTO reason (info_id, queue, id, route, attachment) SELECT info_id, queue, id, route, attachment "
     "FROM entry WHERE id <= (SELECT upto FROM counted) ORDER BY 1, 2, 3"
 )
 _RECOUNT = (
     "INSERT INTO tally (queue, route, attachment, hour, number) "
     "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry INDEXED BY entry_filter "
-    "WHERE id <= (SELECT upto FROM counted) GROUP BY 1, 2, 3, 4"
+    # (Of a damaged row. Of columns that may not be NULL, SQLite takes IS NOT NULL for granted.)
+    "WHERE id <= (SELECT upto FROM counted) AND 'null' NOT IN (typeof(queue), typeof(route), typeof(attachment)) "
+    "GROUP BY 1, 2, 3, 4"
 )
 
 
@@ -72,8 +75,10 @@ def by_queue(connection: apsw.Connection) -> dict[int, int]:
 
 def by_reason(connection: apsw.Connection, queue: Queue) -> dict[str, int]:
     """Entries of a queue, by the text that is shown of each. Inside a snapshot."""
-    found = fetch(connection, _REASONS_OF, (codes.QUEUE[queue], reach(connection)))
-    return {text: int(number) for text, number in found}
+    rows = fetch(connection, _REASONS_OF, (codes.QUEUE[queue], reach(connection)))
+    found = {text: int(number) for text, number in rows}
+    lost = total(connection, Filter(queues=(queue,)), 0, LAST) - sum(found.values())
+    return {**found, INFO_LOST: found.get(INFO_LOST, 0) + lost} if lost > 0 else found
 
 
 def leaving(connection: apsw.Connection) -> int:

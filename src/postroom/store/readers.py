@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from postroom.errors import StoreUnavailable
 
@@ -25,31 +26,53 @@ class Readers:
     """`run` on the event loop."""
 
     def __init__(self) -> None:
-        self._threads = [ThreadPoolExecutor(1, f"postroom-read-{number}") for number in (*range(READERS), "mail")]
-        self._unfinished = [0] * (READERS + 1)
+        self._threads = [ThreadPoolExecutor(1, f"postroom-read-{number}") for number in range(READERS)]
+        self._mail = ThreadPoolExecutor(1, "postroom-read-mail")
+        self._idle = set(range(READERS))
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()  # nobody was idle
         self._lock = threading.Lock()
 
     def run(self, function: Callable[[], T], like: Hashable = None) -> asyncio.Future[T]:
         """`like`: what is searched for, or MAIL."""
-        unfinished = self._unfinished
-        with self._lock:
-            chosen = READERS if like is MAIL else hash(like) % READERS
-            if like is not MAIL and (like is None or unfinished[chosen]):
-                chosen = min(range(READERS), key=unfinished.__getitem__)
-            unfinished[chosen] += 1
         try:
-            future = self._threads[chosen].submit(function)
+            future = self._mail.submit(function) if like is MAIL else self._given(function, like)
         except RuntimeError as problem:
-            self._finished(chosen)
             raise StoreUnavailable(f"the store could not be read: {problem}") from problem
-        # (Of this future, not of the one that is awaited: a reader goes on working for a client that has gone away.)
-        future.add_done_callback(lambda done: self._finished(chosen))
         return asyncio.wrap_future(future)
 
-    def _finished(self, chosen: int) -> None:
+    def _given(self, function: Callable[[], T], like: Hashable) -> Future[T]:
+        future: Future[T] = Future()
         with self._lock:
-            self._unfinished[chosen] -= 1
+            if not self._idle:
+                self._waiting.append((future, function))
+                return future
+            chosen = hash(like) % READERS
+            if like is None or chosen not in self._idle:
+                chosen = min(self._idle)
+            self._idle.remove(chosen)
+        try:
+            self._threads[chosen].submit(self._work, chosen, future, function)
+        except RuntimeError:
+            with self._lock:
+                self._idle.add(chosen)
+            raise
+        return future
+
+    def _work(self, chosen: int, future: Future[Any], function: Callable[[], Any]) -> None:
+        """This one, and then what has come meanwhile and found nobody idle."""
+        while True:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as problem:  # noqa: BLE001 - whoever waits for it gets it
+                    future.set_exception(problem)
+            with self._lock:
+                if not self._waiting:
+                    self._idle.add(chosen)
+                    return
+                future, function = self._waiting.popleft()
 
     def shutdown(self) -> None:
-        for thread in self._threads:
+        """What waits is still read."""
+        for thread in (*self._threads, self._mail):
             thread.shutdown()

@@ -60,7 +60,8 @@ _TEXTS = (
 _INSERT = f"INSERT INTO ix (rowid, sender, recipient, subject, ip) SELECT id, {_TEXTS} FROM store.entry "
 _UPPER = "SELECT max(id), count(*) FROM (SELECT id FROM store.entry WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)"
 _SWEEP_UPPER = "SELECT max(id), count(*) FROM (SELECT id FROM ix_docsize WHERE id > ? ORDER BY id LIMIT ?)"
-_QUEUED = "SELECT id FROM store.entry INDEXED BY entry_queue WHERE queue IN (0, 1, 2, 3, 4) AND id > ? AND id <= ?"
+# (Among them what is about to end: until the undo window of its plan is over it may come back.)
+_QUEUED = "SELECT id FROM store.entry INDEXED BY entry_queue WHERE queue IN (0, 1, 2, 3, 4, 5) AND id > ? AND id <= ?"
 _ENDED = f"DELETE FROM ix WHERE rowid IN (SELECT id FROM ix_docsize WHERE id > ? AND id <= ? AND id NOT IN ({_QUEUED}))"
 _MISSING = f"{_INSERT} WHERE id IN ({_QUEUED} AND id NOT IN (SELECT id FROM ix_docsize WHERE id > ? AND id <= ?))"
 _STATE = "INSERT INTO state (what, number) VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET number = excluded.number"
@@ -115,7 +116,8 @@ class SearchIndex:
 
 
 def _is_ours(connection: apsw.Connection, index: str, store: str) -> bool:
-    """Of this version, and of this store as it is or was a while ago: a store that was put back has less in its ledger."""
+    """Of this version, and of this store as it is or was a while ago: a store that was put back has less in its ledger, or
+    fewer reasons."""
     if fetch(connection, f"PRAGMA {index}application_id")[0][0] != APPLICATION:
         return False
     if fetch(connection, f"PRAGMA {index}user_version")[0][0] != VERSION:
@@ -124,7 +126,8 @@ def _is_ours(connection: apsw.Connection, index: str, store: str) -> bool:
         state = dict(fetch(connection, f"SELECT what, number FROM {index}state"))
         facts = int(fetch(connection, _FACTS.format(schema=store))[0][0])
         token = int(fetch(connection, _NAMED.format(schema=store))[0][0])
-    return state.get("token") == token and state.get("facts", 0) <= facts
+        newest = int(fetch(connection, f"SELECT coalesce(max(id), 0) FROM {store}info")[0][0])
+    return state.get("token") == token and state.get("facts", 0) <= facts and state.get("reasons", 0) <= newest
 
 
 class Filling:

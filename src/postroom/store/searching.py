@@ -26,11 +26,13 @@ from postroom.store.sources import MANY, Bounds, Reasons, Sources, sources
 from postroom.store.sqlite import fetch, is_environment
 
 T = TypeVar("T")
+Found = TypeVar("Found", bound=Sequence[int] | None)
 
 BOUND = 0.5  # seconds a search may take that no index narrows down
 BOUND_INDEXED = 5.0  # of one that an index does
 TOGETHER = 0.1  # seconds that searches of the first kind may run side by side
 LEAST_SHARE = 0.1  # of all entries: texts in fewer are never so many that a merge would be faster
+MOST_KEPT = 500_000  # ids: some 20 MB a reader
 STEPS = 20_000  # of SQLite's machine between two looks at the clock: about a millisecond
 
 
@@ -47,6 +49,7 @@ class Searching:
             tuple[str, ...], Sequence[int] | None
         ] = {}  # looks that a page and its total have in common, ...
         self._known_at: tuple[object, ...] = ()  # ... in this state of both files
+        self._kept = 0  # ids in it
         conditions.register(connection)
         self.refresh()
 
@@ -72,14 +75,15 @@ class Searching:
         return found
 
     def _looked(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
-        parts = self._sources(filter, within, now)
+        used = self.attached
         try:
-            return self._bounded(parts, look)
+            return self._bounded(filter, within, now, look)
         except apsw.Error as problem:
-            if not self.attached or (is_environment(problem) and not isinstance(problem, apsw.IOError)):
+            if not used or (is_environment(problem) and not isinstance(problem, apsw.IOError)):
                 raise
-            self._distrust()
-            return self._bounded(self._sources(filter, within, now), look)
+            if self.attached:
+                self._distrust()
+            return self._bounded(filter, within, now, look)
 
     def _incomplete(self, filter: Filter, within: Bounds, now: Millis | None) -> str:
         """How far the search index is, for a search that it would narrow down if it were complete."""
@@ -115,7 +119,7 @@ class Searching:
         at = (self._generation, *(fetch(self._connection, f"PRAGMA {name}data_version")[0][0] for name in names))
         if at != self._known_at:
             self._known.clear()
-            self._known_at = at
+            self._known_at, self._kept = at, 0
 
     def _state(self) -> tuple[int, bool]:
         try:
@@ -133,7 +137,16 @@ class Searching:
     def _infos(self, needle: str) -> Sequence[int]:
         found = self._known.get((needle,))
         if found is None:
-            found = self._known[(needle,)] = self._containing(needle)
+            found = self._keep((needle,), self._containing(needle))
+        return found
+
+    def _keep(self, key: tuple[str, ...], found: Found) -> Found:
+        number = 1 + (0 if found is None else len(found))
+        self._kept += number
+        if self._kept > MOST_KEPT:
+            self._known.clear()
+            self._kept = number
+        self._known[key] = found
         return found
 
     def _containing(self, needle: str) -> Sequence[int]:
@@ -146,6 +159,8 @@ class Searching:
             return reason_index.containing(self._connection, needle, attached=False)
 
     def _are_many(self, infos: Sequence[int], queue: int) -> bool:
+        if len(infos) > MANY:  # each of them is some entry's
+            return True
         text, values = conditions.infos_in("info_id", infos)
         look = f"SELECT count(*) FROM (SELECT 1 FROM reason WHERE {text} AND queue = ? LIMIT {MANY + 1})"
         return int(fetch(self._connection, look, (*values, queue))[0][0]) > MANY
@@ -154,7 +169,7 @@ class Searching:
         key = (text, column or "")
         if key not in self._known:
             try:
-                self._known[key] = self._rarity.few(text, column)
+                self._keep(key, self._rarity.few(text, column))
             except apsw.Error as problem:
                 if is_environment(problem) and not isinstance(problem, apsw.IOError):
                     raise
@@ -175,12 +190,14 @@ class Searching:
         everything, asked = (counters.total(self._connection, Filter(queues=some), 0, LAST) for some in ((), queues))
         return share * everything >= asked / 2
 
-    def _bounded(self, parts: Sources, look: Callable[[Sources], T]) -> T:
-        if not parts.searched:
-            return look(parts)
-        watch = _Watch(self._index, indexed=parts.indexed)
+    def _bounded(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
+        if counters.is_plain(filter):
+            return look(self._sources(filter, within, now))
+        watch = _Watch(self._index)
         self._connection.set_progress_handler(watch, STEPS)
         try:
+            parts = self._sources(filter, within, now)
+            watch.begin(indexed=parts.indexed)
             return look(parts)
         except apsw.InterruptError:
             raise SearchTooBroad(watch.why) from None
@@ -192,14 +209,20 @@ class Searching:
 class _Watch:
     """Called by SQLite as it works; True ends the statement."""
 
-    def __init__(self, index: SearchIndex | None, *, indexed: bool) -> None:
+    def __init__(self, index: SearchIndex | None) -> None:
+        """Of the looks that tell which parts there are: in indexes, all of them."""
+        self._index = index
+        self._held = False
+        self.why = ""
+        self.begin(indexed=True)
+
+    def begin(self, *, indexed: bool) -> None:
+        index = self._index
         self._lock = None if index is None or indexed else index.alone
         self._bound = BOUND if index is None else index.bound
         if indexed:
             self._bound = max(self._bound, BOUND_INDEXED)
-        self._held = False
         self._began = time.perf_counter()
-        self.why = ""
 
     def __call__(self) -> bool:
         took = time.perf_counter() - self._began

@@ -11,7 +11,8 @@ CREATE TABLE reason (
   PRIMARY KEY (info_id, queue, id)
 ) WITHOUT ROWID;
 
-INSERT OR REPLACE INTO reason (info_id, queue, id, route, attachment)
+-- (A damaged row may hold NULL where none may be: it is left out, and keeps nothing else from going on.)
+INSERT OR IGNORE INTO reason (info_id, queue, id, route, attachment)
   SELECT info_id, queue, id, route, attachment FROM entry WHERE id <= (SELECT upto FROM counted) ORDER BY 1, 2, 3;
 
 DROP TRIGGER tally_insert;
@@ -20,9 +21,21 @@ BEGIN
   INSERT INTO tally (queue, route, attachment, hour, number)
     VALUES (new.queue, new.route, new.attachment, new.id / 3774873600000, 1)
     ON CONFLICT (queue, route, attachment, hour) DO UPDATE SET number = number + 1;
-  INSERT OR REPLACE INTO reason (info_id, queue, id, route, attachment)
+  INSERT OR IGNORE INTO reason (info_id, queue, id, route, attachment)
     VALUES (new.info_id, new.queue, new.id, new.route, new.attachment);
   UPDATE counted SET late = late + 1;
+END;
+
+DROP TRIGGER tally_move;
+CREATE TRIGGER tally_move AFTER UPDATE OF queue, route, attachment ON entry WHEN
+  (new.queue IS NOT old.queue OR new.route IS NOT old.route OR new.attachment IS NOT old.attachment) AND new.id <= (SELECT upto FROM counted)
+BEGIN
+  UPDATE tally SET number = number - 1
+    WHERE queue = old.queue AND route = old.route AND attachment = old.attachment AND hour = old.id / 3774873600000;
+  INSERT INTO tally (queue, route, attachment, hour, number)
+    SELECT new.queue, new.route, new.attachment, new.id / 3774873600000, 1
+      WHERE 'null' NOT IN (typeof(new.queue), typeof(new.route), typeof(new.attachment))   -- (IS NOT NULL is taken for granted here)
+    ON CONFLICT (queue, route, attachment, hour) DO UPDATE SET number = number + 1;
 END;
 
 DROP TRIGGER tally_delete;
@@ -38,7 +51,7 @@ CREATE TRIGGER reason_move AFTER UPDATE OF info_id, queue, route, attachment ON 
   AND new.id <= (SELECT upto FROM counted)
 BEGIN
   DELETE FROM reason WHERE info_id = old.info_id AND queue = old.queue AND id = old.id;
-  INSERT OR REPLACE INTO reason (info_id, queue, id, route, attachment)
+  INSERT OR IGNORE INTO reason (info_id, queue, id, route, attachment)
     VALUES (new.info_id, new.queue, new.id, new.route, new.attachment);
 END;
 
