@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from postroom.errors import StoreUnavailable
@@ -60,19 +61,28 @@ class Readers:
 
     def _work(self, chosen: int, future: Future[Any], function: Callable[[], Any]) -> None:
         """This one, and then what has come meanwhile and found nobody idle."""
-        while True:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function())
-                except BaseException as problem:  # noqa: BLE001 - whoever waits for it gets it
-                    future.set_exception(problem)
-            with self._lock:
-                if not self._waiting:
+        more: tuple[Future[Any], Callable[[], Any]] | None = (future, function)
+        while more is not None:
+            future, function = more
+            told = _told(future, function)
+            with self._lock:  # before it is told: whoever asks for the same again finds this thread idle
+                more = self._waiting.popleft() if self._waiting else None
+                if more is None:
                     self._idle.add(chosen)
-                    return
-                future, function = self._waiting.popleft()
+            told()
 
     def shutdown(self) -> None:
         """What waits is still read."""
         for thread in (*self._threads, self._mail):
             thread.shutdown()
+
+
+def _told(future: Future[T], function: Callable[[], T]) -> Callable[[], None]:
+    """Runs it; what is returned gives the result to whoever waits for it."""
+    if not future.set_running_or_notify_cancel():
+        return lambda: None
+    try:
+        result = function()
+    except BaseException as problem:  # noqa: BLE001 - whoever waits for it gets it
+        return partial(future.set_exception, problem)
+    return partial(future.set_result, result)
