@@ -51,6 +51,9 @@ paused = true
 [delivery]
 paused = true
 
+[limits]
+queued_entries = 0
+
 [api]
 rate_limit = "10000000 per 1 second"
 """

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from postroom.clock import HOUR
+from postroom.http.gateway.paging import TokenSeal
 from postroom.model import Action
+from postroom.sealing import Sealer
 from postroom.settings import Api
 from postroom.store import identity
 from tests.http.conftest import FIND, Answer, HandClock, Serve, Served, golden
@@ -208,3 +210,11 @@ async def test_the_default_window_does_not_move_under_the_pages(served: Served) 
     first = await served.find({}, pageSize=2)
     served.clock.move(HOUR // 2)
     assert subjects(await follow(served, first.pagination["next"])) == ["m0"]
+
+
+def test_no_two_tokens_share_a_nonce() -> None:
+    """AES-GCM gives its key away when one is used twice (NIST SP 800-38D 8)."""
+    seals = [TokenSeal(Sealer(bytes(32)), "a purpose") for _ in range(2)]
+    nonces = {base64.urlsafe_b64decode(seal.seal(b"", "")[:16]) for seal in seals for _ in range(300)}
+    assert len(nonces) == 600
+    assert {len(nonce) for nonce in nonces} == {12}

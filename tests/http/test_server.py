@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import uuid
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 
 from postroom.errors import EnvironmentFailed
 from postroom.http import server
+from postroom.http.asgi import new_request_id
 from postroom.http.console import answers
 from postroom.http.server import MAX_HEAD, BoundedHttp, HttpServer, application
 from postroom.model import Outcome, Queue
@@ -195,7 +197,15 @@ async def test_every_answer_has_a_request_id(served: Served) -> None:
         assert (await served.get(target, {"X-Request-Id": "a-b_c.7"})).headers["x-request-id"] == "a-b_c.7"
         for wrong in ("with blank", "x" * 129, "ümlaut"):
             answer = await talk(served.address, request_bytes("GET", target, {"x-request-id": wrong}))
-            assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
+            assert uuid.UUID(answer.headers["x-request-id"]).version == 4
+
+
+def test_request_ids_are_uuids_of_version_4() -> None:
+    made = {new_request_id() for _ in range(1_000)}
+    assert len(made) == 1_000
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", one) for one in made
+    )
 
 
 async def test_every_answer_has_the_security_headers(served: Served) -> None:

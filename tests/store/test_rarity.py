@@ -98,6 +98,20 @@ def test_a_piece_that_finds_too_many_grows(store: Store, monkeypatch: pytest.Mon
     assert store.read_now().count(Filter(text="zanzibar b")) == 2
 
 
+def test_more_rows_are_worth_a_look_the_more_the_phrase_would_cost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = filled(store, *["zanzi"] * 2, *["zanzibar"] * 3)
+    monkeypatch.setattr(rarity, "CHEAP", 0)
+    monkeypatch.setattr(rarity, "FEW", 1)
+    monkeypatch.setattr(rarity.Rarity, "_rows", lambda self, trigram: 1_000 if trigram == "iba" else 5_000)
+    known = store.read_now().searching._rarity  # six trigrams: 26,000 rows
+    monkeypatch.setattr(rarity, "WORTH", 26_000 // 3)
+    assert known.few("zanzibar", None) == made[2:]
+    monkeypatch.setattr(rarity, "WORTH", 26_000 // 3 + 1)
+    assert known.few("zanzibar", None) is None
+
+
 def test_the_share_of_a_text_is_that_of_its_rarest_trigram(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rarity, "LOOKED_AT", 4)
     for number in range(16):

@@ -7,8 +7,8 @@ BodyTooLarge while the body streams in, BodyStalled when it does not come.
 from __future__ import annotations
 
 import asyncio
+import random
 import traceback
-import uuid
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +47,13 @@ def request_id(scope: Scope) -> str:
     return str(scope["state"]["request_id"])
 
 
+def new_request_id() -> str:
+    """A UUID of version 4 (RFC 9562 5.4). It names a request and opens nothing, so no system call is made for it: one would let
+    go of the interpreter in the middle of each request."""
+    bits = f"{random.getrandbits(128):032x}"
+    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-{'89ab'[int(bits[16], 16) & 3]}{bits[17:20]}-{bits[20:]}"
+
+
 class Envelop:
     """Wraps the whole application: gives each request its id, each answer its headers, each bug its line in the log."""
 
@@ -59,7 +66,7 @@ class Envelop:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        ident = _client_id(scope) or str(uuid.uuid4())
+        ident = _client_id(scope) or new_request_id()
         dressed = [*SECURITY, HSTS] if scope["scheme"] == "https" else SECURITY
         scope.setdefault("state", {}).update(request_id=ident, folded=self._folded)
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import uuid
 from collections.abc import Iterator
 
 import msgspec
@@ -26,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from postroom.http import console, health, metrics
 from postroom.http.admin.api import PREFIX as ADMIN
 from postroom.http.admin.api import AdminApi
-from postroom.http.asgi import CLOSE, SECURITY, Envelop, reply
+from postroom.http.asgi import CLOSE, SECURITY, Envelop, new_request_id, reply
 from postroom.http.callers import Callers
 from postroom.http.folded import ToOurLog
 from postroom.http.gateway.envelope import CONTENT_TYPE, Failure
@@ -86,7 +85,7 @@ class BoundedHttp(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets an envelope, too, and an id: nothing else of ours has seen it."""
         content = Failure(400, "err_invalid_request", msg).body()
-        headers = [CONTENT_TYPE, *SECURITY, (b"x-request-id", str(uuid.uuid4()).encode()), *CLOSE]
+        headers = [CONTENT_TYPE, *SECURITY, (b"x-request-id", new_request_id().encode()), *CLOSE]
         headers.append((b"content-length", b"%d" % len(content)))
         lines = b"".join([b"%s: %s\r\n" % header for header in headers])
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + content)
@@ -159,7 +158,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     failure = Failure(503, "err_too_many_connections", "Too many connections, try again in a moment", retryable=True)
-    headers = [CONTENT_TYPE, *SECURITY, (b"x-request-id", str(uuid.uuid4()).encode()), (b"retry-after", b"1"), *CLOSE]
+    headers = [CONTENT_TYPE, *SECURITY, (b"x-request-id", new_request_id().encode()), (b"retry-after", b"1"), *CLOSE]
     await reply(send, failure.status, failure.body(), headers)
 
 

@@ -26,7 +26,7 @@ _COMPARED = {
 }
 Condition = tuple[str, tuple[Any, ...]]  # of an entry `e`, and what is bound in it
 Infos = Callable[[str], Sequence[int]]  # the ids of the texts of the dictionary that contain a needle
-MANY_INFOS = 500  # ids written one by one
+MANY_IDS = 500  # written one by one
 _HELD = codes.QUEUE[Queue.HELD]
 
 
@@ -89,7 +89,7 @@ def condition(term: Term, infos: Infos, now: Millis | None) -> Condition:
             return "e.recipient LIKE ? ESCAPE '\\'", (pattern,)
         return "e.env_from LIKE ? ESCAPE '\\' OR e.from_address LIKE ? ESCAPE '\\'", (pattern, pattern)
     if aspect is Aspect.ERROR:
-        condition, values = infos_in("e.info_id", infos(needle(text)))
+        condition, values = among("e.info_id", infos(needle(text)))
         return f"e.attempts > 0 AND {condition}", values
     return _contains(aspect, text, infos)
 
@@ -98,17 +98,17 @@ def _contains(aspect: Aspect, text: str, infos: Infos) -> Condition:
     """Literal substring, any case. `instr` is a plain comparison of bytes; LIKE runs only on what it lets through."""
     text = needle(text)
     if aspect is Aspect.INFO:
-        return infos_in("e.info_id", infos(text))
+        return among("e.info_id", infos(text))
     pattern = region_pattern(Field(aspect.value), text)
     if pattern is None:
-        condition, values = infos_in("e.info_id", infos(text))
+        condition, values = among("e.info_id", infos(text))
         return f"instr(e.search, ?) > 0 OR {condition}", (text, *values)
     return "instr(e.search, ?) > 0 AND e.search LIKE ? ESCAPE '\\'", (text, pattern)
 
 
-def infos_in(column: str, found: Sequence[int]) -> Condition:
-    """That the reason is one of these."""
-    if len(found) <= MANY_INFOS:
+def among(column: str, found: Sequence[int]) -> Condition:
+    """That the id in it is one of these."""
+    if len(found) <= MANY_IDS:
         return f"{column} IN ({','.join(str(int(ident)) for ident in found)})", ()
     return f"{column} IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, found))}]",)
 

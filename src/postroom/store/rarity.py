@@ -19,6 +19,7 @@ LOOKED_AT = 2_000  # rows of a trigram, the oldest ones
 LONGEST = 32  # characters in which a rare piece is looked for: 30 trigrams, 3 ms when none of them is known
 CHEAP = 150_000  # rows of all trigrams of a piece together: some 3 ms
 FEW = 1_000  # rows that are worth being checked one by one: some 5 ms
+WORTH = 2_000  # ... or one for so many rows of all trigrams of the whole text: 5 us beside 10, more on a cold disk
 KEPT = 600.0  # seconds
 MOST_KEPT = 10_000
 
@@ -65,12 +66,13 @@ class Rarity:
         """
         growing = pieces(text[:LONGEST], self._rows) if len(text) > LENGTH else []
         taken = max(1, sum(cost <= CHEAP for _, cost in growing))
+        most = max(FEW, growing[-1][1] // WORTH) if growing else 0
         while taken <= len(growing):
             piece = growing[taken - 1][0]
             if piece == text:
                 return None
-            found = fetch(self._connection, _FOUND, (phrase(piece, column), FEW + 1))
-            if len(found) <= FEW:
+            found = fetch(self._connection, _FOUND, (phrase(piece, column), most + 1))
+            if len(found) <= most:
                 return [ident for (ident,) in found]
             taken *= 2
         return None

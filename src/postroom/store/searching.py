@@ -161,7 +161,7 @@ class Searching:
     def _are_many(self, infos: Sequence[int], queue: int) -> bool:
         if len(infos) > MANY:  # each of them is some entry's
             return True
-        text, values = conditions.infos_in("info_id", infos)
+        text, values = conditions.among("info_id", infos)
         look = f"SELECT count(*) FROM (SELECT 1 FROM reason WHERE {text} AND queue = ? LIMIT {MANY + 1})"
         return int(fetch(self._connection, look, (*values, queue))[0][0]) > MANY
 

@@ -15,7 +15,7 @@ from postroom.clock import Millis
 from postroom.ids import first_id_at
 from postroom.model import Aspect, Filter, Relation, Term
 from postroom.store import codes
-from postroom.store.conditions import Conditions, Infos, infos_in, said, terms_of
+from postroom.store.conditions import Conditions, Infos, among, said, terms_of
 from postroom.store.counters import LAST
 from postroom.store.rarity import phrase
 from postroom.store.search import needle
@@ -275,7 +275,7 @@ class _Build:
         inner.add(("n.id = x.rowid", ()))
         self._add_infos(inner, "n.info_id")
         if without is not None:
-            inner.add(infos_in("n.info_id", without), negated=True)
+            inner.add(among("n.info_id", without), negated=True)
         self._add_narrow(inner, "n")
         exists = f"EXISTS (SELECT 1 FROM entry AS n INDEXED BY entry_queue WHERE {' AND '.join(inner.where)})"
         where.add((exists, tuple(inner.values)))
@@ -292,7 +292,7 @@ class _Build:
             where.add(("n.id >= ? AND n.id <= ?", within))
             self._add_infos(where, "n.info_id")
             if without is not None:
-                where.add(infos_in("n.info_id", without), negated=True)
+                where.add(among("n.info_id", without), negated=True)
             self._add_narrow(where, "n")
             parts.append(f"SELECT n.id FROM entry AS n INDEXED BY entry_queue WHERE {' AND '.join(where.where)}")
             values += where.values
@@ -304,21 +304,21 @@ class _Build:
         self, ids: Sequence[int], within: Bounds, terms: Sequence[Term], *, without: Sequence[int] | None = None
     ) -> Iterator[Source]:
         """Chosen one by one: by primary key."""
-        if within.low > within.high or not ids:
+        ids = [ident for ident in ids if within.low <= ident <= within.high]
+        if not ids:
             return
         where = Conditions([], [])
-        where.add(_one_of("e.id", ids))
-        where.add(("e.id >= ? AND e.id <= ?", within))
+        where.add(among("e.id", ids))
         where.add(_one_of("e.queue", self._queues) if self._queues else (_SHOWN, ()))
         self._add_infos(where, "e.info_id")
         if without is not None:
-            where.add(infos_in("e.info_id", without), negated=True)
+            where.add(among("e.info_id", without), negated=True)
         self._add_narrow(where, "e")
         yield self._source("e.id", "FROM entry AS e NOT INDEXED", where, terms)
 
     def _add_infos(self, where: Conditions, column: str) -> None:
         if self._chosen is not None:
-            where.add(infos_in(column, self._chosen))
+            where.add(among(column, self._chosen))
 
     def _add_narrow(self, where: Conditions, name: str) -> None:
         if self._routes:

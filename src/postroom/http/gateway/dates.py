@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from postroom.clock import DAY, HOUR, MINUTE, SECOND, Millis
+from postroom.clock import HOUR, MINUTE, SECOND, Millis
 
 MAX_TEXT = 64  # characters of any date
 
@@ -110,17 +110,15 @@ def _millis(year: int, month: int, day: int, hour: int, minute: int, second: int
     return None if second > 60 else (moment - _EPOCH) // timedelta(milliseconds=1) + leap * SECOND
 
 
-_CLOCK = [f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(24 * 60)]
 _SECONDS = [f"{second:02d}+0000" for second in range(60)]
 
 
-@lru_cache(maxsize=32)
-def _day(number: int) -> str:
-    return (_EPOCH + timedelta(days=number)).strftime("%Y-%m-%d")
+@lru_cache(maxsize=4096)  # days of them: rows of a page are near each other
+def _minute(number: int) -> str:
+    return (_EPOCH + timedelta(minutes=number)).strftime("%Y-%m-%dT%H:%M:")
 
 
 def stamp(at: Millis) -> str:
     """`2022-07-28T10:46:54+0000`: the vendor's only form of output, whole seconds."""
-    day, rest = divmod(at, DAY)
-    minute, rest = divmod(rest, MINUTE)
-    return _day(day) + _CLOCK[minute] + _SECONDS[rest // SECOND]
+    minute, rest = divmod(at, MINUTE)
+    return _minute(minute) + _SECONDS[rest // SECOND]

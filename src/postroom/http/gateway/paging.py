@@ -29,6 +29,7 @@ from postroom.store.reader import Reader
 
 MAX_TOKEN = 8192  # characters; ours are a few hundred
 _NONCE = 12
+_NONCES = 128  # made at a time
 _WHOLE = re.compile(r"\s*(-?[0-9]{1,18})\s*")
 
 
@@ -98,13 +99,19 @@ def _size(value: Any, maximum: int) -> int:
 class TokenSeal:
     """Makes opaque text of bytes and reads it back. `context`: the application and function it is good for."""
 
-    __slots__ = ("_aead",)
+    __slots__ = ("_aead", "_nonces")
 
     def __init__(self, sealer: Sealer, purpose: str) -> None:
         self._aead = AESGCM(sealer.key(purpose))
+        self._nonces: list[
+            bytes
+        ] = []  # random ones, made many at a time: each asks the system, and lets go of the interpreter
 
     def seal(self, plain: bytes, context: str) -> str:
-        nonce = secrets.token_bytes(_NONCE)
+        if not self._nonces:
+            random = secrets.token_bytes(_NONCE * _NONCES)
+            self._nonces = [random[at : at + _NONCE] for at in range(0, len(random), _NONCE)]
+        nonce = self._nonces.pop()
         sealed = nonce + self._aead.encrypt(nonce, plain, context.encode())
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
