@@ -22,7 +22,7 @@ import apsw
 
 from postroom.errors import EnvironmentFailed
 from postroom.store import reason_index
-from postroom.store.sqlite import fetch, is_environment
+from postroom.store.sqlite import fetch, is_environment, keep_plans
 from postroom.telemetry import Log
 
 NAME = "search.db"
@@ -158,6 +158,7 @@ class Filling:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI)
         try:
+            keep_plans(connection)
             connection.set_busy_timeout(10_000)
             fetch(connection, "PRAGMA cache_size=-16384")
             fetch(connection, "PRAGMA temp_store=MEMORY")
