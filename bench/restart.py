@@ -49,6 +49,9 @@ paused = {paused}
 [delivery]
 paused = {paused}
 
+[limits]
+queued_entries = 0
+
 [[delivery.routes]]
 domain = "*"
 host = "127.0.0.1:{port}"
