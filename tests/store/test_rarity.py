@@ -108,6 +108,9 @@ def test_more_rows_are_worth_a_look_the_more_the_phrase_would_cost(
     known = store.read_now().searching._rarity  # six trigrams: 26,000 rows
     monkeypatch.setattr(rarity, "WORTH", 26_000 // 3)
     assert known.few("zanzibar", None) == made[2:]
+    monkeypatch.setattr(rarity, "MOST", 2)
+    assert known.few("zanzibar", None) is None
+    monkeypatch.setattr(rarity, "MOST", 3)
     monkeypatch.setattr(rarity, "WORTH", 26_000 // 3 + 1)
     assert known.few("zanzibar", None) is None
 

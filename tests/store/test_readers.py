@@ -99,3 +99,16 @@ async def test_without_a_thread_the_store_is_unavailable() -> None:
     ended.shutdown()
     with pytest.raises(StoreUnavailable, match="could not be read"):
         ended.run(threading.get_ident)
+
+
+async def test_a_thread_that_could_not_be_started_is_started_later(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as short, pytest.raises(StoreUnavailable, match="can't start new thread"):
+        short.setattr(threading.Thread, "start", no_memory)
+        readers.run(threading.get_ident, like="whale")
+    where = await asyncio.wait_for(readers.run(threading.get_ident, like="whale"), GENEROUS)
+    assert await readers.run(threading.get_ident, like="whale") == where

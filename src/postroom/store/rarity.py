@@ -20,6 +20,7 @@ LONGEST = 32  # characters in which a rare piece is looked for: 30 trigrams, 3 m
 CHEAP = 150_000  # rows of all trigrams of a piece together: some 3 ms
 FEW = 1_000  # rows that are worth being checked one by one: some 5 ms
 WORTH = 2_000  # ... or one for so many rows of all trigrams of the whole text: 5 us beside 10, more on a cold disk
+MOST = 20_000  # ... and never more: each page begins by putting them in order, some 10 ms
 KEPT = 600.0  # seconds
 MOST_KEPT = 10_000
 
@@ -66,7 +67,7 @@ class Rarity:
         """
         growing = pieces(text[:LONGEST], self._rows) if len(text) > LENGTH else []
         taken = max(1, sum(cost <= CHEAP for _, cost in growing))
-        most = max(FEW, growing[-1][1] // WORTH) if growing else 0
+        most = max(FEW, min(MOST, growing[-1][1] // WORTH)) if growing else 0
         while taken <= len(growing):
             piece = growing[taken - 1][0]
             if piece == text:
