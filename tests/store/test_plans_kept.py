@@ -9,8 +9,9 @@ import pytest
 
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Action, Field, Filter, Order, Outcome, Queue, Route
-from postroom.store import sqlite
+from postroom.store import audit, search_index, sqlite
 from postroom.store.records import EndedEntry, Waited
+from postroom.store.search_index import Filling
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
@@ -30,7 +31,8 @@ class Compiled:
                 kept(connection)
             connection.authorizer = self._ask
 
-        monkeypatch.setattr(sqlite, "keep_plans", watched)
+        for module in (sqlite, search_index):
+            monkeypatch.setattr(module, "keep_plans", watched)
 
     def _ask(self, what: int, first: str | None, second: str | None, *_: str | None) -> int:
         often = what not in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT) and first != "upkeep"  # (once a minute)
@@ -39,7 +41,7 @@ class Compiled:
         return apsw.SQLITE_OK
 
 
-def a_round(store: Store, clock: HandClock, number: int) -> None:
+def a_round(store: Store, filling: Filling, clock: HandClock, number: int) -> None:
     """Everything that happens all day, each time with other values."""
     ends = accepted(store, a_message(subject=f"ends {number}"), lease_until=clock.now() + MINUTE)
     end = EndedEntry(
@@ -48,19 +50,25 @@ def a_round(store: Store, clock: HandClock, number: int) -> None:
     hand(store, lambda batch: batch.ends.append(end))
     accepted(store, a_message(f"to{number}@corp.example", f"cc{number}@corp.example", subject=f"zanzibar {number}"))
     for lease in claimed(store):
-        waited = Waited(lease.entry, lease.lease, Queue.PROCESSING, None, f"Scanner down {number}", 1,
+        waited = Waited(lease.entry, lease.lease, Queue.PROCESSING, None, "Scanner down", 1,
                         clock.now() + MINUTE, 0, clock.now(), "deferred")  # fmt: skip
         hand(store, lambda batch, waited=waited: batch.waits.append(waited))  # type: ignore[misc]
         store.act_now(Action.HOLD, [lease.entry], actor="ann")
         store.act_now(Action.RELEASE, [lease.entry], actor="ann")
     clock.move(MINUTE)
+    filling.fill(filling.newest())
+    filling.take_in_reasons()
+    accepted(store, a_message(subject=f"zanzibar above the watermark {number}"))
     reader = store.read_now()
+    assert reader.searching.attached
     for wanted in (
         Filter(queues=(Queue.PROCESSING,)),
         Filter(queues=(Queue.PROCESSING,), since=clock.now() - number * MINUTE),
         Filter(queues=(Queue.PROCESSING,), routes=(Route.INBOUND,), attachment=bool(number % 2)),
         Filter(text="zanzibar", field=Field.SUBJECT),
-        Filter(queues=(Queue.PROCESSING,), text=f"to{number}@corp", field=Field.ALL),
+        Filter(queues=(Queue.PROCESSING,), text="example", field=Field.ALL),
+        Filter(queues=(Queue.PROCESSING,), text="scanner down", field=Field.INFO),
+        Filter(queues=(Queue.PROCESSING,), text=f"zanzibar {number}", field=Field.ALL),
     ):
         page = reader.find(wanted, limit=5 + number, order=(Order.NEWEST, Order.OLDEST)[number % 2])
         reader.count(wanted)
@@ -75,12 +83,17 @@ def a_round(store: Store, clock: HandClock, number: int) -> None:
 
 def compiled_again(opening: Opener, clock: HandClock, compiled: Compiled) -> dict[object, int]:
     store = opening()
-    for number in range(ROUNDS):  # some have a form for each number of rows
-        a_round(store, clock, number)
-    assert len(compiled.asked) > 100
-    compiled.asked.clear()
-    for number in range(ROUNDS, 2 * ROUNDS):
-        a_round(store, clock, number)
+    filling = Filling(store.index)
+    store.index.replaced(ready=True)
+    try:
+        for number in range(ROUNDS):  # some have a form for each number of rows
+            a_round(store, filling, clock, number)
+        assert len(compiled.asked) > 100
+        compiled.asked.clear()
+        for number in range(ROUNDS, 2 * ROUNDS):
+            a_round(store, filling, clock, number)
+    finally:
+        filling.close()
     return dict(compiled.asked)
 
 
@@ -90,3 +103,10 @@ def test_no_statement_is_compiled_again(opening: Opener, clock: HandClock, monke
 
 def test_that_would_show(opening: Opener, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled_again(opening, clock, Compiled(monkeypatch, keep=False))
+
+
+def test_refused_lines_of_the_audit_log_are_found_by_their_index(store: Store) -> None:
+    where, values = audit._where(None, None, "", "", audit.REFUSED)
+    statement = f"SELECT id FROM audit WHERE id >= ? AND id < ? AND {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
+    rows = store.read_now().connection.execute(f"EXPLAIN QUERY PLAN {statement}", (0, 9, *values, 5)).fetchall()
+    assert ["audit_refused" in row[3] for row in rows] == [True]

@@ -101,14 +101,45 @@ async def test_without_a_thread_the_store_is_unavailable() -> None:
         ended.run(threading.get_ident)
 
 
+@pytest.mark.parametrize("problem", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("like", ["whale", MAIL])
 async def test_a_thread_that_could_not_be_started_is_started_later(
-    readers: Readers, monkeypatch: pytest.MonkeyPatch
+    readers: Readers, monkeypatch: pytest.MonkeyPatch, problem: BaseException, like: object
 ) -> None:
     def no_memory(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise problem
 
-    with monkeypatch.context() as short, pytest.raises(StoreUnavailable, match="can't start new thread"):
+    with monkeypatch.context() as short:
         short.setattr(threading.Thread, "start", no_memory)
-        readers.run(threading.get_ident, like="whale")
-    where = await asyncio.wait_for(readers.run(threading.get_ident, like="whale"), GENEROUS)
-    assert await readers.run(threading.get_ident, like="whale") == where
+        for _ in range(READERS + 1):
+            with pytest.raises(StoreUnavailable, match=r"can't start new thread|no memory"):
+                readers.run(threading.get_ident, like=like)
+    where = await asyncio.wait_for(readers.run(threading.get_ident, like=like), GENEROUS)
+    assert await readers.run(threading.get_ident, like=like) == where
+
+
+@pytest.mark.parametrize("like", ["whale", MAIL])
+async def test_a_result_that_could_not_be_told_is_told_later(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch, like: object
+) -> None:
+    loop = asyncio.get_running_loop()
+    tell, tried = loop.call_soon_threadsafe, []
+
+    def short_of_memory(*call: object) -> object:
+        tried.append(call)
+        if len(tried) == 1:
+            raise MemoryError
+        return tell(*call)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", short_of_memory)
+    assert await asyncio.wait_for(readers.run(lambda: "told", like=like), GENEROUS) == "told"
+    assert len(tried) == 2
+    assert await asyncio.wait_for(readers.run(lambda: "the next", like=like), GENEROUS) == "the next"
+
+
+async def test_what_no_future_takes_does_not_leave_anybody_waiting(readers: Readers) -> None:
+    def fail() -> None:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(readers.run(fail), GENEROUS)

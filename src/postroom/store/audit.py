@@ -188,12 +188,14 @@ def _where(
     where: list[str] = []
     values: list[Any] = []
     for condition, value in (
-        ("last >= ?", since), ("at <= ?", until), ("outcome = ?", outcome or None),
+        ("last >= ?", since), ("at <= ?", until), ("outcome = ?", None if outcome in ("", REFUSED) else outcome),
         ("instr(lower(actor), lower(?)) > 0", actor or None),
     ):  # fmt: skip
         if value is not None:
             where.append(condition)
             values.append(value)
+    if outcome == REFUSED:
+        where.append("outcome = 'refused'")  # in these words, or the index of them is not used
     if kind:
         where.append("(kind = ? OR substr(kind, 1, ?) = ?)")
         values += [kind, len(kind) + 1, kind + "."]

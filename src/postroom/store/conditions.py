@@ -110,6 +110,11 @@ def among(column: str, found: Sequence[int]) -> Condition:
     """That the id in it is one of these."""
     if len(found) <= MANY_IDS:
         return f"{column} IN ({','.join(str(int(ident)) for ident in found)})", ()
+    return among_many(column, found)
+
+
+def among_many(column: str, found: Sequence[int]) -> Condition:
+    """The same, in one text for any number of them."""
     return f"{column} IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, found))}]",)
 
 

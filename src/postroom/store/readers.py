@@ -9,8 +9,8 @@ thread; whatever is run there passes through.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from queue import SimpleQueue
@@ -20,6 +20,7 @@ from postroom.errors import StoreUnavailable
 
 T = TypeVar("T")
 READERS = 3
+NO_MEMORY_PAUSE = 0.05  # seconds
 MAIL = object()  # in place of what is searched for
 
 
@@ -27,22 +28,14 @@ class _Job(NamedTuple):
     future: asyncio.Future[Any]
     function: Callable[[], Any]
 
-    def done(self) -> Callable[[], None]:
-        """Runs it; what is returned tells the result to whoever waits for it."""
-        future = self.future
-        if future.cancelled():
-            return lambda: None
-        result, problem = None, None
+    def outcome(self) -> tuple[Any, BaseException | None]:
+        """Runs it, unless nobody waits any more."""
+        if self.future.cancelled():
+            return None, None
         try:
-            result = self.function()
-        except BaseException as raised:  # noqa: BLE001 - whoever waits for it gets it
-            problem = raised
-
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-                future.get_loop().call_soon_threadsafe(_tell, future, result, problem)
-
-        return tell
+            return self.function(), None
+        except BaseException as problem:  # noqa: BLE001 - whoever waits for it gets it
+            return None, problem
 
 
 class _Worker:
@@ -56,7 +49,7 @@ class _Worker:
         self._ended = False
 
     def give(self, job: _Job) -> None:
-        """RuntimeError when there is no thread for it."""
+        """RuntimeError or MemoryError when there is no thread for it."""
         if self._ended:
             raise RuntimeError("it is closed")
         if self._thread is None:
@@ -68,10 +61,10 @@ class _Worker:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             while job is not None:
-                tell = job.done()
+                future, (result, problem) = job.future, job.outcome()
                 job = self._next_one()  # before it is told: whoever asks for the same again finds this thread idle
-                tell()
-                del tell  # and with it the result
+                _told(future, result, problem)
+                del future, result, problem  # nothing of it stays while the thread waits
 
     def end(self) -> None:
         self._ended = True
@@ -98,8 +91,8 @@ class Readers:
                 self._mail.give(_Job(future, function))
             else:
                 self._give(_Job(future, function), like)
-        except RuntimeError as problem:
-            raise StoreUnavailable(f"the store could not be read: {problem}") from problem
+        except (RuntimeError, MemoryError) as problem:
+            raise StoreUnavailable(f"the store could not be read: {str(problem) or 'no memory'}") from problem
         return future
 
     def _give(self, job: _Job, like: Hashable) -> None:
@@ -113,7 +106,7 @@ class Readers:
             self._idle.remove(chosen)
         try:
             self._workers[chosen].give(job)
-        except RuntimeError:
+        except BaseException:
             with self._lock:
                 self._idle.add(chosen)
             raise
@@ -135,10 +128,25 @@ class Readers:
             worker.end()
 
 
+def _told(future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:
+    """Nothing that goes wrong here may end the thread: what is given to it would wait for ever."""
+    while True:
+        try:
+            future.get_loop().call_soon_threadsafe(_tell, future, result, problem)
+        except RuntimeError:  # the loop has ended: nobody waits
+            return
+        except MemoryError:
+            time.sleep(NO_MEMORY_PAUSE)
+        else:
+            return
+
+
 def _tell(future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:
     if future.done():  # nobody waits any more
         return
     if problem is None:
         future.set_result(result)
+    elif isinstance(problem, StopIteration):  # which no future takes
+        future.set_exception(RuntimeError(f"{type(problem).__name__} out of a read"))
     else:
         future.set_exception(problem)

@@ -15,7 +15,7 @@ from postroom.clock import Millis
 from postroom.ids import first_id_at
 from postroom.model import Aspect, Filter, Relation, Term
 from postroom.store import codes
-from postroom.store.conditions import Conditions, Infos, among, said, terms_of
+from postroom.store.conditions import Conditions, Infos, among, among_many, said, terms_of
 from postroom.store.counters import LAST
 from postroom.store.rarity import phrase
 from postroom.store.search import needle
@@ -308,7 +308,7 @@ class _Build:
         if not ids:
             return
         where = Conditions([], [])
-        where.add(among("e.id", ids))
+        where.add(among_many("e.id", ids))
         where.add(_one_of("e.queue", self._queues) if self._queues else (_SHOWN, ()))
         self._add_infos(where, "e.info_id")
         if without is not None:

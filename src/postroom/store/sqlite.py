@@ -24,6 +24,7 @@ from postroom.settings import Settings
 
 LOCK_TRIES, LOCK_PAUSE = 20, 0.01  # seconds between two tries to lock the data directory
 BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
+STATEMENTS_READ = 300  # kept by a reader: one that has run takes the oldest one's place, so it must come again within so many
 BUSY_PAUSE = 0.001  # seconds between two looks at it
 _ENVIRONMENT = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.NoMemError,
@@ -114,7 +115,7 @@ def writing(path: Path) -> apsw.Connection:
 
 def keep_plans(connection: apsw.Connection) -> None:
     """Plans do not depend on what is bound. Otherwise SQLite compiles a statement anew whenever a value is bound at which its planner
-    has looked, 15 to 30 us each time; and which index serves, our statements say (sources.py), not the values."""
+    has looked, 15 to 30 us each time. So what a partial index needs stands in the statement, not among the values."""
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
@@ -152,7 +153,7 @@ def reading(path: Path, *, proving: bool = False) -> apsw.Connection:
     only on a connection that could write."""
     flags = apsw.SQLITE_OPEN_READWRITE if proving else apsw.SQLITE_OPEN_READONLY
     try:
-        connection = apsw.Connection(str(path), flags=flags, statementcachesize=100)
+        connection = apsw.Connection(str(path), flags=flags, statementcachesize=STATEMENTS_READ)
         keep_plans(connection)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         connection.execute("PRAGMA query_only=1")
