@@ -24,7 +24,9 @@ from postroom.settings import Settings
 
 LOCK_TRIES, LOCK_PAUSE = 20, 0.01  # seconds between two tries to lock the data directory
 BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
-STATEMENTS_READ = 300  # kept by a reader: one that has run takes the oldest one's place, so it must come again within so many
+STATEMENTS_READ = (
+    300  # kept by a reader: one that has run takes the oldest one's place, so it must come again within so many
+)
 BUSY_PAUSE = 0.001  # seconds between two looks at it
 _ENVIRONMENT = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.NoMemError,
