@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import apsw
 import click
 
 from bench.people import World
@@ -30,9 +29,11 @@ from postroom.clock import DAY, HOUR, MINUTE, SECOND, Millis, SystemClock
 from postroom.errors import PostroomError
 from postroom.model import Label, Queue
 from postroom.settings import Settings
-from postroom.store import apply, codes, sql
+from postroom.store import codes
+from postroom.store.engine import Tx
+from postroom.store.queue import apply
 from postroom.store.records import Accepted, NewMessage
-from postroom.store.sqlite import fetch
+from postroom.store.sqlite import statements as sql
 from postroom.store.store import Store, open_store
 
 SPAN = 7 * DAY
@@ -108,9 +109,9 @@ class Filling:
             left -= self._store.write_now(partial(self._write, wanted, min(left, BATCH)))
             progress(entries - left)
 
-    def _write(self, wanted: list[Queue], number: int, connection: apsw.Connection) -> int:
+    def _write(self, wanted: list[Queue], number: int, tx: Tx) -> int:
         """One transaction: so many entries, in the queues as wanted as far as they are needed."""
-        writer, cursor = self._store._writer, connection.cursor()
+        recorder = self._store._recorder
         news: list[tuple[NewMessage, Millis | None]] = []
         queues: list[Queue] = []
         position, left = self._moments.given + 1, number
@@ -123,16 +124,18 @@ class Filling:
             queues.append(queue)
             position += len(new.recipients)
             left -= len(new.recipients)
-        accepted = apply.insert(cursor, self._store._ids, writer.infos, writer.tally, news, lambda received: received)
+        accepted = apply.insert(
+            tx, self._store._engine.ids, recorder.infos, recorder.ledger, news, lambda received: received
+        )
         updates: list[Any] = []
         events: list[Any] = []
         for queue, one in zip(queues, accepted, strict=True):
-            self._live(cursor, queue, one, updates, events)
-        cursor.executemany(UPDATE, updates)
-        cursor.executemany(sql.insert_events(1), events)
+            self._live(tx, queue, one, updates, events)
+        tx.many(UPDATE, updates)
+        tx.many(sql.insert_events(1), events)
         return number
 
-    def _live(self, cursor: apsw.Cursor, queue: Queue, one: Accepted, updates: list[Any], events: list[Any]) -> None:
+    def _live(self, tx: Tx, queue: Queue, one: Accepted, updates: list[Any], events: list[Any]) -> None:
         """What has become of a message's entries since it was accepted."""
         chance, received = self._chance, one.message.received
         number = codes.QUEUE[queue]
@@ -142,7 +145,7 @@ class Filling:
             age = max(SECOND, self._end - received)
             if queue is Queue.HELD:
                 at = received + min(age, chance.randrange(20 * SECOND))
-                info = self._info(cursor, HOLDING)
+                info = self._info(tx, HOLDING)
                 updates.append((number, codes.QUEUE[Queue.PROCESSING], info, 1, received, at, 0, entry))
                 events.append((entry, at, "held", number, info, ""))
                 continue
@@ -151,17 +154,17 @@ class Filling:
             label = Label.MAYBE_DELIVERED if not checked and chance.random() < 0.005 else Label.NONE
             since = received if checked else received + min(age, chance.randrange(5 * SECOND))
             due = self._end + chance.randrange(5 * MINUTE if checked else 4 * HOUR)
-            info = self._info(cursor, CHECKING if checked else SENDING)
+            info = self._info(tx, CHECKING if checked else SENDING)
             updates.append((number, None, info, attempts, since, due, int(label), entry))
             for attempt in range(max(1, attempts - 1), attempts + 1):
                 events.append((entry, since + age * attempt // (attempts + 1), "deferred", number, info, ""))
 
-    def _info(self, cursor: apsw.Cursor, reasons: dict[str, int]) -> int:
+    def _info(self, tx: Tx, reasons: dict[str, int]) -> int:
         texts, shares = _spread(tuple(reasons.items()))
         text = texts[bisect(shares, self._chance.random() * shares[-1])]
         if "{" in text:
             text = text.format(domain=self._world.domain(), id=f"{self._chance.getrandbits(64):x}")
-        return self._store._writer.infos.id(cursor, text)
+        return self._store._recorder.infos.id(tx, text)
 
 
 _SPREAD: dict[Any, tuple[list[str], list[int]]] = {}
@@ -183,7 +186,7 @@ def fill(
     chance = random.Random(seed)
     store = open_store(Settings(data=str(data)), clock=moments)
     try:
-        if fetch(store.read_now().connection, sql.ENTRIES_ALL)[0][0]:
+        if store.read_now().tx.rows(sql.ENTRIES_ALL)[0][0]:
             raise PostroomError(f"{data} has a queue already: give an empty directory")
         Filling(store, moments, end, World(chance, real_sizes=real_sizes), chance).run(entries, mix or MIX, progress)
         created, ended, queued = store.read_now().ledger()

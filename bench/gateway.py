@@ -133,13 +133,13 @@ class Gateway:
 
     def metrics(self) -> dict[str, float]:
         """`/metrics`, by name with labels."""
-        connection = http.client.HTTPConnection(*self.http, timeout=30)
+        tx = http.client.HTTPConnection(*self.http, timeout=30)
         try:
-            connection.request("GET", "/metrics")
-            answer = connection.getresponse()
+            tx.request("GET", "/metrics")
+            answer = tx.getresponse()
             text = answer.read().decode()
         finally:
-            connection.close()
+            tx.close()
         if answer.status != 200:
             raise GatewayFailed(f"/metrics answered {answer.status}: {text[:200]}")
         return {name: float(value) for name, value in _METRIC.findall(text)}

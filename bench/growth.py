@@ -25,12 +25,12 @@ from bench import duel
 from bench.fill import fill
 from bench.people import World
 from postroom.clock import MINUTE, SECOND, Millis, SystemClock
-from postroom.lifecycle import DELIVERY_INFO
 from postroom.model import Outcome, Queue
+from postroom.rules.lifecycle import DELIVERY_INFO
 from postroom.settings import Settings
-from postroom.store import apply
+from postroom.store.engine import Tx
+from postroom.store.queue import apply
 from postroom.store.records import Accepted, EndedEntry, NewMessage, Waited
-from postroom.store.sqlite import fetch
 from postroom.store.store import Store, open_store
 from postroom.store.timeline import pack
 
@@ -55,15 +55,15 @@ class Passing:
             self._store.write_now(partial(self._end, accepted))
             progress(done + number)
 
-    def _accept(self, number: int, connection: apsw.Connection) -> list[Accepted]:
-        now, writer = SystemClock().now(), self._store._writer
+    def _accept(self, number: int, tx: Tx) -> list[Accepted]:
+        now, recorder = SystemClock().now(), self._store._recorder
         news: list[tuple[NewMessage, Millis | None]] = [
             (self._world.message(now, Queue.PROCESSING, 1), now + MINUTE) for _ in range(number)
         ]
-        return apply.insert(connection.cursor(), self._store._ids, writer.infos, writer.tally, news, lambda at: at)
+        return apply.insert(tx, self._store._engine.ids, recorder.infos, recorder.ledger, news, lambda at: at)
 
-    def _end(self, accepted: list[Accepted], connection: apsw.Connection) -> None:
-        now, writer, cursor = SystemClock().now(), self._store._writer, connection.cursor()
+    def _end(self, accepted: list[Accepted], tx: Tx) -> None:
+        now, recorder, tx = SystemClock().now(), self._store._recorder, tx
         ends = []
         for one in accepted:
             (entry,) = one.entries
@@ -72,33 +72,33 @@ class Passing:
             if self._chance.random() < DEFERRED:
                 reason = f"421 4.7.0 Try again later, closing connection. ({self._chance.getrandbits(64):x})"
                 apply.wait(
-                    cursor, writer.infos,
+                    tx, recorder.infos,
                     Waited(entry, lease, Queue.DELIVERY, None, reason, 1, now + MINUTE, 0, now, "deferred"),
                 )  # fmt: skip
-                lease, attempts, events = self._store._ids.next(), 2, b""
-                fetch(connection, "UPDATE entry SET lease = ?, locked_until = ? WHERE id = ?", (lease, now, entry))
-                writer.infos.id(cursor, DELIVERY_INFO)
+                lease, attempts, events = self._store._engine.ids.next(), 2, b""
+                tx.rows("UPDATE entry SET lease = ?, locked_until = ? WHERE id = ?", (lease, now, entry))
+                recorder.infos.id(tx, DELIVERY_INFO)
             ends.append(
                 EndedEntry(
                     entry, lease, one.message.id, Queue.DELIVERY, Outcome.DELIVERED, REPLY, attempts, 0, now + SECOND, events
                 )
             )  # fmt: skip
-        lost, _ = apply.end(cursor, self._store._ids, writer.infos, writer.tally, ends, lambda at: at)
+        lost, _ = apply.end(tx, self._store._engine.ids, recorder.infos, recorder.ledger, ends, lambda at: at)
         assert not lost
 
 
 def sizes(data: Path) -> dict[str, float]:
     """Bytes in use, by table with its indexes; everything that is free is left out."""
-    connection = apsw.Connection(str(data / "postroom.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    tx = Tx(str(data / "postroom.db"), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        owners = dict(fetch(connection, "SELECT name, tbl_name FROM sqlite_master"))
+        owners = dict(tx.rows("SELECT name, tbl_name FROM sqlite_master"))
         found: dict[str, float] = {}
-        for name, size in fetch(connection, "SELECT name, sum(pgsize) FROM dbstat GROUP BY name"):
+        for name, size in tx.rows("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"):
             owner = owners.get(name, name)
             found[owner] = found.get(owner, 0) + size
         return found
     finally:
-        connection.close()
+        tx.close()
 
 
 def main() -> int:

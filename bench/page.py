@@ -26,7 +26,7 @@ from bench import duel, machine
 from bench.gateway import Gateway
 from bench.mail import Writer
 from bench.sender import send_all
-from postroom.store.search_index import BEHIND
+from postroom.store.sqlite.search_index import BEHIND
 from postroom_client import Credentials, signed_headers
 
 PATH = "/api/gateway/find-processing-messages"
@@ -88,20 +88,20 @@ def ask(gateway: Gateway, requests: int, *, warm_up: int = 20) -> list[float]:
     """Milliseconds from the first byte of each request to the last of its answer."""
     credentials = Credentials.from_admin_json(gateway.data / "admin.json")
     body = json.dumps({"meta": {"pagination": {"pageSize": PAGE}}, "data": [{"type": "processing"}]}).encode()
-    connection = http.client.HTTPConnection(*gateway.http, timeout=30)
+    tx = http.client.HTTPConnection(*gateway.http, timeout=30)
     times = []
     for number in range(requests + warm_up):
         headers = signed_headers(credentials, PATH, now=datetime.now(UTC), request_id=str(uuid.uuid4()))
         begin = time.perf_counter()
-        connection.request("POST", PATH, body, headers)
-        answer = connection.getresponse()
+        tx.request("POST", PATH, body, headers)
+        answer = tx.getresponse()
         content = answer.read()
         elapsed = (time.perf_counter() - begin) * 1000
         if number == 0:
             _check(answer.status, content)
         if number >= warm_up:
             times.append(elapsed)
-    connection.close()
+    tx.close()
     return times
 
 

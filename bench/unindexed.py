@@ -14,6 +14,6 @@ def _nothing(*_: object, **__: object) -> None:
 
 
 if __name__ == "__main__":
-    assert callable(app.follow)  # type: ignore[attr-defined]
-    app.follow = _nothing  # type: ignore[attr-defined]
+    assert callable(app.start_fillers)  # type: ignore[attr-defined]
+    app.start_fillers = _nothing  # type: ignore[attr-defined]
     main()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.bounce import ENVELOPE_FROM, MAX_HEADERS, notice
 from postroom.model import Outcome
+from postroom.rules.bounce import ENVELOPE_FROM, MAX_HEADERS, notice
 
 AT = 1_795_352_400_000
 

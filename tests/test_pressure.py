@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from postroom import pressure
 from postroom.clock import DAY, HandClock
-from postroom.pressure import Pressure
 from postroom.settings import Limits, Settings
 from postroom.smtp_in import replies
 from postroom.store.store import Store, open_store
 from postroom.telemetry import Log
+from postroom.work import pressure
+from postroom.work.pressure import Pressure
 from tests.store.conftest import a_message, accepted
 
 MIB = 1024 * 1024

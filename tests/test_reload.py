@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from postroom.reload import NEEDS_RESTART, plan
 from postroom.settings import Address, Delivery, DeliveryRoute, Http, HttpTls, Limits, Settings, Smtp
-from postroom.settings_keys import KEYS
+from postroom.settings.keys import KEYS
+from postroom.settings.reload import NEEDS_RESTART, plan
 
 
 def test_nothing_changed_is_nothing_to_do() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from postroom import settings_doc
 from postroom.clock import DAY, HOUR, SECOND
 from postroom.errors import SettingsError
 from postroom.settings import MIB, Address, DeliveryRoute, Settings
-from postroom.settings_file import load, read, variable
-from postroom.settings_keys import FIELDS, KEYS, value_of, with_value
+from postroom.settings import doc as settings_doc
+from postroom.settings.file import load, read, variable
+from postroom.settings.keys import FIELDS, KEYS, value_of, with_value
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.toml_lines import Path, lines_of
+from postroom.settings.toml import Path, lines_of
 
 TEXT = '''\
 # a comment with = and [brackets]

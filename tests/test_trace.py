@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.model import Client
-from postroom.trace import date, received_field
+from postroom.rules.trace import date, received_field
 
 AT = 1_795_352_400_123  # Sun, 22 Nov 2026 13:00:00 UTC
 

@@ -16,13 +16,13 @@ from postroom.checks.verdicts import CheckedMessage
 from postroom.clock import Clock, SystemClock
 from postroom.ids import public_id
 from postroom.model import Action, Client, Filter, Label, Outcome, Queue, Recipient, Route, Scope, Verdict, VerdictKind
-from postroom.settings import Delivery, DeliveryRoute, Gateway, Limits, Settings
+from postroom.settings import Delivery, DeliveryRoute, GatewaySettings, Limits, Settings
 from postroom.smtp_out.pool import Pool
-from postroom.store.reader import Reader
+from postroom.store.find.reader import Reader
 from postroom.store.records import Accepted, NewMessage
 from postroom.store.store import Store, open_store
 from postroom.telemetry import Counts, Log
-from postroom.worker import Worker
+from postroom.work.worker import Worker
 from tests.smtp_out.receiver import HANG_UP, Receiver, Step
 
 BODY = b"From: Alice <alice@corp.example>\r\nTo: bob@example.org\r\nSubject: Report\r\n\r\nHello\r\n"
@@ -73,7 +73,7 @@ class Bench:
         async with asyncio.timeout(20):
             while not await self.store.read(condition):
                 self.worker.wake()
-                await self.store.write(lambda connection: None)
+                await self.store.write(lambda tx: None)
 
     async def ended(self, entry: int):
         await self.until(lambda reader: reader.ended(entry))
@@ -86,7 +86,7 @@ class Bench:
 
     async def release_retry_times(self) -> None:
         """What waits for its next attempt becomes due."""
-        await self.store.write(lambda c: c.execute("UPDATE entry SET next_attempt = 0 WHERE lease IS NULL"))
+        await self.store.write(lambda tx: tx.rows("UPDATE entry SET next_attempt = 0 WHERE lease IS NULL"))
         self.worker.wake()
 
 
@@ -95,7 +95,9 @@ async def running(
     path: Path, receiver: Receiver | None, *checks: Any, clock: Clock | None = None, **changed: object
 ) -> AsyncIterator[Bench]:
     delivery = Delivery(routes=(DeliveryRoute("*", receiver.address),) if receiver else ())
-    settings = Settings(data=str(path), gateway=Gateway("gw.corp.example", ("corp.example",)), delivery=delivery)
+    settings = Settings(
+        data=str(path), gateway=GatewaySettings("gw.corp.example", ("corp.example",)), delivery=delivery
+    )
     settings = msgspec.structs.replace(settings, **changed)
     counts, log, clock = Counts(), Log(open("/dev/null", "w")), clock or SystemClock()  # noqa: SIM115
     store = open_store(settings, counts=counts, log=log, clock=clock)
@@ -330,7 +332,7 @@ async def test_a_large_body_is_delivered_from_its_file_and_the_file_goes(tmp_pat
         assert isinstance(got, Accepted)
         await bench.ended(got.entries[0])
         assert receiver.accepted[0].content.endswith(body)
-        await bench.store.write(lambda connection: None)
+        await bench.store.write(lambda tx: None)
         assert not bench.store.bodies.path(name).exists()
 
 
@@ -370,8 +372,8 @@ async def looks(bench: Bench, rounds: int = 4) -> None:
         bench.worker.paused = seen = {}
         async with asyncio.timeout(5):
             while bench.worker.paused is seen:
-                await bench.store.write(lambda connection: None)
-    await bench.store.write(lambda connection: None)
+                await bench.store.write(lambda tx: None)
+    await bench.store.write(lambda tx: None)
 
 
 async def test_our_own_claims_never_take_over_what_we_have_in_hand(tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ async def test_one_unreadable_message_does_not_end_the_claiming_of_all_others(tm
         await bench.until(lambda reader: bench.worker.paused)
         broken, whole = await bench.send(), await bench.send()
         await bench.store.write(
-            lambda c: c.execute("UPDATE message SET facts = x'c1' WHERE id = ?", (broken.message.id,)).fetchall()
+            lambda tx: tx.rows("UPDATE message SET facts = x'c1' WHERE id = ?", (broken.message.id,))
         )
         await bench.store.resume(Scope.PROCESSING, actor="ops@corp.example")
         await bench.until(lambda reader: reader.entry(whole.entries[0]) is None or bench.worker._claimer.done())
@@ -418,7 +420,7 @@ async def test_a_message_whose_bytes_are_gone_is_never_sent_empty(tmp_path: Path
         await bench.store.pause(Scope.PROCESSING, actor="ops@corp.example")
         await bench.until(lambda reader: bench.worker.paused)
         got = await bench.send()
-        await bench.store.write(lambda c: c.execute("DELETE FROM body").fetchall())
+        await bench.store.write(lambda tx: tx.rows("DELETE FROM body"))
         await bench.store.resume(Scope.PROCESSING, actor="ops@corp.example")
         await looks(bench, 8)
         assert receiver.accepted == []
@@ -476,6 +478,6 @@ async def test_a_waiter_that_is_gone_does_not_keep_the_message_from_being_worked
             ),
             gone,
         )  # fmt: skip
-        await bench.store.write(lambda connection: None)
-        await bench.store.write(lambda connection: None)
+        await bench.store.write(lambda tx: None)
+        await bench.store.write(lambda tx: None)
         assert bench.worker.in_hand == 0 or bench.worker._work

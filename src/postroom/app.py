@@ -17,33 +17,33 @@ import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-import apsw
 import msgspec
 import uvloop
 
 from postroom import checks
 from postroom.clock import SystemClock
 from postroom.errors import EnvironmentFailed, PostroomError, SettingsError
-from postroom.http.server import HttpServer
+from postroom.http.listener.server import HttpServer
 from postroom.http.services import Services
 from postroom.model import Scope
-from postroom.pressure import Pressure, ask_for_descriptors
-from postroom.reload import plan
 from postroom.sealing import KEY_NAME, Sealer, make_directory
 from postroom.settings import Address, Settings
+from postroom.settings.reload import plan
 from postroom.smtp_in.receive import Receiver
 from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.server import SmtpServer
 from postroom.smtp_out.pool import Pool
-from postroom.store import audit, identity, rejections
-from postroom.store.following import follow
-from postroom.store.horizon import reschedule
-from postroom.store.recorded import switching
+from postroom.store.access import identity
+from postroom.store.engine import Tx
+from postroom.store.keep.fillers import start_fillers
+from postroom.store.logs import audit, rejections
+from postroom.store.queue.recorded import switching
 from postroom.store.store import Store, open_store
 from postroom.supervisor import Supervisor
 from postroom.telemetry import Counts, Log
-from postroom.upkeep import Upkeep
-from postroom.worker import Worker
+from postroom.work.pressure import Pressure, ask_for_descriptors
+from postroom.work.upkeep import Upkeep
+from postroom.work.worker import Worker
 
 GRACE = 10.0  # seconds for what is in hand at a stop
 LOG_FLUSH = 0.2  # seconds
@@ -76,7 +76,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         log.detach()
         self.store.attach(loop)
-        await self.store.write(lambda connection: _pause_by_settings(connection, settings, clock.now(), PAUSES))
+        await self.store.write(lambda tx: _pause_by_settings(tx, settings, clock.now(), PAUSES))
         self.pressure.look()
         self.runner = checks.Runner(checks.build(settings, log=log), log=log)
         self.pool = Pool(
@@ -105,15 +105,15 @@ class Gateway:
         self._tasks = [asyncio.create_task(self._flushing()), asyncio.create_task(self.upkeep.run())]
         # The doors are open and every port is ours: only now is anything claimed and sent.
         await self.worker.start()
-        follow(self.store, log=log, counts=counts)
+        start_fillers(self.store, log=log, counts=counts)
         await self._announce()
 
     async def _announce(self) -> None:
         smtp = str(_reachable(self.smtp.addresses[0]))
         base_url = _base_url(self.settings, _reachable(self.http.addresses[0]))
         path = Path(self.settings.data) / "admin.json"
-        await self.store.write(lambda connection: identity.bootstrap(connection, self.sealer, base_url, smtp, path))
-        unusable = await self.store.read(lambda reader: identity.unusable_apps(reader.connection, self.sealer))
+        await self.store.write(lambda tx: identity.bootstrap(tx, self.sealer, base_url, smtp, path))
+        unusable = await self.store.read(lambda reader: identity.unusable_apps(reader.tx, self.sealer))
         if unusable:
             self.log.warning(
                 "applications_unusable", number=len(unusable), names=", ".join(unusable[:10]),
@@ -166,7 +166,7 @@ class Gateway:
             pauses = [key for key in PAUSES if key in planned.changed]
             if pauses:
                 now = self.clock.now()
-                await self.store.write(lambda connection: _pause_by_settings(connection, planned.settings, now, pauses))
+                await self.store.write(lambda tx: _pause_by_settings(tx, planned.settings, now, pauses))
         except SettingsError as problem:
             self.log.error("settings_wrong", problems="; ".join(problem.problems), in_force="those from before")
             self.http.guard.trail.note(
@@ -203,7 +203,7 @@ class Gateway:
         return [*self.pressure.reasons(), *(["an SMTP listener is closed"] if self.smtp.deaf else [])]
 
     async def _keep_rejections(self, refused: list[rejections.NewRejection]) -> None:
-        await self.store.write(lambda connection: rejections.add(connection, refused))
+        await self.store.write(lambda tx: rejections.add(tx, refused))
 
     # -- what goes on beside mail
 
@@ -212,7 +212,7 @@ class Gateway:
 
     async def _reschedule(self) -> None:
         try:
-            entries = await reschedule(self.store)
+            entries = await self.store.reschedule()
             if entries:
                 self.log.warning("rescheduled", entries=entries, why="the clock was set back")
         except EnvironmentFailed as problem:
@@ -310,15 +310,13 @@ def _with_hostname(settings: Settings) -> Settings:
     )
 
 
-def _pause_by_settings(connection: apsw.Connection, settings: Settings, now: int, keys: Collection[str]) -> None:
+def _pause_by_settings(tx: Tx, settings: Settings, now: int, keys: Collection[str]) -> None:
     """A pause that the settings ask for is in force from the start; one they no longer ask for is lifted."""
     asked = {"processing.paused": settings.processing.paused, "delivery.paused": settings.delivery.paused}
     for key in keys:
         scope, wanted = PAUSES[key], asked[key]
-        by_settings = connection.execute(
-            "SELECT 1 FROM pause WHERE scope = ? AND actor = ?", (scope.value, SETTINGS_ACTOR)
-        ).fetchall()
+        by_settings = tx.rows("SELECT 1 FROM pause WHERE scope = ? AND actor = ?", (scope.value, SETTINGS_ACTOR))
         if wanted:
-            switching(scope, SETTINGS_ACTOR, now, paused=True)(connection)
+            switching(scope, SETTINGS_ACTOR, now, paused=True)(tx)
         elif by_settings:
-            switching(scope, SETTINGS_ACTOR, now, paused=False)(connection)
+            switching(scope, SETTINGS_ACTOR, now, paused=False)(tx)

@@ -182,7 +182,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One line of an entry's history. `kind` is a word of `postroom.lifecycle.EVENTS`."""
+    """One line of an entry's history. `kind` is a word of `postroom.rules.lifecycle.EVENTS`."""
 
     at: Millis
     kind: str

@@ -17,8 +17,8 @@ from postroom.ids import public_id
 from postroom.model import Client, Facts, Outcome, Queue, Recipient, Route
 from postroom.settings import Settings
 from postroom.store.records import Accepted, EndedEntry, Moved, NewMessage, Waited
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store, open_store
-from postroom.store.writer import Batch
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,8 @@ class Gateway:
         self.data = data
 
     def hand(self, batch: Batch) -> None:
-        self.store._writer.hand(batch)
-        self.store.write_now(lambda connection: None)
+        self.store._engine.hand(batch)
+        self.store.write_now(lambda tx: None)
 
     def accept(
         self,

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from postroom.http.admin.plans import limit_of
-from postroom.store import audit, bindings, identity, people, permissions
+from postroom.store.access import bindings, identity, people, permissions
+from postroom.store.logs import audit
 from tests.cli.conftest import Gateway, Mail, Shell, ids
 
 ALICE = "alice@corp.example"
@@ -24,7 +25,7 @@ def alice(gateway: Gateway, postroom: Shell) -> str:
 
 
 def password_is(gateway: Gateway, password: str) -> bool:
-    return identity.verify_password(identity.find_user(gateway.store.read_now().connection, ALICE), password)
+    return identity.verify_password(identity.find_user(gateway.store.read_now().tx, ALICE), password)
 
 
 def test_people_are_listed_without_secrets(gateway: Gateway, postroom: Shell, alice: str) -> None:
@@ -44,12 +45,12 @@ def test_no_people_is_said_on_standard_error(gateway: Gateway, postroom: Shell) 
 
 
 def test_a_new_password_takes_the_place_of_the_old_one(gateway: Gateway, postroom: Shell, alice: str) -> None:
-    gateway.store.write_now(lambda c: identity.create_session(c, alice, lifetime=10**12))
+    gateway.store.write_now(lambda tx: identity.create_session(tx, alice, lifetime=10**12))
     made = postroom.json("user", "password", "Alice@Corp.Example")
     assert made["email"] == alice
     assert password_is(gateway, made["password"])
     assert not password_is(gateway, "correct horse")
-    rows = gateway.store.read_now().connection.execute("SELECT count(*) FROM console_session").fetchall()
+    rows = gateway.store.read_now().tx.rows("SELECT count(*) FROM console_session")
     assert rows == [(0,)]
     brought = postroom("user", "password", alice, "--password-stdin", input="battery staple\n")
     assert (brought.exit_code, brought.stdout) == (0, f"user {alice} has a new password\n")
@@ -75,7 +76,7 @@ def test_a_person_is_shut_out_and_let_in_again(gateway: Gateway, postroom: Shell
 def test_a_person_is_deleted_with_what_was_theirs(gateway: Gateway, postroom: Shell, alice: str) -> None:
     sealer_free = b"sealed elsewhere"
     gateway.store.write_now(
-        lambda c: c.execute("INSERT INTO binding VALUES ('key', 'app', ?, ?, 1, 1)", (alice, sealer_free))
+        lambda tx: tx.rows("INSERT INTO binding VALUES ('key', 'app', ?, ?, 1, 1)", (alice, sealer_free))
     )
     assert [user["keys"] for user in postroom.json("user", "list")] == [1, 0]
     asked = postroom("user", "delete", alice)
@@ -83,7 +84,7 @@ def test_a_person_is_deleted_with_what_was_theirs(gateway: Gateway, postroom: Sh
     assert "nobody can be asked: say --yes" in asked.stderr
     assert postroom("user", "delete", alice, "--yes").stdout == f"user {alice} is deleted\n"
     assert [user["email"] for user in postroom.json("user", "list")] == ["bob@corp.example"]
-    rows = gateway.store.read_now().connection.execute("SELECT count(*) FROM binding").fetchall()
+    rows = gateway.store.read_now().tx.rows("SELECT count(*) FROM binding")
     assert rows == [(0,)]
     assert bindings.MOST
 
@@ -95,7 +96,7 @@ def test_the_last_administrator_stays(gateway: Gateway, postroom: Shell, alice: 
         assert result.exit_code == 1
         assert "the last administrator who can log in" in result.stderr
     assert postroom("user", "delete", "bob@corp.example", "--yes").exit_code == 0
-    assert [user.email for user in people.list_users(gateway.store.read_now().connection)] == [alice]
+    assert [user.email for user in people.list_users(gateway.store.read_now().tx)] == [alice]
 
 
 def test_the_permissions_are_listed_with_their_sentences(gateway: Gateway, postroom: Shell) -> None:
@@ -117,7 +118,7 @@ def test_the_plan_limit_of_a_role_is_shown_changed_and_written_down(gateway: Gat
     assert re.search(r"(?m)^reader +500 +Monitoring", postroom("role", "list").stdout)
     assert re.search(r"(?m)^monitor +- +", postroom("role", "list").stdout)
     assert postroom("role", "limit", "reader", "--plan-limit", "20").stdout == "role reader: plan limit 20\n"
-    assert limit_of(gateway.store.read_now().connection, ["administrator", "reader"]) == 20
+    assert limit_of(gateway.store.read_now().tx, ["administrator", "reader"]) == 20
     assert postroom.json("role", "limit", "reader", "--no-plan-limit") == {
         "name": "reader", "planLimit": None, "changed": True,
     }  # fmt: skip
@@ -203,10 +204,10 @@ def test_what_could_not_be_changed_leaves_no_line(gateway: Gateway, postroom: Sh
 
 
 def test_lines_are_chosen_by_time_actor_kind_outcome_and_number(gateway: Gateway, postroom: Shell) -> None:
-    def fill(connection: object) -> None:
+    def fill(tx: object) -> None:
         for number in range(3):
             audit.add(
-                connection,
+                tx,
                 at=number,
                 actor="user:alice@corp.example",
                 kind="login",

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from postroom import __version__
 from postroom.cli import main
-from postroom.settings_doc import reference
+from postroom.settings.doc import reference
 from tests.cli.conftest import Gateway, Mail, Shell, ids
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from postroom.store.sqlite import fetch
 from tests.cli.conftest import Gateway, Mail, Shell, ids
 from tests.cli.test_plans import made
 
@@ -12,9 +11,7 @@ def test_a_damaged_plan_is_shown_as_damaged_and_refused_with_what_to_do(
 ) -> None:
     hurt, sound = made(postroom, "delete", *ids(mail.waiting)), made(postroom, "hold", "from:dave")
     assert postroom("queue", "apply", hurt, "--reason", "junk").exit_code == 0
-    gateway.store.write_now(
-        lambda connection: fetch(connection, "UPDATE plan SET action = 'dance' WHERE id = ?", (int(hurt, 16),))
-    )
+    gateway.store.write_now(lambda tx: tx.rows("UPDATE plan SET action = 'dance' WHERE id = ?", (int(hurt, 16),)))
     listed = postroom("queue", "plans")
     assert listed.exit_code == 0
     (line,) = [line for line in listed.stdout.splitlines() if line.startswith(hurt)]

@@ -29,7 +29,7 @@ def test_programs_get_every_account(postroom: Shell, mail: Mail) -> None:
 
 
 def test_a_difference_exits_with_1_and_says_what_to_do(postroom: Shell, mail: Mail, gateway: Gateway) -> None:
-    gateway.store.write_now(lambda c: c.execute("INSERT INTO ledger VALUES (1, 'accepted', 3)").fetchall())
+    gateway.store.write_now(lambda tx: tx.rows("INSERT INTO ledger VALUES (1, 'accepted', 3)"))
     result = postroom("ledger")
     assert result.exit_code == 1
     assert "the ledger does not agree (+3): mail is unaccounted for: postroom verify" in result.stderr

@@ -11,8 +11,8 @@ from postroom.cli.place import actor
 from postroom.clock import SystemClock
 from postroom.ids import public_id
 from postroom.model import Action, Queue
-from postroom.store import plans
-from postroom.store.plan_run import run_now
+from postroom.store.plans import verbs as plans
+from postroom.store.plans.run import run_now
 from tests.cli.conftest import Gateway, Mail, Shell, ids
 from tests.cli.test_actions import queue_of
 
@@ -103,7 +103,7 @@ def test_reject_tells_the_sender_when_asked_after_the_undo_window(
 ) -> None:
     plan = postroom.json("queue", "reject", *ids(mail.waiting), "--notify", "--message", "against policy")
     assert (plan["action"], plan["notify"], plan["reason"], plan["done"]) == ("reject", True, "against policy", 1)
-    gateway.store.write_now(lambda connection: connection.execute("UPDATE plan SET undo_until = 1"))
+    gateway.store.write_now(lambda tx: tx.rows("UPDATE plan SET undo_until = 1"))
     run_now(gateway.store, plans.look_after(gateway.store, SystemClock(), 0))
     ended = gateway.store.read_now().ended(mail.waiting)
     assert ended is not None

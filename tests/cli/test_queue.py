@@ -289,7 +289,7 @@ def test_a_file_that_is_no_store_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_newer_release_is_refused_in_one_line(gateway: Gateway, postroom: Shell) -> None:
-    gateway.store.write_now(lambda connection: connection.execute("PRAGMA user_version=999"))
+    gateway.store.write_now(lambda tx: tx.rows("PRAGMA user_version=999"))
     result = postroom("queue", "list")
     assert result.exit_code == 1
     assert "has schema 999" in result.stderr

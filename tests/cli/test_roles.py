@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from postroom.store import audit, identity
-from postroom.store.permissions import HELD_READ, PROCESSING_EDIT, PROCESSING_READ, TRACKING_READ
+from postroom.store.access import identity
+from postroom.store.access.permissions import HELD_READ, PROCESSING_EDIT, PROCESSING_READ, TRACKING_READ
+from postroom.store.logs import audit
 from tests.cli.conftest import Gateway, Shell
 
 
@@ -16,14 +17,14 @@ def reader(postroom: Shell) -> str:
 
 
 def held(gateway: Gateway, name: str) -> tuple[str, ...]:
-    found = identity.find_role(gateway.store.read_now().connection, name)
+    found = identity.find_role(gateway.store.read_now().tx, name)
     assert found is not None
     return found.permissions
 
 
 def told(gateway: Gateway) -> list[tuple[str, str, str]]:
     """Permissions given and taken, oldest first."""
-    lines = audit.read(gateway.store.read_now().connection, kind="role")
+    lines = audit.read(gateway.store.read_now().tx, kind="role")
     return [(line.kind, line.what, line.detail) for line in lines[::-1] if line.kind != "role.create"]
 
 

@@ -13,8 +13,8 @@ from postroom.clock import SystemClock
 from postroom.ids import public_id
 from postroom.model import Client, Recipient, Route
 from postroom.store.records import Accepted, NewMessage
-from postroom.store.verify import KINDS
-from postroom.store.writer import Batch
+from postroom.store.sqlite.writer import Batch
+from postroom.store.verify.verify import KINDS
 from tests.cli.conftest import Gateway, Shell
 
 DATA = b"From: Alice <alice@corp.example>\r\nTo: bob@corp.example\r\nSubject: Lunch\r\n\r\nAt noon?\r\n"
@@ -37,7 +37,7 @@ def accept(gateway: Gateway) -> int:
 
 
 def damage(gateway: Gateway, statement: str) -> None:
-    gateway.store.write_now(lambda connection: connection.execute(statement).fetchall())
+    gateway.store.write_now(lambda tx: tx.rows(statement))
 
 
 def test_a_sound_store_is_told_in_two_lines(gateway: Gateway, postroom: Shell) -> None:

@@ -27,14 +27,18 @@ from typing import Any
 import apsw
 
 import postroom.store.bodies
-import postroom.store.checkpoint
-from postroom import worker
-from postroom.http import server as http_server
+import postroom.store.sqlite.checkpoint
+from postroom.http.listener import server as http_server
 from postroom.model import Origin
 from postroom.smtp_in import body as smtp_in_body
 from postroom.smtp_in import receive, server
 from postroom.smtp_out import connection, pool, session
-from postroom.store import apply, backup, claim, pins, search_index, store, upkeep, writer
+from postroom.store import store
+from postroom.store.backup import backup, pins
+from postroom.store.keep import upkeep
+from postroom.store.queue import apply, claim
+from postroom.store.sqlite import search_index, writer
+from postroom.work import worker
 
 NONE = "none"
 WRITER = "postroom-writer"
@@ -273,7 +277,7 @@ MOMENTS: dict[str, Moment] = {
             before(http_server.HttpServer, "stop"),
             before(search_index.Filler, "stop"),
             before(writer.Writer, "stop"),
-            before(postroom.store.checkpoint.Checkpointer, "stop"),
+            before(postroom.store.sqlite.checkpoint.Checkpointer, "stop"),
         ),
     ),
 }
@@ -291,7 +295,7 @@ def _without_commit_sync() -> None:
         return made
 
     store.sqlite.writing = writing
-    postroom.store.checkpoint.sqlite.writing = writing
+    postroom.store.sqlite.checkpoint.sqlite.writing = writing
 
 
 def _without_name_sync() -> None:

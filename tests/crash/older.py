@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from postroom.store.search import search_text
-from postroom.store.sqlite import migrations
+from postroom.store.fold import search_text
+from postroom.store.sqlite.schema import migrations
 from tests.crash.load import ALICE, mail_of, recipients_of
 
 RELEASED = 2

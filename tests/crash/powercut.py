@@ -28,8 +28,8 @@ from postroom.errors import StoreUnusable
 from postroom.model import Entry, Filter, Label, Outcome
 from postroom.settings import Settings
 from postroom.store.codes import OUTCOME
-from postroom.store.reader import Reader
-from postroom.store.sqlite import fetch
+from postroom.store.find.reader import Reader
+from postroom.store.sqlite.tx import fetch
 from postroom.store.store import open_store
 from postroom.telemetry import Log
 from tests.crash.agreement import LIMIT, disagreements

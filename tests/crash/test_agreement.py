@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from postroom.settings import Settings
-from postroom.store.search_index import Filling, SearchIndex
+from postroom.store.sqlite.search_index import Filling, SearchIndex
 from postroom.store.store import open_store
 from postroom.telemetry import Log
 from tests.crash import older

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.settings_file import load
+from postroom.settings.file import load
 from postroom_client import Credentials, signature
 from postroom_demo.__main__ import options
 from postroom_demo.gateway import Admin, Pace, Ports, free_port, settings_text

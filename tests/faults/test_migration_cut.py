@@ -16,7 +16,7 @@ from bench.gateway import Gateway
 
 from postroom.model import Filter
 from postroom.settings import Settings
-from postroom.store.sqlite import fetch, migrations
+from postroom.store.sqlite.schema import migrations
 from postroom.store.store import open_store
 from postroom.telemetry import Log
 from tests.crash import older
@@ -87,10 +87,10 @@ def examined(data: Path) -> tuple[int, list[str]]:
     try:
         reader = store.read_now()
         problems = disagreements(store.path)
-        [(whole,)] = fetch(reader.connection, "PRAGMA integrity_check(3)")
+        [(whole,)] = reader.tx.rows("PRAGMA integrity_check(3)")
         if whole != "ok":
             problems.append(whole)
-        if reader.connection.pragma("user_version") != migrations()[-1][0]:
+        if reader.tx.connection.pragma("user_version") != migrations()[-1][0]:
             problems.append("not brought up to date")
         found = reader.find(Filter(), limit=1000)
         wanted = {

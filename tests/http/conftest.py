@@ -20,12 +20,12 @@ import msgspec
 import pytest
 
 from postroom.clock import HandClock, SystemClock
-from postroom.http.server import HttpServer
+from postroom.http.listener.server import HttpServer
 from postroom.http.services import Services
 from postroom.model import Client, Facts, Queue, Recipient, Route
 from postroom.sealing import Sealer
 from postroom.settings import Address, Http, Settings
-from postroom.store import identity
+from postroom.store.access import identity
 from postroom.store.records import Accepted, NewMessage
 from postroom.store.store import Store, open_store
 from postroom.telemetry import Counts, Log
@@ -226,9 +226,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         services = Services(store, settings, clock, log, counts, sealer, ready)
         server = HttpServer(settings, services, log)
         keys = {
-            role: await store.write(
-                lambda connection, role=role: identity.create_app(connection, sealer, name=role, role=role)
-            )
+            role: await store.write(lambda tx, role=role: identity.create_app(tx, sealer, name=role, role=role))
             for role in (identity.ADMINISTRATOR, identity.MONITOR)
         }
         served = Served(services, server, keys, told)

@@ -7,9 +7,10 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-from postroom.http.gateway.login import LOGIN
-from postroom.http.gateway.oauth import PATH as TOKEN
-from postroom.store import audit, identity
+from postroom.http.gateway.calls.login import LOGIN
+from postroom.http.gateway.calls.oauth import PATH as TOKEN
+from postroom.store.access import identity
+from postroom.store.logs import audit
 from tests.http.conftest import FIND, Answer, Served
 
 EMAIL = "alice@corp.example"
@@ -20,18 +21,14 @@ async def a_person(
     served: Served, email: str = EMAIL, password: str = PASSWORD, role: str = identity.ADMINISTRATOR
 ) -> None:
     hashed = identity.hash_password(password)
-    await served.store.write(
-        lambda connection: identity.create_user(connection, email=email, password_hash=hashed, role=role)
-    )
+    await served.store.write(lambda tx: identity.create_user(tx, email=email, password_hash=hashed, role=role))
 
 
 async def an_app(served: Served, name: str, *permissions: str) -> None:
     """An application with a role of its own; `served.keys` has its keys under this name."""
     sealer = served.services.sealer
-    await served.store.write(lambda connection: identity.create_role(connection, name, permissions))
-    served.keys[name] = await served.store.write(
-        lambda connection: identity.create_app(connection, sealer, name=name, role=name)
-    )
+    await served.store.write(lambda tx: identity.create_role(tx, name, permissions))
+    served.keys[name] = await served.store.write(lambda tx: identity.create_app(tx, sealer, name=name, role=name))
 
 
 def basic(name: str, password: str, realm: str = "Basic-Cloud") -> str:
@@ -80,7 +77,7 @@ def carrying(token: str) -> dict[str, str]:
 async def audit_lines(served: Served, **wanted: Any) -> list[audit.Line]:
     """Oldest first."""
     await served.server.guard.trail.flush()
-    found = await served.store.read(lambda reader: audit.read(reader.connection, limit=10_000, **wanted))
+    found = await served.store.read(lambda reader: audit.read(reader.tx, limit=10_000, **wanted))
     return found[::-1]
 
 

@@ -6,15 +6,16 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-import apsw
-
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Action, Outcome, Queue, Route
 from postroom.sealing import KEY_NAME, Sealer, write_private
 from postroom.settings import Api
-from postroom.store import identity, rejections, samples, tokens
+from postroom.store.access import identity, tokens
+from postroom.store.engine import Tx
+from postroom.store.keep import samples
+from postroom.store.logs import rejections
+from postroom.store.logs.rejections import NewRejection
 from postroom.store.records import EndedEntry
-from postroom.store.rejections import NewRejection
 from tests import exchange
 from tests.http.conftest import Serve, Served
 
@@ -27,14 +28,14 @@ def _password_hash() -> str:
     return identity.hash_password(exchange.PASSWORD)
 
 
-def add_keys(connection: apsw.Connection, sealer: Sealer, role: str, password_hash: str) -> None:
+def add_keys(tx: Tx, sealer: Sealer, role: str, password_hash: str) -> None:
     """The application that all requests are signed for, a key from login that has run out, and two tokens."""
 
     def sealed(text: str, context: str) -> bytes:
         return sealer.seal(text.encode(), context.encode())
 
-    connection.execute("INSERT INTO role (name, permissions) VALUES ('golden', ?)", (role,))
-    connection.execute(
+    tx.rows("INSERT INTO role (name, permissions) VALUES ('golden', ?)", (role,))
+    tx.rows(
         "INSERT INTO app (app_id, name, role, app_key_sealed, access_key, secret_key_sealed, client_id, client_secret_hash,"
         " created) VALUES (?, 'golden', 'golden', ?, ?, ?, ?, ?, ?)",
         (
@@ -43,11 +44,11 @@ def add_keys(connection: apsw.Connection, sealer: Sealer, role: str, password_ha
             hashlib.sha256(exchange.CLIENT_SECRET.encode()).digest(), NOW,
         ),
     )  # fmt: skip
-    connection.execute(
+    tx.rows(
         "INSERT INTO console_user (email, password_hash, role, created) VALUES (?, ?, 'golden', ?)",
         (OWNER, password_hash, NOW),
     )
-    connection.execute(
+    tx.rows(
         "INSERT INTO binding (access_key, app_id, email, secret_key_sealed, created, refreshed) VALUES (?, ?, ?, ?, ?, ?)",
         (
             exchange.BINDING_KEY, exchange.APP_ID, OWNER,
@@ -55,7 +56,7 @@ def add_keys(connection: apsw.Connection, sealer: Sealer, role: str, password_ha
         ),
     )  # fmt: skip
     for token, expires in ((exchange.TOKEN, NOW + MINUTE), (exchange.OLD_TOKEN, NOW - 1)):
-        connection.execute(
+        tx.rows(
             "INSERT INTO oauth_token (token_hash, app_id, created, expires) VALUES (?, ?, ?, ?)",
             (tokens.hash_token(token.encode()), exchange.APP_ID, NOW - MINUTE, expires),
         )
@@ -68,7 +69,7 @@ async def play(serve: Serve, directory: Path, scene: str) -> Served:
     served = await serve(clock=HandClock(NOW), api=api)
     role = "[]" if scene == "no permissions" else '["*"]'
     password_hash = _password_hash() if scene == "person" else "none"
-    await served.store.write(lambda connection: add_keys(connection, served.services.sealer, role, password_hash))
+    await served.store.write(lambda tx: add_keys(tx, served.services.sealer, role, password_hash))
     if scene in ("mail", "three", "held", "decided", "history"):
         await _put_mail(served, scene)
     if scene == "history":
@@ -82,7 +83,7 @@ async def play(serve: Serve, directory: Path, scene: str) -> Served:
             (Queue.HELD, Route.INBOUND): 7,
         }
         for at in (NOW - 2 * samples.STEP, NOW - samples.STEP):
-            await served.store.write(lambda connection, at=at: samples.write(connection, at, counts))
+            await served.store.write(lambda tx, at=at: samples.write(tx, at, counts))
     return served
 
 
@@ -118,4 +119,4 @@ async def _add_refusals(served: Served) -> None:
         "550 5.7.1 Relaying denied", 3,
     )  # fmt: skip
     limit = NewRejection(NOW, "203.0.113.6", "", "", "", "limit", "421 4.7.0 Too many connections")
-    await served.store.write(lambda connection: rejections.add(connection, [relaying, limit]))
+    await served.store.write(lambda tx: rejections.add(tx, [relaying, limit]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from postroom.http.gateway.idents import EntryIds
+from postroom.http.gateway.wire.idents import EntryIds
 from postroom.model import Action
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.conftest import Answer, Served
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from postroom.http.gateway.account import PATH
-from postroom.settings import Gateway
-from postroom.store import identity
+from postroom.http.gateway.calls.account import PATH
+from postroom.settings import GatewaySettings
+from postroom.store.access import identity
 from tests.http.conftest import Serve, Served
 from tests.http.siblings import ask, data
 
 
 async def test_the_account_is_the_gateway(serve: Serve) -> None:
-    served = await serve(gateway=Gateway(hostname="gw.corp.example", internal_domains=("corp.example", "b.example")))
+    served = await serve(
+        gateway=GatewaySettings(hostname="gw.corp.example", internal_domains=("corp.example", "b.example"))
+    )
     (account,) = data(await ask(served, PATH))
     assert account["accountName"] == "gw.corp.example"
     assert account["domain"] == "corp.example"

@@ -13,13 +13,13 @@ import pytest
 
 from postroom.clock import MINUTE, SECOND, HandClock
 from postroom.http.admin.operations import OPERATIONS
+from postroom.http.door.throttle import Throttle
+from postroom.http.gateway.calls.login import DISCOVER, LOGIN
+from postroom.http.gateway.calls.oauth import PATH as TOKEN
+from postroom.http.gateway.calls.release import RELEASE
 from postroom.http.gateway.front import functions
-from postroom.http.gateway.login import DISCOVER, LOGIN
-from postroom.http.gateway.oauth import PATH as TOKEN
-from postroom.http.gateway.release import RELEASE
-from postroom.http.throttle import Throttle
 from postroom.settings import Api, Console
-from postroom.store import identity, people, permissions
+from postroom.store.access import identity, people, permissions
 from tests.http.conftest import FIND, Answer, Serve, Served, connected, read_answer, request_bytes, talk
 from tests.http.console.test_login import log_in as log_in_to_console
 from tests.http.keys import (
@@ -41,11 +41,9 @@ from tests.http.test_replay_guard import held, releasing
 
 Change = Callable[[Any], object]
 CHANGES: dict[str, Change] = {
-    "another password": lambda connection: people.set_password(
-        connection, EMAIL, identity.hash_password("something else")
-    ),
-    "shut out": lambda connection: people.disable(connection, EMAIL, 1),
-    "deleted": lambda connection: people.delete(connection, EMAIL),
+    "another password": lambda tx: people.set_password(tx, EMAIL, identity.hash_password("something else")),
+    "shut out": lambda tx: people.disable(tx, EMAIL, 1),
+    "deleted": lambda tx: people.delete(tx, EMAIL),
 }
 
 
@@ -75,7 +73,7 @@ async def test_a_password_that_ends_while_it_is_checked_gives_no_keys_and_no_ses
     assert (line[1], line[3], line[4]) == ("", "refused", f"401 err_xdk_invalid_credentials for {EMAIL}")
 
     def left(reader: Any) -> list[Any]:
-        return list(reader.connection.execute("SELECT email FROM binding UNION ALL SELECT email FROM console_session"))
+        return list(reader.tx.rows("SELECT email FROM binding UNION ALL SELECT email FROM console_session"))
 
     assert await served.store.read(left) == []
 
@@ -121,7 +119,7 @@ async def test_a_reload_keeps_what_was_counted_and_who_was_met(serve: Serve) -> 
 async def test_strangers_who_used_up_their_share_stop_no_application_after_a_reload(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.http.callers.STRANGERS", (3, 5 * SECOND))
+    monkeypatch.setattr("postroom.http.door.callers.STRANGERS", (3, 5 * SECOND))
     served = await serve()
     assert (await find_with(served, {})).status == 200
     for _ in range(4):
@@ -201,8 +199,8 @@ async def test_permissions_that_a_role_loses_are_lost_to_living_keys_and_tokens(
     assert (await served.post(FIND, headers, b"{}")).status == 200
     assert (await find_with(served, everything)).status == 200
 
-    def lose(connection: Any) -> None:
-        connection.execute("UPDATE role SET permissions = '[]' WHERE name = 'reader'")
+    def lose(tx: Any) -> None:
+        tx.rows("UPDATE role SET permissions = '[]' WHERE name = 'reader'")
 
     await served.store.write(lose)
     clock.move(SECOND)

@@ -12,12 +12,14 @@ import apsw
 import pytest
 
 from postroom.clock import DAY, HOUR, SECOND, HandClock
-from postroom.http import trail
-from postroom.http.gateway.login import DISCOVER, LOGIN
-from postroom.http.gateway.oauth import PATH as TOKEN
+from postroom.http.door import trail
+from postroom.http.gateway.calls.login import DISCOVER, LOGIN
+from postroom.http.gateway.calls.oauth import PATH as TOKEN
 from postroom.model import Action, Scope
 from postroom.settings import Api
-from postroom.store import audit, expiry, identity, people
+from postroom.store.access import identity, people
+from postroom.store.keep import expiry
+from postroom.store.logs import audit
 from tests.http.conftest import FIND, Quiet, Serve, Served, request_bytes, talk
 from tests.http.console.test_login import log_in as log_in_to_console
 from tests.http.keys import (
@@ -89,8 +91,8 @@ async def test_a_large_action_is_one_line(served: Served) -> None:
 
 
 async def test_a_change_that_is_rolled_back_leaves_no_line(served: Served) -> None:
-    def change(connection: Any) -> None:
-        audit.add(connection, at=1, actor="cli:root", kind="app.create", what="soar")
+    def change(tx: Any) -> None:
+        audit.add(tx, at=1, actor="cli:root", kind="app.create", what="soar")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -196,14 +198,14 @@ async def test_a_name_is_the_last_to_go(served: Served, monkeypatch: pytest.Monk
 
 
 async def test_what_the_store_does_not_take_is_written_later(served: Served) -> None:
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE audit RENAME TO audit_elsewhere"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE audit RENAME TO audit_elsewhere"))
     noted, flush = served.server.guard.trail.note, served.server.guard.trail.flush
     noted("login", outcome=audit.REFUSED, address="192.0.2.1")
     with pytest.raises(apsw.SQLError, match="no such table"):
         await flush()
-    await served.store.write(lambda connection: None)  # behind the trail's own try
+    await served.store.write(lambda tx: None)  # behind the trail's own try
     assert len([text for text in served.told.lines if "audit_not_written" in text]) <= 1
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE audit_elsewhere RENAME TO audit"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE audit_elsewhere RENAME TO audit"))
     assert [line.times for line in await audit_lines(served)] == [1]
 
 
@@ -215,7 +217,7 @@ async def test_a_stop_writes_the_rest(serve: Serve, monkeypatch: pytest.MonkeyPa
         await served.server.guard.trail.flush()
     served.server.guard.trail.note("login", outcome=audit.REFUSED, address="192.0.2.1")
     await served.server.stop(1)
-    (line,) = await served.store.read(lambda reader: audit.read(reader.connection))
+    (line,) = await served.store.read(lambda reader: audit.read(reader.tx))
     assert line.times == 2
 
 
@@ -223,12 +225,12 @@ async def test_a_stop_writes_the_rest(serve: Serve, monkeypatch: pytest.MonkeyPa
 
 
 async def test_lines_are_found_by_time_actor_kind_and_outcome(served: Served) -> None:
-    def fill(connection: Any) -> None:
+    def fill(tx: Any) -> None:
         for number, (actor, kind, outcome) in enumerate(
             [("cli:root", "user.create", "done"), ("user:alice@corp.example", "login", "done"), ("", "login", "refused"),
              ("cli:Root", "user.delete", "failed")]
         ):  # fmt: skip
-            audit.add(connection, at=number * 1000, last=number * 1000 + 500, actor=actor, kind=kind, outcome=outcome)
+            audit.add(tx, at=number * 1000, last=number * 1000 + 500, actor=actor, kind=kind, outcome=outcome)
 
     await served.store.write(fill)
 
@@ -242,9 +244,9 @@ async def test_lines_are_found_by_time_actor_kind_and_outcome(served: Served) ->
     assert await kinds(outcome="refused") == ["login"]
     assert await kinds(since=1500) == ["login", "login", "user.delete"]
     assert await kinds(until=1000) == ["user.create", "login"]
-    newest = await served.store.read(lambda reader: audit.read(reader.connection, limit=2))
+    newest = await served.store.read(lambda reader: audit.read(reader.tx, limit=2))
     assert [line.at for line in newest] == [3000, 2000]
-    older = await served.store.read(lambda reader: audit.read(reader.connection, before=newest[-1].id))
+    older = await served.store.read(lambda reader: audit.read(reader.tx, before=newest[-1].id))
     assert [line.at for line in older] == [1000, 0]
 
 
@@ -253,14 +255,14 @@ async def test_lines_go_after_their_time_and_refusals_beyond_their_number(
 ) -> None:
     monkeypatch.setattr(audit, "MAX_REFUSED", 3)
 
-    def fill(connection: Any) -> None:
+    def fill(tx: Any) -> None:
         for number in range(6):
-            audit.add(connection, at=10 * DAY + number, actor="", kind="login", outcome="refused", detail=str(number))
-        audit.add(connection, at=DAY, actor="", kind="app.create", detail="old")
-        audit.add(connection, at=10 * DAY, actor="", kind="app.create", detail="young")
+            audit.add(tx, at=10 * DAY + number, actor="", kind="login", outcome="refused", detail=str(number))
+        audit.add(tx, at=DAY, actor="", kind="app.create", detail="old")
+        audit.add(tx, at=10 * DAY, actor="", kind="app.create", detail="young")
 
     await served.store.write(fill)
-    while await served.store.write(lambda connection: expiry.reap(connection, 0, 5 * DAY)):
+    while await served.store.write(lambda tx: expiry.reap(tx, 0, 5 * DAY)):
         pass
     assert {line.detail for line in await audit_lines(served)} == {"3", "4", "5", "young"}
 
@@ -338,7 +340,7 @@ async def every_way_in(served: Served) -> list[str]:
     await served.post(f"/api/hunter2hunter2/{keys.app_key}", served.signed(), b"{}")
     await served.post(DISCOVER, {"x-mc-app-id": "hunter2hunter2"}, b"{}")
     await served.post(LOGIN, {}, b"hunter2hunter2")
-    await served.store.write(lambda connection: people.disable(connection, EMAIL, served.clock.now()))
+    await served.store.write(lambda tx: people.disable(tx, EMAIL, served.clock.now()))
     served.clock.move(5 * DAY)
     await find_with(served, bound)
     await served.post(FIND, carrying(token))

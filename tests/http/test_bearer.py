@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import DAY, MINUTE, SECOND, HandClock
-from postroom.http.gateway.envelope import Failure
 from postroom.http.gateway.front import GatewayApi
+from postroom.http.gateway.wire.envelope import Failure
 from postroom.settings import Api
-from postroom.store import expiry, identity, permissions, tokens
+from postroom.store.access import identity, permissions, tokens
+from postroom.store.keep import expiry
 from tests.http.conftest import FIND, Answer, Serve, Served, golden, talk
 from tests.http.keys import a_token, an_app, audit_told, carrying
 from tests.http.test_server import a_scope
@@ -54,7 +55,7 @@ async def test_expired_is_told_for_a_month(served: Served) -> None:
 
     async def reap() -> None:
         now = served.clock.now()
-        while await served.store.write(lambda connection: expiry.reap(connection, now, 0)):
+        while await served.store.write(lambda tx: expiry.reap(tx, now, 0)):
             pass
 
     served.clock.move(LIFETIME + tokens.REMEMBERED - 1)
@@ -95,7 +96,7 @@ async def test_revoking_the_application_ends_its_tokens_within_a_second(served: 
     token = await a_token(served)
     assert (await find_with(served, token)).status == 200
     app_id = served.keys[identity.ADMINISTRATOR].app_id
-    await served.store.write(lambda connection: identity.revoke_app(connection, app_id))
+    await served.store.write(lambda tx: identity.revoke_app(tx, app_id))
     served.clock.move(SECOND)
     answer = await find_with(served, token)
     assert (answer.status, answer.body) == (401, golden("bearer_unknown"))
@@ -113,13 +114,9 @@ async def test_tokens_survive_a_restart(serve: Serve, tmp_path: Path) -> None:
 async def test_a_hot_token_costs_no_query(served: Served) -> None:
     token = await a_token(served)
     assert (await find_with(served, token)).status == 200
-    await served.store.write(
-        lambda connection: connection.execute("ALTER TABLE oauth_token RENAME TO tokens_elsewhere")
-    )
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE oauth_token RENAME TO tokens_elsewhere"))
     assert (await find_with(served, token)).status == 200
-    await served.store.write(
-        lambda connection: connection.execute("ALTER TABLE tokens_elsewhere RENAME TO oauth_token")
-    )
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE tokens_elsewhere RENAME TO oauth_token"))
 
 
 async def test_calls_with_tokens_count_as_the_applications(serve: Serve) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import MINUTE, SECOND
-from postroom.http import auth, callers, remembered
+from postroom.http.door import auth, callers, remembered
 from postroom.settings import Api
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.conftest import FIND, Answer, HandClock, Serve, Served, golden
 from tests.http.test_signature import KEYS
 
@@ -80,10 +80,8 @@ async def test_another_kind_of_authorization_is_refused(served: Served) -> None:
 
 async def test_a_role_without_the_permission_is_refused(served: Served) -> None:
     store, sealer = served.store, served.services.sealer
-    await store.write(lambda connection: identity.create_role(connection, "guest", ("Account | Dashboard | Read",)))
-    served.keys["guest"] = await store.write(
-        lambda connection: identity.create_app(connection, sealer, name="guest", role="guest")
-    )
+    await store.write(lambda tx: identity.create_role(tx, "guest", ("Account | Dashboard | Read",)))
+    served.keys["guest"] = await store.write(lambda tx: identity.create_app(tx, sealer, name="guest", role="guest"))
     is_golden(await served.post(FIND, served.signed(role="guest"), b"{}"), 403, "forbidden")
 
 
@@ -151,7 +149,7 @@ async def test_a_revoked_application_is_refused_within_a_second(served: Served) 
     assert isinstance(served.clock, HandClock)
     assert (await served.find()).status == 200
     app_id = served.keys[identity.ADMINISTRATOR].app_id
-    assert await served.store.write(lambda connection: identity.revoke_app(connection, app_id))
+    assert await served.store.write(lambda tx: identity.revoke_app(tx, app_id))
     served.clock.move(SECOND)
     assert b"err_developer_key" in (await served.find()).body
 
@@ -210,9 +208,9 @@ async def test_strangers_over_their_limit_cost_no_query_and_stop_no_application(
     served.clock.move(SECOND)  # what is remembered of the application is too old to be used
     for number in range(3):
         await served.post(FIND, served.signed(app_id=f"made-up {number}"), b"{}")
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE app RENAME TO app_elsewhere"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE app RENAME TO app_elsewhere"))
     assert (await served.post(FIND, served.signed(app_id="made-up 3"), b"{}")).status == 429
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE app_elsewhere RENAME TO app"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE app_elsewhere RENAME TO app"))
     assert (await served.find()).status == 200
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.http.gateway.dates import parse_date, parse_header_date, stamp
+from postroom.http.gateway.wire.dates import parse_date, parse_header_date, stamp
 
 AT = 1_447_685_358_000  # 2015-11-16T14:49:18Z
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from postroom.clock import DAY, HOUR, MINUTE
-from postroom.http.gateway.dates import stamp
-from postroom.http.gateway.held import LIST
-from postroom.http.gateway.idents import EntryIds
+from postroom.http.gateway.calls.held import LIST
+from postroom.http.gateway.wire.dates import stamp
+from postroom.http.gateway.wire.idents import EntryIds
 from postroom.model import Action, Queue, Route
 from postroom.sealing import Sealer
 from tests.http.conftest import FIND, HandClock, Served, golden
@@ -320,7 +320,7 @@ async def test_a_search_that_takes_too_long_is_told_and_the_others_are_answered(
     whales = {"searchBy": {"fieldName": "subject", "value": "whale"}}
     rows = {"searchBy": {"fieldName": "all", "value": "corp.example"}}
     token = (await ask(served, path, rows, pageSize=1)).pagination["next"]
-    monkeypatch.setattr("postroom.store.searching.STEPS", 1)
+    monkeypatch.setattr("postroom.store.sqlite.tx.STEPS", 1)
     served.store.index.bound = 0.0
     answer = await ask(served, path, whales, {})
     assert faults(answer) == [(None, "err_search_too_broad")]

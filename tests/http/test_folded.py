@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from postroom.http import folded
-from postroom.http.folded import MAX_KINDS, Folded, ToOurLog
+from postroom.http.door import folded
+from postroom.http.door.folded import MAX_KINDS, Folded, ToOurLog
 from postroom.settings import Console
-from postroom.store import identity
+from postroom.store.access import identity
 from postroom.telemetry import Log
 from tests.http.conftest import FIND, Quiet, Serve, Served, connected, read_answer, request_bytes, talk
 from tests.http.console.test_login import log_in
@@ -143,12 +143,12 @@ async def test_calls_while_the_store_fails_are_told_once_and_mistakes_of_ours_ea
         raise ValueError("a mistake in the program")
 
     with monkeypatch.context() as broken:
-        broken.setattr("postroom.http.gateway.queue_listing.read_page", fail)
+        broken.setattr("postroom.http.gateway.paging.queues.read_page", fail)
         for _ in range(3):
             assert (await served.find()).status == 500
     assert len(lines_of(served, "http_failed")) == 3
     served.told.lines.clear()
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE app RENAME TO app_elsewhere"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE app RENAME TO app_elsewhere"))
     stranger = served.signed(app_id="somebody-else")
     for target in (FIND, FIND, "/api/gateway/get-hold-message-list"):
         assert (await served.post(target, stranger, b"{}")).status == 500

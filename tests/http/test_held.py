@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from postroom.clock import DAY
-from postroom.http.gateway.dates import stamp
-from postroom.http.gateway.held import LIST, SUMMARY
-from postroom.http.gateway.wire_held import code_of, policy_of
+from postroom.http.gateway.calls.held import LIST, SUMMARY
+from postroom.http.gateway.wire.dates import stamp
+from postroom.http.gateway.wire.held import code_of, policy_of
 from postroom.model import Route
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.conftest import HandClock, Served, golden
 from tests.http.siblings import ask, data, faults, hold, ident
 
@@ -131,7 +131,7 @@ async def test_the_summary_counts_by_policy(served: Served) -> None:
     assert (await ask(served, SUMMARY)).body == b'{"meta":{"status":200},"data":[],"fail":[]}'
     await hold(served, "a@corp.example", "b@corp.example", why="one case")
     await hold(served, why="another")
-    await served.store.write(lambda connection: connection.execute("UPDATE info SET text = 'Virus found: x' WHERE text LIKE '%another'"))  # fmt: skip
+    await served.store.write(lambda tx: tx.rows("UPDATE info SET text = 'Virus found: x' WHERE text LIKE '%another'"))  # fmt: skip
     assert data(await ask(served, SUMMARY, {})) == [
         {"policyInfo": "Held by a person", "numberOfItems": 2},
         {"policyInfo": "Virus found", "numberOfItems": 1},

@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
 import msgspec
 import pytest
 
@@ -16,7 +15,8 @@ from postroom.clock import HandClock
 from postroom.errors import EnvironmentFailed, PeerError
 from postroom.sealing import KEY_NAME, Sealer
 from postroom.settings import Settings
-from postroom.store import identity
+from postroom.store.access import identity
+from postroom.store.engine import Tx
 from postroom.store.store import Store, open_store
 
 NOW = 1_800_000_000_000
@@ -84,9 +84,9 @@ def test_a_key_file_that_is_damaged_or_open_to_others_is_refused(tmp_path: Path)
 
 
 def test_an_application_has_keys_like_real_ones_and_they_are_kept_sealed(store: Store, sealer: Sealer) -> None:
-    made = store.write_now(lambda c: identity.create_app(c, sealer, name="SOAR", role="monitor"))
-    connection = store.read_now().connection
-    keys = identity.find_app(connection, sealer, made.app_id)
+    made = store.write_now(lambda tx: identity.create_app(tx, sealer, name="SOAR", role="monitor"))
+    tx = store.read_now().tx
+    keys = identity.find_app(tx, sealer, made.app_id)
     assert keys is not None
     assert (keys.app_key, keys.access_key, keys.role.name) == (made.app_key, made.access_key, "monitor")
     assert len(keys.secret_key) == 64
@@ -97,39 +97,39 @@ def test_an_application_has_keys_like_real_ones_and_they_are_kept_sealed(store: 
     for shown in (repr(made), repr(keys)):
         assert made.secret_key not in shown
         assert made.app_key not in shown
-    other = identity.find_app(connection, Sealer(bytes(32)), made.app_id)
+    other = identity.find_app(tx, Sealer(bytes(32)), made.app_id)
     assert other is not None
     assert not other.usable
     assert (other.app_key, other.secret_key) != (keys.app_key, keys.secret_key)
-    assert identity.unusable_apps(connection, Sealer(bytes(32))) == ["SOAR"]
-    assert identity.unusable_apps(connection, sealer) == []
+    assert identity.unusable_apps(tx, Sealer(bytes(32))) == ["SOAR"]
+    assert identity.unusable_apps(tx, sealer) == []
 
 
 def test_sealed_keys_do_not_open_in_another_row(store: Store, sealer: Sealer) -> None:
     first, second = [
-        store.write_now(lambda c: identity.create_app(c, sealer, name="x", role="monitor")) for _ in range(2)
+        store.write_now(lambda tx: identity.create_app(tx, sealer, name="x", role="monitor")) for _ in range(2)
     ]
 
-    def swap(connection: apsw.Connection) -> None:
-        connection.execute(
+    def swap(tx: Tx) -> None:
+        tx.rows(
             "UPDATE app SET secret_key_sealed = (SELECT secret_key_sealed FROM app WHERE app_id = ?) WHERE app_id = ?",
             (first.app_id, second.app_id),
         )
 
     store.write_now(swap)
-    connection = store.read_now().connection
-    found = [identity.find_app(connection, sealer, made.app_id) for made in (first, second)]
+    tx = store.read_now().tx
+    found = [identity.find_app(tx, sealer, made.app_id) for made in (first, second)]
     assert [app is not None and app.usable for app in found] == [True, False]
 
 
 def test_a_revoked_application_stays_listed_and_is_not_found(store: Store, sealer: Sealer) -> None:
-    made = store.write_now(lambda c: identity.create_app(c, sealer, name="SOAR", role="monitor", now=NOW))
-    assert store.write_now(lambda c: identity.revoke_app(c, made.app_id, now=NOW + 1))
-    assert not store.write_now(lambda c: identity.revoke_app(c, made.app_id))
-    assert not store.write_now(lambda c: identity.revoke_app(c, "unknown"))
-    connection = store.read_now().connection
-    assert identity.find_app(connection, sealer, made.app_id) is None
-    (listed,) = identity.list_apps(connection)
+    made = store.write_now(lambda tx: identity.create_app(tx, sealer, name="SOAR", role="monitor", now=NOW))
+    assert store.write_now(lambda tx: identity.revoke_app(tx, made.app_id, now=NOW + 1))
+    assert not store.write_now(lambda tx: identity.revoke_app(tx, made.app_id))
+    assert not store.write_now(lambda tx: identity.revoke_app(tx, "unknown"))
+    tx = store.read_now().tx
+    assert identity.find_app(tx, sealer, made.app_id) is None
+    (listed,) = identity.list_apps(tx)
     assert (listed.app_id, listed.name, listed.created, listed.revoked) == (made.app_id, "SOAR", NOW, NOW + 1)
 
 
@@ -141,23 +141,25 @@ def test_an_application_that_makes_no_sense_is_refused(
     store: Store, sealer: Sealer, name: str, role: str, says: str
 ) -> None:
     with pytest.raises(PeerError, match=says):
-        store.write_now(lambda c: identity.create_app(c, sealer, name=name, role=role))
-    assert identity.list_apps(store.read_now().connection) == []
+        store.write_now(lambda tx: identity.create_app(tx, sealer, name=name, role=role))
+    assert identity.list_apps(store.read_now().tx) == []
 
 
 def test_builtin_roles_and_new_ones(store: Store) -> None:
-    connection = store.read_now().connection
-    administrator = identity.find_role(connection, "administrator")
-    monitor = identity.find_role(connection, "monitor")
+    tx = store.read_now().tx
+    administrator = identity.find_role(tx, "administrator")
+    monitor = identity.find_role(tx, "monitor")
     assert administrator is not None
     assert administrator.allows("Anything | Of | Later")
     assert monitor is not None
     assert monitor.allows(identity.PROCESSING_READ)
     assert not monitor.allows(identity.PROCESSING_EDIT)
-    store.write_now(lambda c: identity.create_role(c, "operator", (identity.PROCESSING_READ, identity.PROCESSING_EDIT)))
-    assert [role.name for role in identity.list_roles(connection)] == ["administrator", "monitor", "operator"]
+    store.write_now(
+        lambda tx: identity.create_role(tx, "operator", (identity.PROCESSING_READ, identity.PROCESSING_EDIT))
+    )
+    assert [role.name for role in identity.list_roles(tx)] == ["administrator", "monitor", "operator"]
     with pytest.raises(PeerError, match="exists already"):
-        store.write_now(lambda c: identity.create_role(c, "operator", ()))
+        store.write_now(lambda tx: identity.create_role(tx, "operator", ()))
 
 
 # -- people and sessions
@@ -167,9 +169,9 @@ def test_a_person_logs_in_with_the_right_password_only(store: Store) -> None:
     hashed = identity.hash_password("correct horse")
     assert hashed.startswith("$argon2id$")
     store.write_now(
-        lambda c: identity.create_user(c, email=" Alice@Corp.Example ", password_hash=hashed, role="monitor")
+        lambda tx: identity.create_user(tx, email=" Alice@Corp.Example ", password_hash=hashed, role="monitor")
     )
-    user = identity.find_user(store.read_now().connection, "ALICE@corp.example")
+    user = identity.find_user(store.read_now().tx, "ALICE@corp.example")
     assert user is not None
     assert user.email == "alice@corp.example"
     assert hashed not in repr(user)
@@ -180,7 +182,7 @@ def test_a_person_logs_in_with_the_right_password_only(store: Store) -> None:
     assert not identity.verify_password(msgspec.structs.replace(user, password_hash="damaged"), "correct horse")
     with pytest.raises(PeerError, match="exists already"):
         store.write_now(
-            lambda c: identity.create_user(c, email="alice@corp.example", password_hash=hashed, role="monitor")
+            lambda tx: identity.create_user(tx, email="alice@corp.example", password_hash=hashed, role="monitor")
         )
 
 
@@ -193,32 +195,32 @@ def test_a_password_has_a_sensible_length(password: str) -> None:
 @pytest.mark.parametrize("email", ["", "alice", "@corp.example", "alice@", "a b@corp.example", "a\n@corp.example"])
 def test_an_address_that_is_none_is_refused(store: Store, email: str) -> None:
     with pytest.raises(PeerError, match="e-mail address"):
-        store.write_now(lambda c: identity.create_user(c, email=email, password_hash="x", role="monitor"))
+        store.write_now(lambda tx: identity.create_user(tx, email=email, password_hash="x", role="monitor"))
 
 
 def test_a_session_lasts_until_it_is_over_or_dropped(store: Store) -> None:
-    store.write_now(lambda c: identity.create_user(c, email="a@b.example", password_hash="x", role="monitor"))
-    connection = store.read_now().connection
-    token, session = store.write_now(lambda c: identity.create_session(c, "a@b.example", lifetime=1000, now=NOW))
+    store.write_now(lambda tx: identity.create_user(tx, email="a@b.example", password_hash="x", role="monitor"))
+    tx = store.read_now().tx
+    token, session = store.write_now(lambda tx: identity.create_session(tx, "a@b.example", lifetime=1000, now=NOW))
     assert (session.email, session.role.name, session.expires) == ("a@b.example", "monitor", NOW + 1000)
-    assert identity.find_session(connection, token, now=NOW + 999) == session
-    assert identity.find_session(connection, token, now=NOW + 1000) is None
-    assert identity.find_session(connection, token + "x", now=NOW) is None
-    kept = connection.execute("SELECT hex(token_hash) FROM console_session").fetchall()
+    assert identity.find_session(tx, token, now=NOW + 999) == session
+    assert identity.find_session(tx, token, now=NOW + 1000) is None
+    assert identity.find_session(tx, token + "x", now=NOW) is None
+    kept = tx.rows("SELECT hex(token_hash) FROM console_session")
     assert token.encode().hex().upper() not in str(kept)
-    other, _ = store.write_now(lambda c: identity.create_session(c, "a@b.example", lifetime=1000, now=NOW + 2000))
-    assert connection.execute("SELECT count(*) FROM console_session").fetchall() == [(1,)]  # the old one is cleared
-    store.write_now(lambda c: identity.drop_session(c, other))
-    assert identity.find_session(connection, other, now=NOW + 2000) is None
+    other, _ = store.write_now(lambda tx: identity.create_session(tx, "a@b.example", lifetime=1000, now=NOW + 2000))
+    assert tx.rows("SELECT count(*) FROM console_session") == [(1,)]  # the old one is cleared
+    store.write_now(lambda tx: identity.drop_session(tx, other))
+    assert identity.find_session(tx, other, now=NOW + 2000) is None
     with pytest.raises(PeerError, match="no user"):
-        store.write_now(lambda c: identity.create_session(c, "nobody@b.example", lifetime=1, now=NOW))
+        store.write_now(lambda tx: identity.create_session(tx, "nobody@b.example", lifetime=1, now=NOW))
 
 
 # -- the first administrator
 
 
 def start(store: Store, sealer: Sealer, path: Path) -> bool:
-    return store.write_now(lambda c: identity.bootstrap(c, sealer, "http://127.0.0.1:8080", "127.0.0.1:2525", path))
+    return store.write_now(lambda tx: identity.bootstrap(tx, sealer, "http://127.0.0.1:8080", "127.0.0.1:2525", path))
 
 
 def test_the_first_administrator_is_written_once(store: Store, sealer: Sealer, tmp_path: Path) -> None:
@@ -229,21 +231,21 @@ def test_the_first_administrator_is_written_once(store: Store, sealer: Sealer, t
     assert list(told) == [
         "baseUrl", "smtp", "appId", "appKey", "accessKey", "secretKey", "clientId", "clientSecret", "email", "password",
     ]  # fmt: skip
-    connection = store.read_now().connection
-    keys = identity.find_app(connection, sealer, told["appId"])
+    tx = store.read_now().tx
+    keys = identity.find_app(tx, sealer, told["appId"])
     assert keys is not None
     assert keys.app_key == told["appKey"]
     assert keys.role.allows("anything")
-    assert identity.verify_password(identity.find_user(connection, told["email"]), told["password"])
+    assert identity.verify_password(identity.find_user(tx, told["email"]), told["password"])
     path.unlink()
     assert not start(store, sealer, path)
     assert not path.exists()
-    store.write_now(lambda c: identity.revoke_app(c, told["appId"]))
+    store.write_now(lambda tx: identity.revoke_app(tx, told["appId"]))
     assert not start(store, sealer, path)  # a store that had one gets no second one behind its owner's back
 
 
 def test_an_administrator_nobody_could_be_told_of_is_not_made(store: Store, sealer: Sealer, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailed, match="cannot write the first administrator"):
         start(store, sealer, tmp_path / "missing" / "admin.json")
-    assert identity.list_apps(store.read_now().connection) == []
+    assert identity.list_apps(store.read_now().tx) == []
     assert start(store, sealer, tmp_path / "admin.json")

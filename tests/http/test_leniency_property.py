@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from postroom.clock import DAY
-from postroom.http.auth import Caller
+from postroom.http.door.auth import Caller
 from postroom.http.gateway.call import read_call
-from postroom.http.gateway.envelope import Failure, ItemFailure, answer
-from postroom.http.gateway.paging import PageRefused, read_asked
-from postroom.http.gateway.reader import UnreadableBody, read_body
-from postroom.http.gateway.wire import BadItem, Query, read_query
+from postroom.http.gateway.paging.tokens import PageRefused, read_asked
+from postroom.http.gateway.wire.entries import BadItem, Query, read_query
+from postroom.http.gateway.wire.envelope import Failure, ItemFailure, answer
+from postroom.http.gateway.wire.lenient import UnreadableBody, read_body
 from postroom.model import Field, Filter, Order, Queue, Route
-from postroom.store.identity import Role
+from postroom.store.access.identity import Role
 from tests.http.conftest import FIND, START, Answer, Served
 from tests.http.dialects import SPELT, Meaning, plain
 from tests.http.generated import generated

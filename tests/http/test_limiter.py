@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from postroom.clock import HandClock
-from postroom.http.limiter import MAX_WINDOWS, Limiter, network
+from postroom.http.door.limiter import MAX_WINDOWS, Limiter, network
 
 
 def test_a_window_starts_with_its_first_call_and_stands() -> None:

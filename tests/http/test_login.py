@@ -6,14 +6,14 @@ import asyncio
 import json
 import threading
 
-import apsw
 import pytest
 
 from postroom.clock import DAY, SECOND, HandClock
-from postroom.http.gateway.login import DISCOVER, LOGIN
+from postroom.http.gateway.calls.login import DISCOVER, LOGIN
 from postroom.sealing import Sealer
 from postroom.settings import Api, Console
-from postroom.store import bindings, identity, people, permissions
+from postroom.store.access import bindings, identity, people, permissions
+from postroom.store.engine import Tx
 from tests.http.conftest import FIND, Serve, Served, golden, talk
 from tests.http.keys import EMAIL, PASSWORD, a_person, an_app, audit_told, basic, find_with, issued, log_in
 
@@ -58,9 +58,9 @@ async def test_keys_that_were_sealed_with_another_secrets_key_are_as_if_not_ther
     keys = await issued(served)
     other = Sealer(bytes(32))
 
-    def reseal(connection: apsw.Connection) -> None:
+    def reseal(tx: Tx) -> None:
         sealed = other.seal(b"c2VjcmV0", f"binding.secret_key:{keys['access_key']}".encode())
-        connection.execute("UPDATE binding SET secret_key_sealed = ?", (sealed,))
+        tx.rows("UPDATE binding SET secret_key_sealed = ?", (sealed,))
 
     await served.store.write(reseal)
     answer = await find_with(served, keys)
@@ -248,9 +248,9 @@ async def test_who_is_shut_out_deleted_or_given_a_new_password_loses_keys_within
     hashed = identity.hash_password("another password")
     await a_person(served, "last@corp.example")
     for email, change in (
-        ("a@corp.example", lambda c: people.disable(c, "a@corp.example", now)),
-        ("b@corp.example", lambda c: people.delete(c, "b@corp.example")),
-        ("c@corp.example", lambda c: people.set_password(c, "c@corp.example", hashed)),
+        ("a@corp.example", lambda tx: people.disable(tx, "a@corp.example", now)),
+        ("b@corp.example", lambda tx: people.delete(tx, "b@corp.example")),
+        ("c@corp.example", lambda tx: people.set_password(tx, "c@corp.example", hashed)),
     ):
         await a_person(served, email)
         keys = await issued(served, email=email)
@@ -267,7 +267,7 @@ async def test_revoking_the_application_ends_the_keys_that_came_through_it(serve
     await a_person(served)
     keys = await issued(served)
     app_id = served.keys[identity.ADMINISTRATOR].app_id
-    await served.store.write(lambda connection: identity.revoke_app(connection, app_id))
+    await served.store.write(lambda tx: identity.revoke_app(tx, app_id))
     served.clock.move(SECOND)
     assert b"err_developer_key" in (await find_with(served, keys)).body
 

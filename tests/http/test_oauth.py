@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from postroom.clock import SECOND, HandClock
-from postroom.http.gateway.oauth import PATH
+from postroom.http.gateway.calls.oauth import PATH
 from postroom.settings import Api
-from postroom.store import identity, tokens
+from postroom.store.access import identity, tokens
 from tests.http.conftest import Answer, Serve, Served, golden
 from tests.http.keys import a_token, ask_token, audit_told, basic
 
@@ -93,7 +93,7 @@ async def test_any_bytes_get_an_answer(served: Served, body: bytes) -> None:
 
 async def test_a_revoked_application_gets_no_token(served: Served) -> None:
     app_id = served.keys[identity.ADMINISTRATOR].app_id
-    await served.store.write(lambda connection: identity.revoke_app(connection, app_id))
+    await served.store.write(lambda tx: identity.revoke_app(tx, app_id))
     assert (await ask_token(served)).status == 401
 
 
@@ -106,7 +106,7 @@ async def test_tokens_are_kept_as_hashes_and_bounded_in_number(served: Served, m
         served.clock.move(1)
     await a_token(served, identity.MONITOR)  # counted for each application
     kept = await served.store.read(
-        lambda reader: {row[0] for row in reader.connection.execute("SELECT token_hash FROM oauth_token").fetchall()}
+        lambda reader: {row[0] for row in reader.tx.rows("SELECT token_hash FROM oauth_token")}
     )
     assert len(kept) == 4
     assert [tokens.hash_token(token.encode()) in kept for token in made] == [False, False, True, True, True]

@@ -14,14 +14,25 @@ import jsonschema_rs
 import pytest
 
 from postroom.http.admin.operations import OPERATIONS
-from postroom.http.described import DOORS, GATEWAY, Schema
-from postroom.http.gateway import account, find, held, login, oauth, queues, rejections, release, release_logs, tracking
+from postroom.http.door.guard import Guard
+from postroom.http.gateway.calls import (
+    account,
+    find,
+    held,
+    login,
+    oauth,
+    queues,
+    rejections,
+    release,
+    release_logs,
+    tracking,
+)
 from postroom.http.gateway.front import GatewayApi
-from postroom.http.guard import Guard
-from postroom.http.openapi import document
+from postroom.http.schema.described import DOORS, GATEWAY, Schema
+from postroom.http.schema.openapi import document
 from postroom.ids import public_id
 from postroom.model import Action
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.conftest import START, Answer, Served
 
 PASSWORD = "correct horse battery"
@@ -189,8 +200,8 @@ async def test_refusals_are_what_it_says(served: Served, schema: Schema) -> None
 
 async def test_the_doors_answer_as_it_says(served: Served, schema: Schema) -> None:
     await served.store.write(
-        lambda connection: identity.create_user(
-            connection,
+        lambda tx: identity.create_user(
+            tx,
             email="alice@corp.example",
             password_hash=identity.hash_password(PASSWORD),
             role=identity.ADMINISTRATOR,
@@ -218,9 +229,7 @@ async def test_the_doors_answer_as_it_says(served: Served, schema: Schema) -> No
 async def test_our_own_api_answers_as_it_says(served: Served, schema: Schema) -> None:
     await a_full_house(served)
     reader = served.store.read_now()
-    idents = [
-        public_id(entry) for (entry,) in reader.connection.execute("SELECT id FROM entry UNION SELECT id FROM history")
-    ]
+    idents = [public_id(entry) for (entry,) in reader.tx.rows("SELECT id FROM entry UNION SELECT id FROM history")]
     headers = await served.bearer()
     assert len(idents) == 4
     targets = [
@@ -256,7 +265,7 @@ async def test_the_page_shows_everything_and_runs_nothing(served: Served, schema
 
 
 async def test_the_page_escapes_what_it_shows() -> None:
-    from postroom.http.openapi_page import page
+    from postroom.http.schema.openapi_page import page
 
     schema: Schema = {
         "info": {"description": "<b>"},

@@ -10,7 +10,7 @@ import pytest
 from postroom.errors import PeerError
 from postroom.http.admin.operations import OPERATIONS
 from postroom.http.gateway.front import functions
-from postroom.store import identity, permissions
+from postroom.store.access import identity, permissions
 from tests.http.conftest import Served
 from tests.http.keys import a_token, an_app, audit_told, carrying
 
@@ -73,7 +73,7 @@ def test_the_list_is_written_like_the_vendors_menu_paths_and_documented() -> Non
 
 
 async def test_the_built_in_roles_hold_permissions_of_the_list(served: Served) -> None:
-    roles = await served.store.read(lambda reader: identity.list_roles(reader.connection))
+    roles = await served.store.read(lambda reader: identity.list_roles(reader.tx))
     assert [role.name for role in roles] == ["administrator", "monitor"]
     for role in roles:
         assert set(role.permissions) <= permissions.PERMISSIONS.keys() | {permissions.ALL}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.http.proxies import Behind, Proxies, read_address
+from postroom.http.door.proxies import Behind, Proxies, read_address
 from postroom.settings import Address, Http
 from tests.http.conftest import FIND, Serve, Served
 

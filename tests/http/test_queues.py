@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from postroom.clock import DAY, HOUR, MINUTE
-from postroom.http.gateway.dates import stamp
-from postroom.http.gateway.queues import PATH
+from postroom.http.gateway.calls.queues import PATH
+from postroom.http.gateway.wire.dates import stamp
 from postroom.model import Action, Queue, Route
-from postroom.store import identity, retained, samples
+from postroom.store.access import identity
+from postroom.store.keep import retained, samples
 from tests.http.conftest import HandClock, Served
 from tests.http.siblings import ask, data, faults
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.http.gateway.reader import MAX_BODY, MAX_DEPTH, UnreadableBody, read_body
+from postroom.http.gateway.wire.lenient import MAX_BODY, MAX_DEPTH, UnreadableBody, read_body
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n%b\r\n--b--\r\n'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from postroom.clock import DAY, HOUR
-from postroom.http.gateway.dates import stamp
-from postroom.http.gateway.rejections import PATH
-from postroom.store import identity, rejections, retained
-from postroom.store.rejections import NewRejection
+from postroom.http.gateway.calls.rejections import PATH
+from postroom.http.gateway.wire.dates import stamp
+from postroom.store.access import identity
+from postroom.store.keep import retained
+from postroom.store.logs import rejections
+from postroom.store.logs.rejections import NewRejection
 from tests.http.conftest import HandClock, Served
 from tests.http.siblings import ask, data, faults
 
@@ -21,7 +23,7 @@ SIZE = NewRejection(0, "198.51.100.9", "big.example", "Bob@example.org", "alice@
 async def put(served: Served, *refused: NewRejection) -> None:
     now = served.clock.now()
     rows = [NewRejection(now, *[getattr(one, name) for name in one.__struct_fields__[1:]]) for one in refused]
-    await served.store.write(lambda connection: rejections.add(connection, rows))
+    await served.store.write(lambda tx: rejections.add(tx, rows))
 
 
 async def kinds(served: Served, item: dict[str, Any]) -> list[str]:
@@ -97,7 +99,7 @@ async def test_a_page_that_was_forgotten_meanwhile_leads_on(served: Served) -> N
     await put(served, *[RELAYING] * 4)
     first = await ask(served, PATH, {}, pageSize=2)
     forget = "DELETE FROM rejection WHERE id IN (SELECT id FROM rejection ORDER BY id LIMIT 2)"
-    await served.store.write(lambda connection: connection.execute(forget))
+    await served.store.write(lambda tx: tx.rows(forget))
     second = await ask(served, PATH, pageToken=first.pagination["next"])
     assert data(second) == [{"rejections": []}]
     back = await ask(served, PATH, pageToken=second.pagination["previous"])
@@ -128,7 +130,7 @@ async def test_a_page_before_that_was_forgotten_leads_back_again(served: Served)
     first = await ask(served, PATH, {}, pageSize=1)
     second = await ask(served, PATH, pageToken=first.pagination["next"])
     forget = "DELETE FROM rejection WHERE id = (SELECT max(id) FROM rejection)"
-    await served.store.write(lambda connection: connection.execute(forget))
+    await served.store.write(lambda tx: tx.rows(forget))
     gone = await ask(served, PATH, pageToken=second.pagination["previous"])
     assert data(gone) == [{"rejections": []}]
     again = await ask(served, PATH, pageToken=gone.pagination["next"])

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from postroom.http.gateway.reader import MAX_BODY
-from postroom.http.gateway.release import REJECT, RELEASE
-from postroom.http.gateway.release_logs import PATH as LOGS
-from postroom.http.gateway.wire_held import REASONS
+from postroom.http.gateway.calls.release import REJECT, RELEASE
+from postroom.http.gateway.calls.release_logs import PATH as LOGS
+from postroom.http.gateway.wire.held import REASONS
+from postroom.http.gateway.wire.lenient import MAX_BODY
 from postroom.model import Outcome, Queue
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.conftest import Served, connected, request_bytes
 from tests.http.keys import audit_told
 from tests.http.siblings import ask, data, faults, hold, ident

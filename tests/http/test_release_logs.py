@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from postroom.clock import DAY
-from postroom.http.gateway.dates import stamp
-from postroom.http.gateway.release import REJECT, RELEASE
-from postroom.http.gateway.release_logs import PATH
+from postroom.http.gateway.calls.release import REJECT, RELEASE
+from postroom.http.gateway.calls.release_logs import PATH
+from postroom.http.gateway.wire.dates import stamp
 from postroom.model import Action, Route
-from postroom.store import identity, retained
+from postroom.store.access import identity
+from postroom.store.keep import retained
 from tests.http.conftest import HandClock, Served
 from tests.http.siblings import ask, data, faults, hold, ident
 

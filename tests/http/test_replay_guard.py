@@ -11,16 +11,17 @@ import pytest
 
 from postroom.clock import MINUTE, HandClock
 from postroom.errors import StoreUnavailable
-from postroom.http.auth import Caller
-from postroom.http.callers import Admitted
-from postroom.http.gateway.envelope import Failure
-from postroom.http.gateway.find import PATH as FIND
+from postroom.http.door.auth import Caller
+from postroom.http.door.callers import Admitted
+from postroom.http.gateway.calls.find import PATH as FIND
+from postroom.http.gateway.calls.release import REJECT, RELEASE
 from postroom.http.gateway.front import functions
-from postroom.http.gateway.reader import MAX_BODY
-from postroom.http.gateway.release import REJECT, RELEASE
 from postroom.http.gateway.replays import Replays
+from postroom.http.gateway.wire.envelope import Failure
+from postroom.http.gateway.wire.lenient import MAX_BODY
 from postroom.model import Action, Queue
-from postroom.store import expiry, identity, signatures
+from postroom.store.access import identity, signatures
+from postroom.store.keep import expiry
 from tests.http import siblings
 from tests.http.conftest import Serve, Served, connected, golden, request_bytes
 from tests.http.keys import a_token, audit_told, carrying
@@ -86,17 +87,15 @@ async def test_it_holds_across_a_restart_for_as_long_as_the_date_is_accepted(ser
     assert isinstance(clock, HandClock)
     clock.move(15 * MINUTE)
     again = await serve(clock=clock)
-    await again.store.write(lambda connection: expiry.reap(connection, clock.now(), 0))
+    await again.store.write(lambda tx: expiry.reap(tx, clock.now(), 0))
     assert (await again.post(RELEASE, headers, releasing(ident))).body == first.body
     assert (await again.post(RELEASE, headers, b"{}")).body == golden("other_body")
     clock.move(1000)
     assert (await again.post(RELEASE, headers, releasing(ident))).json["fail"][0]["errors"][0]["code"] == (
         "err_xdk_invalid_date"
     )
-    await again.store.write(lambda connection: expiry.reap(connection, clock.now(), 0))
-    left = await again.store.read(
-        lambda reader: reader.connection.execute("SELECT count(*) FROM signed_call").fetchall()
-    )
+    await again.store.write(lambda tx: expiry.reap(tx, clock.now(), 0))
+    left = await again.store.read(lambda reader: reader.tx.rows("SELECT count(*) FROM signed_call"))
     assert left == [(0,)]
 
 
@@ -162,10 +161,10 @@ async def test_what_is_kept_is_bounded(served: Served, monkeypatch: pytest.Monke
     for number in range(5):
         admitted = Admitted(CALLER, b"key:%d" % number, now + number + 1)
         await guard.once(admitted, b"body", run)
-    await served.store.write(lambda connection: signatures.reap(connection, now, 100))
+    await served.store.write(lambda tx: signatures.reap(tx, now, 100))
 
     def kept(reader: Any) -> list[int]:
-        return [row[0] - now for row in reader.connection.execute("SELECT expires FROM signed_call ORDER BY 1")]
+        return [row[0] - now for row in reader.tx.rows("SELECT expires FROM signed_call ORDER BY 1")]
 
     assert await served.store.read(kept) == [3, 4, 5]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from postroom.sealing import Sealer
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.conftest import FIND, Serve, golden
 
 
@@ -27,7 +27,7 @@ async def test_keys_sealed_with_another_key_are_wrong_keys_and_the_log_says_so_o
     assert "postroom app create" in told[0]
 
     made = await served.store.write(
-        lambda c: identity.create_app(c, services.sealer, name="new", role=identity.ADMINISTRATOR)
+        lambda tx: identity.create_app(tx, services.sealer, name="new", role=identity.ADMINISTRATOR)
     )
     served.keys[identity.ADMINISTRATOR] = made
     assert (await served.find()).status == 200

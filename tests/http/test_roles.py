@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from postroom.http.console.visits import SESSION_COOKIE
-from postroom.http.remembered import KNOWN_FOR
-from postroom.store import identity, roles
-from postroom.store.permissions import API_LOGIN, PROCESSING_READ
+from postroom.http.door.remembered import KNOWN_FOR
+from postroom.store.access import identity, roles
+from postroom.store.access.permissions import API_LOGIN, PROCESSING_READ
 from tests.http.conftest import FIND, Served
 from tests.http.keys import EMAIL, a_person, a_token, an_app, carrying, find_with, issued
 
@@ -15,7 +15,7 @@ async def test_living_keys_tokens_and_sessions_gain_and_lose_a_right(served: Ser
     await a_person(served, role="soar")
     keys, token = await issued(served, app="soar"), carrying(await a_token(served, "soar"))
     cookie, _ = await served.store.write(
-        lambda connection: identity.create_session(connection, EMAIL, lifetime=1 << 40, now=served.clock.now())
+        lambda tx: identity.create_session(tx, EMAIL, lifetime=1 << 40, now=served.clock.now())
     )
 
     async def allowed() -> list[bool]:
@@ -30,9 +30,9 @@ async def test_living_keys_tokens_and_sessions_gain_and_lose_a_right(served: Ser
         return [answer.status == 200 for answer in answers]
 
     assert await allowed() == [False] * 5
-    await served.store.write(lambda connection: roles.permit(connection, "soar", [PROCESSING_READ]))
+    await served.store.write(lambda tx: roles.permit(tx, "soar", [PROCESSING_READ]))
     served.clock.move(KNOWN_FOR)
     assert await allowed() == [True] * 5
-    await served.store.write(lambda connection: roles.forbid(connection, "soar", [PROCESSING_READ]))
+    await served.store.write(lambda tx: roles.forbid(tx, "soar", [PROCESSING_READ]))
     served.clock.move(KNOWN_FOR)
     assert await allowed() == [False] * 5

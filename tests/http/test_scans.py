@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from postroom.http.gateway import held, listing, rejections, release_logs
-from postroom.http.gateway.tracking import SEARCH
+from postroom.http.gateway.calls import held, rejections, release_logs
+from postroom.http.gateway.calls.tracking import SEARCH
+from postroom.http.gateway.paging import logs as listing
 from postroom.ids import first_id_at
-from postroom.store import audit, bounded, counters
-from postroom.store.search import SearchTooBroad
+from postroom.store.find import counters
+from postroom.store.fold import SearchTooBroad
+from postroom.store.logs import audit
 from tests.http.conftest import Served
 from tests.http.keys import a_token, carrying
 from tests.http.siblings import ask, data, faults, hold
@@ -27,7 +29,7 @@ MANY = (
 async def refused(served: Served) -> None:
     """5,000 refusals of this moment: some looks at the clock."""
     first = first_id_at(served.clock.now() - 1000)
-    await served.store.write(lambda connection: connection.execute(MANY, (first,)))
+    await served.store.write(lambda tx: tx.rows(MANY, (first,)))
 
 
 def searching(text: str) -> dict[str, Any]:
@@ -96,12 +98,12 @@ async def test_a_summary_is_exact_whatever_the_counters_know_and_ends_in_time(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = await hold(served, "a@corp.example", "b@corp.example", why="x")
-    await served.store.write(lambda connection: counters.advance(connection, known[-1]))
+    await served.store.write(lambda tx: counters.advance(tx, known[-1]))
     await hold(served, "c@corp.example", why="x")
     await hold(served, "d@corp.example")
     assert data(await ask(served, held.SUMMARY)) == [{"policyInfo": "Held by a person", "numberOfItems": 4}]
     monkeypatch.setattr(held, "LONGEST", -1.0)
-    monkeypatch.setattr(bounded, "STEPS", 1)
+    monkeypatch.setattr("postroom.store.sqlite.tx.STEPS", 1)
     assert faults(await ask(served, held.SUMMARY)) == BROAD
     monkeypatch.undo()
     assert len(data(await ask(served, held.SUMMARY))) == 1  # the bound was that read's alone
@@ -121,15 +123,15 @@ async def test_the_audit_log_is_searched_a_piece_at_a_time(served: Served, monke
     """A budget of nothing: each page is one step, and still all is found, each once."""
     monkeypatch.setattr(audit, "CHUNK", 3)
 
-    def fill(connection: Any) -> None:
+    def fill(tx: Any) -> None:
         for number in range(20):
             actor = f"app:{'rare' if number % 9 == 4 else 'common'}{number}"
-            audit.add(connection, at=number, actor=actor, kind="call")
+            audit.add(tx, at=number, actor=actor, kind="call")
 
     await served.store.write(fill)
 
     async def page(**wanted: Any) -> audit.Page:
-        return await served.store.read(lambda reader: audit.page(reader.connection, **wanted))
+        return await served.store.read(lambda reader: audit.page(reader.tx, **wanted))
 
     found, before, pages = [], None, 0
     while True:

@@ -15,9 +15,9 @@ import schemathesis
 from hypothesis import HealthCheck, given
 from schemathesis.generation import GenerationMode
 
-from postroom.http.described import GATEWAY
 from postroom.http.gateway.front import Function
-from postroom.http.openapi import document
+from postroom.http.schema.described import GATEWAY
+from postroom.http.schema.openapi import document
 from tests.http.conftest import Answer, Served, request_bytes, talk
 from tests.http.generated import generated
 from tests.http.test_openapi import check_answer

@@ -16,7 +16,7 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.model import Route
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.conftest import GOLDEN, Serve, Served, golden
 
 SEARCH = '"searchBy": {{\n"value": "{}",\n"fieldName": "{}"'

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from postroom.errors import EnvironmentFailed
-from postroom.http import server
 from postroom.http.asgi import new_request_id
 from postroom.http.console import answers
-from postroom.http.server import MAX_HEAD, BoundedHttp, HttpServer, application
+from postroom.http.listener import server
+from postroom.http.listener.server import MAX_HEAD, BoundedHttp, HttpServer, application
 from postroom.model import Outcome, Queue
 from postroom.settings import Address, Http
-from postroom.store import identity
+from postroom.store.access import identity
 from postroom.telemetry import Log
 from tests.http.conftest import (
     FIND,
@@ -110,9 +110,7 @@ async def test_metrics_are_shown_to_other_machines_with_a_token_that_may(served:
         answer = await served.get("/metrics", elsewhere | await served.bearer(role))
         assert answer.status == 200
         assert b"postroom_ledger_difference 0" in answer.body
-    await served.store.write(
-        lambda connection: connection.execute("""UPDATE role SET permissions = '["Monitoring | Held | Read"]'""")
-    )
+    await served.store.write(lambda tx: tx.rows("""UPDATE role SET permissions = '["Monitoring | Held | Read"]'"""))
     answer = await served.get("/metrics", elsewhere | await served.bearer(identity.MONITOR))
     assert answer.status == 403
     assert b"Account | Dashboard | Read" in answer.body
@@ -163,7 +161,7 @@ async def test_a_failure_of_ours_is_a_500_envelope_without_details(
     def fail(*_: object) -> None:
         raise ValueError("a mistake in the program")
 
-    monkeypatch.setattr("postroom.http.gateway.queue_listing.read_page", fail)
+    monkeypatch.setattr("postroom.http.gateway.paging.queues.read_page", fail)
     answer = await served.post(FIND, served.signed() | {"x-request-id": "my-id"}, b"{}")
     assert (answer.status, answer.body) == (500, golden("internal_error"))
     (line,) = [line for line in served.told.lines if "http_failed" in line]
@@ -173,7 +171,7 @@ async def test_a_failure_of_ours_is_a_500_envelope_without_details(
 
 
 async def test_a_store_that_cannot_be_read_is_a_500_envelope_that_says_try_again(served: Served) -> None:
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE info RENAME TO info_elsewhere"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE info RENAME TO info_elsewhere"))
     answer = await served.post(FIND, served.signed() | {"x-request-id": "my-id"}, b"{}")
     assert (answer.status, answer.body) == (500, golden("store_unavailable"))
     assert "x-ratelimit-remaining" in answer.headers
@@ -184,7 +182,7 @@ async def test_a_store_that_cannot_be_read_is_a_500_envelope_that_says_try_again
 
 
 async def test_a_failure_outside_the_api_is_answered_and_told_once(served: Served) -> None:
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE ledger RENAME TO ledger_elsewhere"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE ledger RENAME TO ledger_elsewhere"))
     answer = await served.get("/metrics")
     assert (answer.status, answer.body) == (500, golden("internal_error"))
     assert len([line for line in served.told.lines if "no such table" in line]) == 1
@@ -288,8 +286,8 @@ async def test_a_client_that_reads_late_gets_everything(served: Served) -> None:
         await writer.drain()
         sizes = {len((await read_answer(reader)).body) for _ in range(MANY)}
         assert len(sizes) == 1
-        (connection,) = served.server._server.server_state.connections  # type: ignore[union-attr]
-        assert connection._unread is None  # type: ignore[union-attr]
+        (tx,) = served.server._server.server_state.connections  # type: ignore[union-attr]
+        assert tx._unread is None  # type: ignore[union-attr]
 
 
 async def test_a_client_that_leaves_is_no_failure_of_ours(served: Served) -> None:

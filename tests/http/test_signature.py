@@ -6,9 +6,9 @@ import base64
 
 import pytest
 
-from postroom.http import auth
-from postroom.http.gateway.envelope import Failure
-from postroom.store.identity import AppKeys, Role
+from postroom.http.door import auth
+from postroom.http.gateway.wire.envelope import Failure
+from postroom.store.access.identity import AppKeys, Role
 
 KEYS = AppKeys(
     app_id="4d1eb02a",

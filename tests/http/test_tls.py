@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from postroom.errors import EnvironmentFailed, SettingsError
-from postroom.http import tls
-from postroom.http.tls import Certificate
+from postroom.http.listener import tls
+from postroom.http.listener.tls import Certificate
 from postroom.settings import Address, Http, HttpTls
-from postroom.settings_file import load
+from postroom.settings.file import load
 from postroom.telemetry import Log
 from tests.http.conftest import FIND, Answer, Quiet, Serve, Served, read_answer, request_bytes
 from tests.http.keys import audit_told

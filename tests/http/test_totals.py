@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from postroom.clock import MINUTE, HandClock
-from postroom.http.gateway.totals import MAX_KNOWN, Totals
+from postroom.http.gateway.paging.totals import MAX_KNOWN, Totals
 from postroom.model import Action, Filter, Queue, Route
 from postroom.settings import Settings
 from postroom.store.store import open_store
@@ -44,7 +44,7 @@ async def test_totals_are_exact_while_the_window_moves_and_the_queue_changes(ser
             msgspec.structs.replace(window, text="red"),
             msgspec.structs.replace(window, attachment=True),
         ):
-            with reader.connection:
+            with reader.tx.snapshot():
                 assert totals.count(reader, asked) == reader.count(asked)
 
 

@@ -10,16 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from postroom.clock import DAY, HOUR, MINUTE
-from postroom.http.auth import Caller
-from postroom.http.gateway import tracking as function
+from postroom.http.door.auth import Caller
 from postroom.http.gateway.call import Call
-from postroom.http.gateway.dates import stamp
-from postroom.http.gateway.tracking import INFO, SEARCH
+from postroom.http.gateway.calls import tracking as function
+from postroom.http.gateway.calls.tracking import INFO, SEARCH
+from postroom.http.gateway.wire.dates import stamp
 from postroom.model import Action, Outcome, Queue, Route
-from postroom.store import identity, rejections, tracking
+from postroom.store.access import identity
+from postroom.store.find import tracking
+from postroom.store.find.tracking import STATUSES, Wanted
+from postroom.store.logs import rejections
+from postroom.store.logs.rejections import NewRejection
 from postroom.store.records import Accepted, EndedEntry, Waited
-from postroom.store.rejections import NewRejection
-from postroom.store.tracking import STATUSES, Wanted
 from tests.http.conftest import HandClock, Served, a_message
 from tests.http.siblings import ask, data, faults, hold, ident
 
@@ -29,7 +31,7 @@ async def end(served: Served, accepted: Accepted, outcome: Outcome, reply: str =
     now = served.clock.now()
     for entry in accepted.entries:
         served.store.end(EndedEntry(entry, entry, accepted.message.id, Queue.DELIVERY, outcome, reply, 1, 0, now))
-    await served.store.write(lambda connection: None)
+    await served.store.write(lambda tx: None)
 
 
 async def ended(served: Served, *recipients: str, outcome: Outcome = Outcome.DELIVERED, **given: Any) -> Accepted:
@@ -42,7 +44,7 @@ async def refused(served: Served, kind: str = "relaying", **given: Any) -> None:
     one = NewRejection(
         served.clock.now(), "203.0.113.5", "peer", "eve@example.net", "x@y.example", kind, "550 5.7.1 no"
     )
-    await served.store.write(lambda connection: rejections.add(connection, [replace(one, **given)]))
+    await served.store.write(lambda tx: rejections.add(tx, [replace(one, **given)]))
 
 
 async def tracked(served: Served, item: dict[str, Any], **pagination: Any) -> list[dict[str, Any]]:
@@ -146,7 +148,7 @@ async def test_by_message_id_waiting_or_ended(served: Served, written: str) -> N
         message = replace(message, facts=replace(message.facts, message_id=header_id))
         answers: list[Any] = []
         served.store.accept(message, served.clock.now() + MINUTE, answers.append)
-        await served.store.write(lambda connection: None)
+        await served.store.write(lambda tx: None)
     (accepted,) = answers
     first = {"messageId": written}
     assert len(await tracked(served, first)) == 2

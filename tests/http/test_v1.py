@@ -14,7 +14,7 @@ from postroom.http.admin import shapes
 from postroom.http.admin.operations import OPERATIONS
 from postroom.ids import public_id
 from postroom.model import Action, Queue, Route
-from postroom.store import identity, permissions
+from postroom.store.access import identity, permissions
 from tests.http.conftest import Answer, HandClock, Served, request_bytes, talk
 from tests.http.keys import audit_told
 
@@ -195,7 +195,7 @@ async def test_a_wrong_query_says_what_where_and_what_was_meant(
 
 async def test_a_search_that_is_too_broad_is_told(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(served)
-    monkeypatch.setattr("postroom.store.searching.STEPS", 1)
+    monkeypatch.setattr("postroom.store.sqlite.tx.STEPS", 1)
     served.store.index.bound = 0.0
     problem = check_problem(await get(served, "/v1/entries?q=zo"), 422, "search_too_broad")
     assert "too broad" in problem["detail"]
@@ -287,10 +287,10 @@ async def test_addresses_and_methods_that_are_not_there(served: Served) -> None:
 
 async def test_a_failure_of_ours_tells_no_details(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     headers = await served.bearer()
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE pause RENAME TO pause_elsewhere"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE pause RENAME TO pause_elsewhere"))
     problem = check_problem(await served.get("/v1/queues", headers), 503, "unavailable")
     assert "pause" not in problem["detail"]
-    await served.store.write(lambda connection: connection.execute("ALTER TABLE pause_elsewhere RENAME TO pause"))
+    await served.store.write(lambda tx: tx.rows("ALTER TABLE pause_elsewhere RENAME TO pause"))
     await served.put()
 
     def fail(*_: object) -> None:

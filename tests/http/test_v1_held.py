@@ -9,7 +9,7 @@ import pytest
 from postroom.http.admin.operations import OPERATIONS
 from postroom.ids import public_id
 from postroom.model import Action, Queue
-from postroom.store import permissions
+from postroom.store.access import permissions
 from tests.http.conftest import Served
 from tests.http.keys import an_app
 from tests.http.siblings import hold

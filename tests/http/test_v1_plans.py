@@ -14,8 +14,8 @@ from postroom.clock import HOUR
 from postroom.http.admin import plans as admin_plans
 from postroom.ids import public_id
 from postroom.model import Action, Queue
-from postroom.store import identity, permissions, plan_book
-from postroom.store.sqlite import fetch
+from postroom.store.access import identity, permissions
+from postroom.store.plans import book as plan_book
 from tests.http.conftest import Served
 from tests.http.test_v1 import check_problem, fill, get, post
 
@@ -59,7 +59,7 @@ async def test_a_plan_is_made_applied_and_undone(served: Served) -> None:
 async def test_the_command_line_writes_the_same_keys(served: Served) -> None:
     await fill(served)
     plan = await make(served, "hold", "queue:processing")
-    stored = await served.store.read(lambda reader: plan_book.read(reader.connection, int(plan["id"], 16)))
+    stored = await served.store.read(lambda reader: plan_book.read(reader.tx, int(plan["id"], 16)))
     assert plan_json(stored) == plan
 
 
@@ -116,10 +116,10 @@ async def test_a_plan_in_the_wrong_state_is_refused(served: Served) -> None:
 async def role_token(served: Served, name: str, *held: str, limit: int | None = None) -> str:
     """An application with a role of its own."""
 
-    def create(connection: Any) -> identity.Credentials:
-        identity.create_role(connection, name, held)
-        fetch(connection, "UPDATE role SET plan_limit = ? WHERE name = ?", (limit, name))
-        return identity.create_app(connection, served.services.sealer, name=name, role=name)
+    def create(tx: Any) -> identity.Credentials:
+        identity.create_role(tx, name, held)
+        tx.rows("UPDATE role SET plan_limit = ? WHERE name = ?", (limit, name))
+        return identity.create_app(tx, served.services.sealer, name=name, role=name)
 
     served.keys[name] = await served.store.write(create)
     return name
@@ -145,13 +145,11 @@ async def test_a_plan_that_is_being_made_is_taken_on_by_nobody(served: Served, v
     await served.store.act(Action.HOLD, [found["one"]], actor="ann")
     plan = await make(served, "release", "queue:held")
     await served.store.write(
-        lambda connection: fetch(
-            connection, "UPDATE plan SET state = 'making', summary = x'' WHERE id = ?", (int(plan["id"], 16),)
-        )
+        lambda tx: tx.rows("UPDATE plan SET state = 'making', summary = x'' WHERE id = ?", (int(plan["id"], 16),))
     )
     role = await role_token(served, "helpdesk", permissions.PROCESSING_READ, permissions.PROCESSING_EDIT)
     headers, gate = await served.bearer(role), threading.Event()
-    held_up = asyncio.create_task(served.store.write(lambda connection: gate.wait(60)))
+    held_up = asyncio.create_task(served.store.write(lambda tx: gate.wait(60)))
     try:  # whatever had to be written for the answer would come after the plan was ready
         body = b'{"reason": "x"}' if verb == "apply" else b""
         answer = await asyncio.wait_for(served.post(f"/v1/plans/{plan['id']}/{verb}", headers, body), 30)
@@ -223,9 +221,7 @@ async def test_a_damaged_plan_is_told_apart_and_refused(served: Served) -> None:
     hurt = await make(served, "delete", "queue:delivery")
     sound = await make(served, "hold", "queue:processing")
     await act(served, hurt["id"], "apply", b'{"reason": "x"}')
-    await served.store.write(
-        lambda connection: fetch(connection, "UPDATE plan SET summary = x'7b' WHERE id = ?", (int(hurt["id"], 16),))
-    )
+    await served.store.write(lambda tx: tx.rows("UPDATE plan SET summary = x'7b' WHERE id = ?", (int(hurt["id"], 16),)))
     listed = (await get(served, "/v1/plans")).json
     assert (listed["plans"], listed["damaged"]) == ([sound], [{"id": hurt["id"], "columns": ["summary"]}])
     first = (await get(served, "/v1/plans?limit=1")).json

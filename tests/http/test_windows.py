@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from postroom.clock import DAY, HOUR, SECOND, HandClock, Millis
-from postroom.http.gateway import find, held, release_logs, tracking
-from postroom.http.gateway import rejections as rejecting
-from postroom.http.gateway.dates import stamp
-from postroom.http.gateway.members import AHEAD
-from postroom.http.gateway.release import RELEASE
-from postroom.http.gateway.wire_held import read_held
-from postroom.http.gateway.wire_tracking import read_search
+from postroom.http.gateway.calls import find, held, release_logs, tracking
+from postroom.http.gateway.calls import rejections as rejecting
+from postroom.http.gateway.calls.release import RELEASE
+from postroom.http.gateway.wire.dates import stamp
+from postroom.http.gateway.wire.held import read_held
+from postroom.http.gateway.wire.members import AHEAD
+from postroom.http.gateway.wire.tracking import read_search
 from postroom.model import Filter
-from postroom.store import rejections
-from postroom.store.rejections import NewRejection
+from postroom.store.logs import rejections
+from postroom.store.logs.rejections import NewRejection
 from tests.http.conftest import START, Served
 from tests.http.siblings import ask, data, faults, hold, ident
 
@@ -87,7 +87,7 @@ async def test_mail_that_waits_for_more_than_a_week_is_found_by_an_end_alone(ser
     refused = NewRejection(
         served.clock.now(), "192.0.2.7", "peer.example", "eve@example.net", "x@y.example", "size", "552 no"
     )
-    await served.store.write(lambda connection: rejections.add(connection, [refused]))
+    await served.store.write(lambda tx: rejections.add(tx, [refused]))
     end = {"end": stamp(served.clock.now() + SECOND)}
     served.clock.move(40 * DAY)
     assert {found["subject"] for found in (await served.find(end)).messages} == {"old", "Quarterly report"}

@@ -14,7 +14,7 @@ import uvloop
 from postroom.clock import HandClock
 from postroom.errors import StoreUnavailable
 from postroom.model import Message
-from postroom.settings import Address, Gateway, Settings, Smtp
+from postroom.settings import Address, GatewaySettings, Settings, Smtp
 from postroom.smtp_in.receive import Receiver
 from postroom.smtp_in.server import SmtpServer
 from postroom.store.bodies import Bodies
@@ -116,7 +116,9 @@ class Desk:
 
 
 BASE = Settings(
-    gateway=Gateway(hostname="gw.corp.example", internal_domains=("corp.example",), relay_networks=("127.0.0.2/32",)),
+    gateway=GatewaySettings(
+        hostname="gw.corp.example", internal_domains=("corp.example",), relay_networks=("127.0.0.2/32",)
+    ),
     smtp=Smtp(listen=(Address("127.0.0.1", 0),)),
 )
 

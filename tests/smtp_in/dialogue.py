@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 import msgspec
 
 from postroom.model import Recipient, Route
-from postroom.settings import Gateway, Smtp
+from postroom.settings import GatewaySettings, Smtp
 from postroom.smtp_in.body import Memory
 from postroom.smtp_in.session import Session
 from postroom.smtp_in.shared import SessionConfig
 
-GATEWAY = Gateway(hostname="gw.corp.example", internal_domains=("corp.example", "Second.Example"))
+GATEWAY = GatewaySettings(hostname="gw.corp.example", internal_domains=("corp.example", "Second.Example"))
 QUEUED = b"250 2.0.0 1 queued\r\n"
-OPEN_RELAY = Gateway(hostname="gw.corp.example")
+OPEN_RELAY = GatewaySettings(hostname="gw.corp.example")
 
 
 def config(
-    *, gateway: Gateway = GATEWAY, memory: int = 1 << 30, closed: bytes | None = None, **limits: int
+    *, gateway: GatewaySettings = GATEWAY, memory: int = 1 << 30, closed: bytes | None = None, **limits: int
 ) -> SessionConfig:
     smtp = msgspec.structs.replace(Smtp(), **limits)
     return SessionConfig(gateway, smtp, Memory(memory), lambda: closed)

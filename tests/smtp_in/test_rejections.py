@@ -15,9 +15,8 @@ from postroom.smtp_in import replies
 from postroom.smtp_in.rejections import Rejections, kind_of
 from postroom.smtp_in.server import SmtpServer
 from postroom.smtp_in.shared import MESSAGE
-from postroom.store import rejections
-from postroom.store.rejections import KINDS, NewRejection
-from postroom.store.sqlite import fetch
+from postroom.store.logs import rejections
+from postroom.store.logs.rejections import KINDS, NewRejection
 from postroom.store.store import open_store
 from postroom.telemetry import Log
 from tests.smtp_in.conftest import NOW, Desk, with_smtp
@@ -186,11 +185,11 @@ def test_the_store_keeps_them_in_order_of_time_beside_the_ids_of_mail(tmp_path: 
     try:
         one = NewRejection(NOW, "192.0.2.1", "h", "a@b.example", "x\x00y" + "z" * 600, "size", "552 no")
         for _ in range(2):
-            store.write_now(lambda connection: rejections.add(connection, [one, one]))
-        rows = [rejections.read(row) for row in fetch(store.read_now().connection, rejections.SELECT)]
+            store.write_now(lambda tx: rejections.add(tx, [one, one]))
+        rows = [rejections.read(row) for row in store.read_now().tx.rows(rejections.SELECT)]
         assert [row.at for row in rows] == [NOW] * 4
         assert len({row.id for row in rows}) == 4
         assert rows[0].recipient == "x y" + "z" * 509
-        assert rejections.find(store.read_now().connection, rows[2].id) == rows[2]
+        assert rejections.find(store.read_now().tx, rows[2].id) == rows[2]
     finally:
         store.close()

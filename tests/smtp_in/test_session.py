@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.model import Route
-from postroom.settings import Gateway
+from postroom.settings import GatewaySettings
 from postroom.smtp_in import replies
 from tests.smtp_in.dialogue import (
     ENVELOPE,
@@ -322,7 +322,7 @@ def test_the_postmaster_named_in_several_ways_is_one_recipient() -> None:
 
 
 def test_the_postmaster_of_our_own_name_stays_there_when_the_name_is_a_domain_of_ours() -> None:
-    ours = Gateway(hostname="gw.corp.example", internal_domains=("corp.example", "gw.corp.example"))
+    ours = GatewaySettings(hostname="gw.corp.example", internal_domains=("corp.example", "gw.corp.example"))
     talk = greeted(config(gateway=ours))
     (message,) = say(talk, MAIL, b"RCPT TO:<postmaster@gw.corp.example>\r\nDATA\r\n", b".\r\n").messages
     assert message.to == ["postmaster@gw.corp.example"]

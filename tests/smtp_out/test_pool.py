@@ -13,7 +13,7 @@ from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as Incoming
 
 from postroom.clock import SECOND, SystemClock
-from postroom.lifecycle import Deferred, Delivered, Refused, SendResult
+from postroom.rules.lifecycle import Deferred, Delivered, Refused, SendResult
 from postroom.settings import Address, Delivery
 from postroom.smtp_out import Job, Pool, body
 from postroom.telemetry import Counts, Log

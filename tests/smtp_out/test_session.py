@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from postroom.lifecycle import Deferred, Delivered, Refused, SendResult
+from postroom.rules.lifecycle import Deferred, Delivered, Refused, SendResult
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.replies import MAX_LINE, MAX_REPLY, MAX_TEXT
 from postroom.smtp_out.session import CLOSED, IDLE, QUIT, RSET, Session

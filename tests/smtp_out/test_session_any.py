@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.lifecycle import Deferred, Delivered, Refused, SendResult
+from postroom.rules.lifecycle import Deferred, Delivered, Refused, SendResult
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.session import CLOSED, CONTENT, IDLE, QUIT, Session
 

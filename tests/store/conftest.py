@@ -12,8 +12,8 @@ from postroom.clock import HandClock
 from postroom.model import Client, Facts, Queue, Recipient, Route
 from postroom.settings import Settings
 from postroom.store.records import Accepted, NewMessage
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store, open_store
-from postroom.store.writer import Batch
 
 ENGINES = ("sqlite",)
 
@@ -87,5 +87,5 @@ def hand(store: Store, fill: Callable[[Batch], None]) -> None:
     """One batch to the writer, as a turn of the event loop would, and wait until it is committed and answered."""
     batch = Batch()
     fill(batch)
-    store._writer.hand(batch)
-    store.write_now(lambda connection: None)
+    store._engine.hand(batch)
+    store.write_now(lambda tx: None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import apsw
 import msgspec
 
 from postroom.clock import HOUR, MINUTE, HandClock, Millis
@@ -27,6 +26,7 @@ from postroom.model import (
     VerdictKind,
 )
 from postroom.store import codes
+from postroom.store.engine import Tx
 from postroom.store.records import Accepted, NewMessage
 from postroom.store.store import Store
 from tests.store.conftest import hand
@@ -60,19 +60,17 @@ def fill(store: Store, clock: HandClock, chance: random.Random, number: int) -> 
         clock.move(chance.choice((1, 1, MINUTE, 50 * MINUTE)))
         news = [message(chance, clock.now()) for _ in range(4)]
         hand(store, lambda batch, news=news: batch.arrivals.extend((new, None, got.append) for new in news))
-    return store.write_now(lambda connection: _lived(connection, got, chance, clock.now()))
+    return store.write_now(lambda tx: _lived(tx, got, chance, clock.now()))
 
 
-def _lived(
-    connection: apsw.Connection, got: list[Accepted], chance: random.Random, now: Millis
-) -> dict[int, tuple[str, ...]]:
+def _lived(tx: Tx, got: list[Accepted], chance: random.Random, now: Millis) -> dict[int, tuple[str, ...]]:
     passed = {}
     for one in got:
         checks = tuple(sorted(chance.sample(CHECKS, chance.randrange(3))))
         for entry in one.entries:
             passed[entry] = checks
             _live(
-                connection,
+                tx,
                 entry,
                 chance.randrange(5),
                 chance.choice(INFOS),
@@ -81,7 +79,7 @@ def _lived(
                 now,
             )
         packed = msgspec.msgpack.encode(tuple(Verdict(VerdictKind.PASS, check) for check in checks))
-        connection.execute("UPDATE message SET verdicts = ? WHERE id = ?", (packed, one.message.id))
+        tx.rows("UPDATE message SET verdicts = ? WHERE id = ?", (packed, one.message.id))
     return passed
 
 
@@ -105,18 +103,14 @@ def message(chance: random.Random, now: Millis) -> NewMessage:
     )  # fmt: skip
 
 
-def _live(
-    connection: apsw.Connection, entry: int, queue: int, info: str, attempts: int, locked: bool, now: Millis
-) -> None:
+def _live(tx: Tx, entry: int, queue: int, info: str, attempts: int, locked: bool, now: Millis) -> None:
     """What may have become of an entry since."""
-    known = connection.execute("SELECT id FROM info WHERE text = ?", (info,)).fetchall()
+    known = tx.rows("SELECT id FROM info WHERE text = ?", (info,))
     if not known:
         folded = info.lower()
-        known = connection.execute(
-            "INSERT INTO info (text, folded) VALUES (?, ?) RETURNING id", (info, folded)
-        ).fetchall()
+        known = tx.rows("INSERT INTO info (text, folded) VALUES (?, ?) RETURNING id", (info, folded))
     held = codes.QUEUE[Queue.HELD]
-    connection.execute(
+    tx.rows(
         "UPDATE entry SET queue = ?, from_queue = ?, info_id = ?, attempts = ?, next_attempt = ?, locked_until = ?, "
         "lease = ?, priority = ?, label = ? WHERE id = ?",
         (

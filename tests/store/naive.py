@@ -8,8 +8,8 @@ import string
 
 from postroom.clock import Millis
 from postroom.model import Aspect, Entry, Filter, Label, Queue, Relation, Term
-from postroom.store.conditions import terms_of
-from postroom.store.search import needle
+from postroom.store.find.conditions import terms_of
+from postroom.store.fold import needle
 
 LABELS = {"maybe-delivered": Label.MAYBE_DELIVERED, "suspect": Label.SUSPECT}
 

@@ -18,13 +18,15 @@ from postroom.errors import EnvironmentFailed, PostroomError
 from postroom.model import Action, Entry, Filter, Label, Outcome, Queue
 from postroom.query import parse
 from postroom.settings import Plans, Settings
-from postroom.store import backup as backing
-from postroom.store import identity, plan_run, plans
-from postroom.store.backup import back_up
+from postroom.store.access import identity
+from postroom.store.backup import backup as backing
+from postroom.store.backup.backup import back_up
+from postroom.store.backup.pins import Pins, remove_left_overs
+from postroom.store.backup.restore import Restored, restore
 from postroom.store.bodies import Bodies
-from postroom.store.pins import Pins, remove_left_overs
+from postroom.store.plans import run as plan_run
+from postroom.store.plans import verbs as plans
 from postroom.store.records import Accepted, EndedEntry, Waited
-from postroom.store.restore import Restored, restore
 from postroom.store.store import Store, open_store
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
@@ -370,14 +372,14 @@ def test_a_gateway_goes_on_with_what_was_restored(
 
 def test_console_sessions_are_not_restored(store: Store, clock: HandClock, tmp_path: Path) -> None:
     email = "alice@corp.example"
-    store.write_now(lambda c: identity.create_user(c, email=email, password_hash="hash", role="monitor"))
-    token, _ = store.write_now(lambda c: identity.create_session(c, email, lifetime=DAY, now=clock.now()))
+    store.write_now(lambda tx: identity.create_user(tx, email=email, password_hash="hash", role="monitor"))
+    token, _ = store.write_now(lambda tx: identity.create_session(tx, email, lifetime=DAY, now=clock.now()))
     back_up(store, tmp_path / "copy", clock=clock)
     restored(tmp_path / "copy", tmp_path / "new", clock)
     again = open_store(Settings(data=str(tmp_path / "new")), clock=clock, beside=True)
-    connection = again.read_now().connection
-    assert identity.find_user(connection, email) is not None
-    assert identity.find_session(connection, token, now=clock.now()) is None
+    tx = again.read_now().tx
+    assert identity.find_user(tx, email) is not None
+    assert identity.find_session(tx, token, now=clock.now()) is None
     again.close()
 
 

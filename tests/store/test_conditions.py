@@ -10,9 +10,11 @@ import pytest
 from postroom.clock import HandClock
 from postroom.model import Entry, Filter, Order, Queue
 from postroom.settings import Settings
-from postroom.store import counters, rarity, reason_index
-from postroom.store.reader import Reader
-from postroom.store.search_index import Filling
+from postroom.store.find import counters
+from postroom.store.find.reader import Reader
+from postroom.store.sqlite import rarity
+from postroom.store.sqlite import reasons as reason_index
+from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import open_store
 from tests.store.crowd import a_filter, fill
 from tests.store.naive import holds
@@ -43,13 +45,11 @@ class Crowd:
                 pass
         filling.close()
         counted = ids[0] if whole else ids[40]
-        while self.store.write_now(lambda connection: counters.advance(connection, counted)):
+        while self.store.write_now(lambda tx: counters.advance(tx, counted)):
             pass
         self.store.index.replaced(ready=True)
         ended = ids[2::9]
-        self.store.write_now(
-            lambda connection: connection.executemany("DELETE FROM entry WHERE id = ?", [(one,) for one in ended])
-        )
+        self.store.write_now(lambda tx: tx.many("DELETE FROM entry WHERE id = ?", [(one,) for one in ended]))
 
 
 @pytest.fixture(scope="module", params=["", "half", "whole"], ids=["no index", "half an index", "an index"])
@@ -70,10 +70,10 @@ def test_a_filter_finds_what_a_plain_reading_of_it_finds(
 ) -> None:
     """Each way that only a larger queue would take by itself."""
     if way == "merged":
-        monkeypatch.setattr("postroom.store.searching.Searching._common", lambda *asked: True)
+        monkeypatch.setattr("postroom.store.find.search.Searches._common", lambda *asked: True)
     elif way != "whole phrases":
         monkeypatch.setattr(rarity, "CHEAP", 8)  # nearly every text is looked for by a piece
-        monkeypatch.setattr("postroom.store.searching.MANY", 3)
+        monkeypatch.setattr("postroom.store.find.search.MANY", 3)
     chance = random.Random(23)
     hits = 0
     for number in range(FILTERS):

@@ -6,15 +6,19 @@ import random
 import re
 from pathlib import Path
 
-import apsw
 import pytest
 
 from postroom.clock import HOUR, MINUTE, HandClock
 from postroom.model import Action, Filter, Outcome, Queue, Route
 from postroom.settings import Settings
-from postroom.store import codes, counters, sqlite
+from postroom.store import codes
 from postroom.store.damage import INFO_LOST
+from postroom.store.engine import Tx
+from postroom.store.find import counters
 from postroom.store.records import EndedEntry
+from postroom.store.sqlite import connections as sqlite
+from postroom.store.sqlite import schema
+from postroom.store.sqlite.tx import SqliteTx
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.crowd import fill, message
@@ -42,24 +46,24 @@ def agrees(store: Store, chance: random.Random, number: int = 60) -> None:
 
 def _agrees_by_reason(store: Store) -> None:
     """As much as the counters know is found by its reason, in the state it is in, and nothing else."""
-    columns, connection = "info_id, queue, id, route, attachment", store.read_now().connection
+    columns, tx = "info_id, queue, id, route, attachment", store.read_now().tx
     counts = (
         "SELECT coalesce(text, ?), count(*) FROM entry LEFT JOIN info ON info.id = info_id WHERE queue = ? GROUP BY 1"
     )
     for queue in Queue:
-        expected = dict(connection.execute(counts, (INFO_LOST, codes.QUEUE[queue])).fetchall())
-        assert counters.by_reason(connection, queue) == expected
-    there = connection.execute(f"SELECT {columns} FROM reason ORDER BY id").fetchall()
+        expected = dict(tx.rows(counts, (INFO_LOST, codes.QUEUE[queue])))
+        assert counters.by_reason(tx, queue) == expected
+    there = tx.rows(f"SELECT {columns} FROM reason ORDER BY id")
     counted = "WHERE id <= (SELECT upto FROM counted) ORDER BY id"
-    assert there == connection.execute(f"SELECT {columns} FROM entry {counted}").fetchall()
+    assert there == tx.rows(f"SELECT {columns} FROM entry {counted}")
 
 
 def advance(store: Store, newest: int) -> int:
-    return store.write_now(lambda connection: counters.advance(connection, newest))
+    return store.write_now(lambda tx: counters.advance(tx, newest))
 
 
 def tallied(store: Store) -> int:
-    rows = store.read_now().connection.execute("SELECT coalesce(sum(number), 0) FROM tally").fetchall()
+    rows = store.read_now().tx.rows("SELECT coalesce(sum(number), 0) FROM tally")
     return int(rows[0][0])
 
 
@@ -85,9 +89,7 @@ def test_they_agree_with_the_entries_whatever_is_done(store: Store, clock: HandC
         "route = (route + 1) % 4",
         "attachment = 1 - attachment",
     ):
-        store.write_now(
-            lambda connection, change=change: connection.execute(f"UPDATE entry SET {change} WHERE id % 3 = 0")
-        )
+        store.write_now(lambda tx, change=change: tx.rows(f"UPDATE entry SET {change} WHERE id % 3 = 0"))
         agrees(store, chance)
 
 
@@ -100,7 +102,7 @@ def test_an_entry_that_ends_leaves_no_counter_behind(store: Store, clock: HandCl
     assert store.read_now().count(Filter()) == 0
     later = accepted(store, a_message()).entries[0]
     advance(store, later)
-    rows = store.read_now().connection.execute("SELECT number FROM tally").fetchall()
+    rows = store.read_now().tx.rows("SELECT number FROM tally")
     assert rows == [(1,)]  # the empty one is gone
 
 
@@ -108,8 +110,8 @@ def test_they_take_in_a_step_at_a_time(store: Store, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(counters, "STEP", 3)
     ids = [accepted(store, a_message()).entries[0] for _ in range(7)]
     assert [advance(store, ids[5]) for _ in range(3)] == [3, 3, 0]
-    assert counters.wanting(store.read_now().connection, ids[6])
-    assert not counters.wanting(store.read_now().connection, ids[5])
+    assert counters.wanting(store.read_now().tx, ids[6])
+    assert not counters.wanting(store.read_now().tx, ids[5])
     assert (tallied(store), store.read_now().count(Filter())) == (6, 7)
 
 
@@ -124,7 +126,7 @@ def test_a_command_beside_keeps_them_too(store: Store, opening: Opener) -> None:
 def test_they_are_counted_anew_from_the_entries(store: Store) -> None:
     ids = [accepted(store, a_message()).entries[0] for _ in range(4)]
     advance(store, ids[2])
-    store.write_now(lambda connection: connection.execute("UPDATE tally SET number = 77"))
+    store.write_now(lambda tx: tx.rows("UPDATE tally SET number = 77"))
     assert store.read_now().count(Filter()) == 78
     store.write_now(counters.recount)
     assert store.read_now().count(Filter()) == 4
@@ -134,49 +136,45 @@ def test_they_are_counted_anew_from_the_entries(store: Store) -> None:
 def test_a_row_without_a_value_is_left_out_and_stops_nothing(store: Store, opening: Opener, column: str) -> None:
     """In a record of SQLite one bit makes 0 to NULL."""
     ids = [accepted(store, a_message()).entries[0] for _ in range(4)]
-    store.write_now(lambda connection: _spoil(connection, ids[1], column))
+    store.write_now(lambda tx: _spoil(tx, ids[1], column))
     advance(store, ids[2])
     assert store.read_now().count(Filter(queues=(Queue.PROCESSING,))) >= 3
     store.write_now(counters.recount)
     report = store.act_now(Action.HOLD, ids, actor="cli:root")
     assert set(report.done) >= {ids[0], ids[2], ids[3]}
-    store.write_now(lambda connection: connection.execute("UPDATE entry SET route = 1, attachment = 1 WHERE id > 0"))
-    store.write_now(lambda connection: connection.execute("DELETE FROM entry WHERE id = ?", (ids[1],)))
-    store.write_now(
-        lambda connection: connection.execute(
-            "DROP TABLE reason; DROP TRIGGER reason_move; DROP TRIGGER reason_text_changed"
-        )
-    )
-    store.write_now(lambda connection: _spoil(connection, ids[2], column))
-    store.write_now(lambda connection: connection.execute("PRAGMA user_version=6"))
+    store.write_now(lambda tx: tx.rows("UPDATE entry SET route = 1, attachment = 1 WHERE id > 0"))
+    store.write_now(lambda tx: tx.rows("DELETE FROM entry WHERE id = ?", (ids[1],)))
+    store.write_now(lambda tx: tx.rows("DROP TABLE reason; DROP TRIGGER reason_move; DROP TRIGGER reason_text_changed"))
+    store.write_now(lambda tx: _spoil(tx, ids[2], column))
+    store.write_now(lambda tx: tx.rows("PRAGMA user_version=6"))
     store.close()
     assert opening().read_now().entry(ids[3]) is not None
 
 
-def _spoil(connection: apsw.Connection, entry: int, column: str) -> None:
-    connection.execute("PRAGMA writable_schema=ON")
-    [(kept,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'entry'").fetchall()
+def _spoil(tx: Tx, entry: int, column: str) -> None:
+    tx.rows("PRAGMA writable_schema=ON")
+    [(kept,)] = tx.rows("SELECT sql FROM sqlite_master WHERE name = 'entry'")
     change = "UPDATE sqlite_master SET sql = ? WHERE name = 'entry'"
     loose = re.sub(rf"(\n  {column} +INTEGER) NOT NULL", r"\1", kept)
     assert loose != kept
-    connection.execute(change, (loose,))
-    connection.execute("PRAGMA writable_schema=RESET")
-    connection.execute("PRAGMA ignore_check_constraints=1")
-    connection.execute(f"UPDATE entry SET {column} = NULL WHERE id = ?", (entry,))
-    connection.execute("PRAGMA ignore_check_constraints=0")
-    connection.execute("PRAGMA writable_schema=ON")
-    connection.execute(change, (kept,))
-    connection.execute("PRAGMA writable_schema=RESET")
+    tx.rows(change, (loose,))
+    tx.rows("PRAGMA writable_schema=RESET")
+    tx.rows("PRAGMA ignore_check_constraints=1")
+    tx.rows(f"UPDATE entry SET {column} = NULL WHERE id = ?", (entry,))
+    tx.rows("PRAGMA ignore_check_constraints=0")
+    tx.rows("PRAGMA writable_schema=ON")
+    tx.rows(change, (kept,))
+    tx.rows("PRAGMA writable_schema=RESET")
 
 
 def test_a_store_of_an_older_schema_gets_its_counters(tmp_path: Path, opening: Opener, settings: Settings) -> None:
     path = sqlite.database_path(settings)
-    connection = sqlite.writing(path)
-    for number, _, text in sqlite.migrations()[:4]:
-        connection.execute(text)
-        connection.execute(f"PRAGMA user_version={number}")
-    _old_entries(connection)
-    connection.close()
+    tx = SqliteTx(sqlite.writing(path))
+    for number, _, text in schema.migrations()[:4]:
+        tx.rows(text)
+        tx.rows(f"PRAGMA user_version={number}")
+    _old_entries(tx)
+    tx.close()
     store = opening()
     assert tallied(store) == 30
     counts = store.read_now().queue_counts()
@@ -184,11 +182,11 @@ def test_a_store_of_an_older_schema_gets_its_counters(tmp_path: Path, opening: O
     assert store.read_now().count(Filter(since=1_700_000_000_000 + 10 * HOUR)) == 20
 
 
-def _old_entries(connection: apsw.Connection) -> None:
+def _old_entries(tx: Tx) -> None:
     for number in range(30):
         ident = (1_700_000_000_000 + number * HOUR << 20) + 1
         values = (ident, ident, 0 if number % 3 else 2)
-        connection.execute(
+        tx.rows(
             "INSERT INTO entry (id, message_id, queue, route, recipient, recipient_name, priority, info_id, attempts, since, "
             "next_attempt, strikes, label, waived, env_from, from_address, from_name, to_header, subject, remote_ip, size, "
             "attachment, search) VALUES (?, ?, ?, 0, '', '', 0, 1, 0, 0, 0, 0, 0, '', '', '', '', '', '', '', 1, 0, '')",

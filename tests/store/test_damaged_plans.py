@@ -10,13 +10,15 @@ from postroom.clock import HOUR, HandClock
 from postroom.ids import public_id
 from postroom.model import Action, Queue
 from postroom.settings import Settings
-from postroom.store import plan_book, plans, verify
-from postroom.store.plan_book import Damaged, Plan, PlanDamaged
-from postroom.store.plan_run import run_now
+from postroom.store.plans import book as plan_book
+from postroom.store.plans import verbs as plans
+from postroom.store.plans.book import Damaged, Plan, PlanDamaged
+from postroom.store.plans.run import run_now
 from postroom.store.store import Store
-from postroom.store.verify_plans import LOST_PLAN
+from postroom.store.verify import verify
+from postroom.store.verify.plans import LOST_PLAN
 from postroom.telemetry import Counts, Log
-from postroom.upkeep import Upkeep
+from postroom.work.upkeep import Upkeep
 from tests.store.test_damaged_rows import plant
 from tests.store.test_plans import WINDOW, apply, difference, entry_of, fill, look_after, make, undo
 
@@ -54,8 +56,8 @@ def test_upkeep_leaves_a_damaged_plan_alone_and_does_the_others(
     met = [(plan.id, plan.columns) for plan in a_round(store, clock)]
     assert met == ([] if column == "state" else [(hurt.id, (column,))])
     reader = store.read_now()
-    assert plan_book.read(reader.connection, sound.id).state == "final"
-    assert plan_book.read(reader.connection, waiting.id).state == "expired"
+    assert plan_book.read(reader.tx, sound.id).state == "final"
+    assert plan_book.read(reader.tx, waiting.id).state == "expired"
     assert (reader.entry(second), reader.leaving()) == (None, 1)
     assert entry_of(store, first).queue is Queue.HELD  # as people are told of what is about to end
     assert entry_of(store, third).queue is Queue.PROCESSING
@@ -68,8 +70,8 @@ def test_a_damaged_plan_is_listed_as_such_and_refused(store: Store, clock: HandC
     hurt = apply(store, clock, make(store, clock, Action.DELETE, "to:r0"))
     sound = make(store, clock, Action.HOLD, "to:r1")
     hurt_by(store, done, hurt)
-    connection = store.read_now().connection
-    assert plan_book.latest(connection, 10) == [sound, Damaged(hurt.id, (column,))]
+    tx = store.read_now().tx
+    assert plan_book.latest(tx, 10) == [sound, Damaged(hurt.id, (column,))]
     told = rf"plan {public_id(hurt.id)} is damaged \({column}\): .* postroom verify --repair closes it, and holds"
     for act in (undo, apply):
         with pytest.raises(PlanDamaged, match=told):
@@ -99,7 +101,7 @@ def test_a_repair_closes_it_and_holds_what_it_was_about_to_end(
     assert again.counts == ({} if column == "state" or done.endswith("NULL") else {"plan": {"noted": 1}})
     clock.move(WINDOW)
     assert a_round(store, clock) == []
-    assert plan_book.read(store.read_now().connection, sound.id).state == "final"
+    assert plan_book.read(store.read_now().tx, sound.id).state == "final"
     assert store.read_now().entry(other) is None
     assert store.act_now(Action.RELEASE, [waiting, held], actor="ann").done == (waiting, held)
     assert difference(store) == 0
@@ -111,11 +113,11 @@ def test_a_line_that_names_no_entry_stops_no_plan(store: Store, clock: HandClock
     hurt = apply(store, clock, make(store, clock, Action.DELETE, f"id:{public_id(lost)}|{public_id(same)}"))
     sound = apply(store, clock, make(store, clock, Action.DELETE, "to:r2"))
     plant(store, f"UPDATE plan_entry SET entry = {value} WHERE entry = ?", lost)
-    connection = store.read_now().connection
-    assert [one.id for one in plan_book.entries(connection, hurt.id)] == [same]
+    tx = store.read_now().tx
+    assert [one.id for one in plan_book.entries(tx, hurt.id)] == [same]
     clock.move(WINDOW)
     assert a_round(store, clock) == []
-    assert {plan_book.read(connection, plan.id).state for plan in (hurt, sound)} == {"final"}
+    assert {plan_book.read(tx, plan.id).state for plan in (hurt, sound)} == {"final"}
     assert [store.read_now().entry(entry) for entry in (same, other)] == [None, None]
     assert verify.verify(store, clock=clock, repair=True).counts == {"entry-leaving": {"repaired": 1}}
     assert entry_of(store, lost).info == LOST_PLAN
@@ -129,7 +131,7 @@ def test_a_repair_closes_a_plan_that_has_done_nothing_as_one_that_nobody_applied
     plan = make(store, clock, Action.DELETE)
     plant(store, "UPDATE plan SET expires = 'never' WHERE id = ?", plan.id)
     assert verify.verify(store, clock=clock, repair=True).counts == {"plan": {"repaired": 1}}
-    state = store.read_now().connection.execute("SELECT state FROM plan").fetchall()
+    state = store.read_now().tx.rows("SELECT state FROM plan")
     assert state == [("expired",)]
     assert entry_of(store, entry).queue is Queue.PROCESSING
 
@@ -141,7 +143,7 @@ def test_a_closed_plan_is_forgotten_like_any_other(store: Store, clock: HandCloc
     verify.verify(store, clock=clock, repair=True)
     clock.move(HOUR)
     look_after(store, clock, clock.now())
-    assert plan_book.latest(store.read_now().connection, 10) == []
+    assert plan_book.latest(store.read_now().tx, 10) == []
 
 
 async def test_the_log_tells_of_a_damaged_plan_once(store: Store, clock: HandClock) -> None:
@@ -162,8 +164,8 @@ async def test_the_log_tells_of_a_damaged_plan_once(store: Store, clock: HandClo
 
 
 def test_rounds_look_for_plans_by_the_index_of_their_windows(store: Store) -> None:
-    connection = store.read_now().connection
-    details = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + plan_book._WINDOW_OVER, (1, 2))]
+    tx = store.read_now().tx
+    details = [row[3] for row in tx.rows("EXPLAIN QUERY PLAN " + plan_book._WINDOW_OVER, (1, 2))]
     looked = [detail for detail in details if " plan" in detail]
     assert len(looked) == 3
     assert all("plan_window" in detail for detail in looked), details

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import apsw
 import pytest
 
 from postroom.clock import DAY, MINUTE, HandClock
@@ -13,8 +12,13 @@ from postroom.errors import EnvironmentFailed
 from postroom.http.console.detail import look_up
 from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Outcome, Queue, Route
-from postroom.store import damage, horizon, logs, plans, samples
-from postroom.store.pins import Pins
+from postroom.store import damage
+from postroom.store.backup.pins import Pins
+from postroom.store.engine import Tx
+from postroom.store.keep import samples
+from postroom.store.logs import lines as logs
+from postroom.store.plans import verbs as plans
+from postroom.store.queue import unread
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted
 from tests.store.test_plans import WINDOW, apply, difference, look_after, make, undo
@@ -32,12 +36,12 @@ DAMAGE = [
 def plant(store: Store, statement: str, *values: object) -> None:
     """What no statement of ours writes, and a disk may."""
 
-    def write(connection: apsw.Connection) -> None:
-        connection.execute("PRAGMA ignore_check_constraints=1")
-        before = connection.total_changes()
-        connection.execute(statement, values)
-        assert connection.total_changes() > before, "nothing was damaged"
-        connection.execute("PRAGMA ignore_check_constraints=0")
+    def write(tx: Tx) -> None:
+        tx.rows("PRAGMA ignore_check_constraints=1")
+        before = tx.written()
+        tx.rows(statement, values)
+        assert tx.written() > before, "nothing was damaged"
+        tx.rows("PRAGMA ignore_check_constraints=0")
 
     store.write_now(write)
 
@@ -83,7 +87,7 @@ def test_what_a_claim_cannot_count_is_held_and_marked(store: Store, done: str) -
     held = store.read_now().entry(entry)
     assert held is not None
     assert (held.queue, held.from_queue, held.info) == (Queue.HELD, Queue.PROCESSING, damage.STATE_DAMAGED)
-    assert store.write_now(lambda connection: connection.execute("SELECT count(*) FROM entry").fetchall()) == [(1,)]
+    assert store.write_now(lambda tx: tx.rows("SELECT count(*) FROM entry")) == [(1,)]
 
 
 @pytest.mark.parametrize("done", ["strikes = 'many'", "request = 77", "route = 9"])
@@ -179,7 +183,7 @@ async def test_after_the_clock_was_set_back_the_others_are_put_right(store: Stor
     plant(store, "UPDATE entry SET next_attempt = ?, attempts = 1", far)
     plant(store, f"UPDATE entry SET {done} WHERE id = ?", hurt)
     store.attach(asyncio.get_running_loop())
-    assert await horizon.reschedule(store) == 1
+    assert await store.reschedule() == 1
     back = await settled(store, sound)
     assert back.next_attempt < far
 
@@ -231,7 +235,7 @@ def test_a_damaged_line_of_a_log_costs_nobody_the_others(store: Store, clock: Ha
     plant(store, "INSERT INTO queue_sample VALUES (?, 17, 9, 5)", clock.now())
     reader = store.read_now()
     asked = logs.LogQuery(0, clock.now() + MINUTE)
-    lines = {line.entry: line for line in logs.find(reader.connection, logs.RELEASES, asked, limit=10)}
+    lines = {line.entry: line for line in logs.find(reader.tx, logs.RELEASES, asked, limit=10)}
     assert lines.keys() == set(entries)
     assert (lines[entries[0]].route, lines[entries[0]].action) == (Route.EXTERNAL, Action.RELEASE)
     assert [sample.number for sample in samples.read(reader, 0, clock.now())] == [5]
@@ -256,10 +260,10 @@ async def test_a_claim_that_no_reader_can_be_opened_for_is_given_back(store: Sto
     aside.rename(store.path)
     for entry in entries:
         back = await settled(store, entry)
-        assert (back.queue, back.info, back.attempts, back.lease) == (Queue.PROCESSING, damage.NOT_NOW, 0, None)
-        assert back.next_attempt == clock.now() + damage.LATER
+        assert (back.queue, back.info, back.attempts, back.lease) == (Queue.PROCESSING, unread.NOT_NOW, 0, None)
+        assert back.next_attempt == clock.now() + unread.LATER
         assert not back.label, "nothing was begun"
-    clock.move(damage.LATER)
+    clock.move(unread.LATER)
     again = await store.claim([(Queue.PROCESSING, 10)], 10)
     assert {lease.entry for claimed in again for lease in claimed.leases} == entries
     assert store.counts.unreadable == 0
@@ -267,7 +271,7 @@ async def test_a_claim_that_no_reader_can_be_opened_for_is_given_back(store: Sto
 
 async def settled(store: Store, entry: int) -> Entry:
     """As it is when what was handed to the writer before is committed."""
-    await store.write(lambda connection: None)
+    await store.write(lambda tx: None)
     found = await store.read(lambda reader: reader.entry(entry))
     assert found is not None
     return found

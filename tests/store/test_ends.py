@@ -8,10 +8,10 @@ import pytest
 
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Outcome, Queue
-from postroom.store import writer
 from postroom.store.records import EndedEntry
+from postroom.store.sqlite import writer
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
-from postroom.store.writer import Batch
 from tests.store.conftest import Opener, a_message, accepted
 
 FOR_EVER = 3600.0
@@ -39,7 +39,7 @@ class Written:
             batch.ends.append(
                 EndedEntry(entry, 5, entry, Queue.DELIVERY, Outcome.DELIVERED, "250", 1, 0, self._clock.now())
             )
-        self._store._writer.hand(batch)
+        self._store._engine.hand(batch)
 
     @property
     def number(self) -> int:
@@ -60,7 +60,7 @@ def _take_in(store: Store) -> None:
     answered = threading.Event()
     batch = Batch()
     batch.arrivals.append((a_message(), None, lambda answer: answered.set()))
-    store._writer.hand(batch)
+    store._engine.hand(batch)
     assert answered.wait(LIMIT)
 
 
@@ -74,7 +74,7 @@ def test_ends_wait_while_mail_comes_in_and_a_call_sees_them(
     written.hand(12)
     _take_in(store)
     assert written.number == 0
-    store.write_now(lambda connection: None)
+    store.write_now(lambda tx: None)
     assert written.number == 2
 
 
@@ -115,7 +115,7 @@ def test_what_is_held_back_is_committed_at_a_stop(
     batch.ends.append(
         EndedEntry(entry, entry, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250", 1, 0, clock.now())
     )
-    store._writer.hand(batch)
+    store._engine.hand(batch)
     _take_in(store)
     assert store.read_now().entry(entry) is not None
     store.close()

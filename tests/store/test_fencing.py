@@ -8,10 +8,10 @@ import pytest
 
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Label, Outcome, Queue
-from postroom.store import claim as claiming
+from postroom.store.queue import claim as claiming
 from postroom.store.records import EndedEntry, Lease, Moved, Waited
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
-from postroom.store.writer import Batch
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
 
@@ -42,10 +42,10 @@ def an_end(batch: Batch, lease: Lease, now: int) -> None:
 
 def state(store: Store, entry: int) -> object:
     return store.write_now(
-        lambda c: (
-            c.execute("SELECT * FROM entry WHERE id = ?", (entry,)).fetchall(),
-            c.execute("SELECT * FROM event WHERE entry_id = ?", (entry,)).fetchall(),
-            c.execute("SELECT * FROM ledger").fetchall(),
+        lambda tx: (
+            tx.rows("SELECT * FROM entry WHERE id = ?", (entry,)),
+            tx.rows("SELECT * FROM event WHERE entry_id = ?", (entry,)),
+            tx.rows("SELECT * FROM ledger"),
         )
     )
 
@@ -90,7 +90,7 @@ def test_a_heartbeat_with_a_lost_lease_renews_nothing_and_says_which(store: Stor
     before = store.read_now().entry(taken.entry)
     until = clock.now() + MINUTE
     leases = [(lease.entry, lease.lease) for lease in (first, second)]
-    assert store.write_now(lambda c: claiming.renew(c.cursor(), until, leases)) == [taken.entry]
+    assert store.write_now(lambda tx: claiming.renew(tx, until, leases)) == [taken.entry]
     assert store.read_now().entry(taken.entry) == before
     kept = store.read_now().entry(({mine, other} - {taken.entry}).pop())
     assert kept is not None

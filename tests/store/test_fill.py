@@ -12,9 +12,8 @@ from postroom.clock import DAY, MINUTE, SystemClock
 from postroom.errors import PostroomError
 from postroom.model import Field, Filter, Queue
 from postroom.settings import Settings
-from postroom.store.sqlite import fetch
 from postroom.store.store import open_store
-from postroom.store.verify import verify
+from postroom.store.verify.verify import verify
 
 ENTRIES = 3_000
 
@@ -47,12 +46,12 @@ def test_it_is_skewed_as_said_and_nothing_is_leased(filled: Path) -> None:
             assert abs(number / ENTRIES - MIX[queue] / sum(MIX.values())) < 0.08, queue
         assert 0.12 < reader.count(Filter(text=COMMON, field=Field.SUBJECT)) / ENTRIES < 0.28
         assert reader.count(Filter(text=ABSENT)) == 0
-        assert fetch(reader.connection, "SELECT count(*) FROM entry WHERE lease IS NOT NULL")[0][0] == 0
-        (texts,) = fetch(reader.connection, "SELECT count(*) FROM info")[0]
+        assert reader.tx.rows("SELECT count(*) FROM entry WHERE lease IS NOT NULL")[0][0] == 0
+        (texts,) = reader.tx.rows("SELECT count(*) FROM info")[0]
         assert len(HOLDING) < texts < ENTRIES
         newest, oldest = (
             reader.find(Filter(), limit=1)[0].created,
-            fetch(reader.connection, "SELECT min(id) FROM entry"),
+            reader.tx.rows("SELECT min(id) FROM entry"),
         )
         assert abs(newest - SystemClock().now()) < 30 * MINUTE
         assert newest - (oldest[0][0] >> 20) > 6 * DAY
@@ -73,9 +72,7 @@ def test_the_same_seed_makes_the_same_queue(filled: Path, tmp_path: Path) -> Non
     told = []
     for data in (filled, tmp_path):
         store = open_store(Settings(data=str(data)), beside=True)
-        told.append(
-            fetch(store.read_now().connection, "SELECT queue, recipient, subject, attempts FROM entry ORDER BY id")
-        )
+        told.append(store.read_now().tx.rows("SELECT queue, recipient, subject, attempts FROM entry ORDER BY id"))
         store.close()
     assert told[0] == told[1]
 

@@ -9,9 +9,9 @@ import pytest
 from postroom.clock import DAY, HOUR, MINUTE, SECOND, HandClock
 from postroom.model import Queue
 from postroom.settings import Limits
-from postroom.store import sql
-from postroom.store.horizon import AHEAD, NEVER, horizon, reschedule
+from postroom.store.queue.horizon import AHEAD, NEVER, horizon
 from postroom.store.records import Waited
+from postroom.store.sqlite import statements as sql
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
@@ -20,12 +20,12 @@ from tests.store.test_queue import claimed
 def rescheduled(store: Store) -> int:
     async def run() -> int:
         store.attach(asyncio.get_running_loop())
-        return await reschedule(store)
+        return await store.reschedule()
 
     try:
         return asyncio.run(run())
     finally:
-        store._writer.loop = None
+        store._engine.writer.loop = None
 
 
 def due(store: Store, entry: int) -> int:
@@ -76,8 +76,8 @@ def test_the_horizon_is_committed_with_the_lease_and_moves_a_minute_at_a_time(st
 
 
 def test_a_horizon_that_was_rolled_back_is_written_again(store: Store, clock: HandClock) -> None:
-    def fails(connection: object) -> None:
-        store._writer.horizon.reach(connection, clock.now() + MINUTE)  # type: ignore[arg-type]
+    def fails(tx: object) -> None:
+        store._recorder.horizon.reach(tx, clock.now() + MINUTE)  # type: ignore[arg-type]
         raise ValueError("rolled back")
 
     with pytest.raises(ValueError, match="rolled back"):
@@ -89,7 +89,7 @@ def test_a_horizon_that_was_rolled_back_is_written_again(store: Store, clock: Ha
 def test_a_store_of_the_release_before_is_searched_to_the_end(opening: Opener, clock: HandClock) -> None:
     store = opening()
     accepted(store, a_message(), lease_until=clock.now() + 300 * DAY)
-    store.write_now(lambda connection: connection.execute("DELETE FROM upkeep WHERE what = 'leases'"))
+    store.write_now(lambda tx: tx.rows("DELETE FROM upkeep WHERE what = 'leases'"))
     assert store.write_now(horizon) == NEVER
     store.close()
     assert opening().recovered[0] == 1
@@ -166,7 +166,7 @@ def test_leases_of_another_length_say_nothing_about_the_clock(
 
 def test_the_search_for_what_is_put_off_walks_the_index(store: Store) -> None:
     plan = store.write_now(
-        lambda c: c.execute(f"EXPLAIN QUERY PLAN {sql.ENTRY_PUT_OFF}", (0, 0, NEVER, NEVER, NEVER, 10)).fetchall()
+        lambda tx: tx.rows(f"EXPLAIN QUERY PLAN {sql.ENTRY_PUT_OFF}", (0, 0, NEVER, NEVER, NEVER, 10))
     )
     said = " ".join(str(row[-1]) for row in plan)
     assert "entry_due" in said

@@ -7,7 +7,7 @@ import io
 
 from postroom.clock import HandClock
 from postroom.model import Outcome, Queue
-from postroom.store import ledger
+from postroom.store.keep import ledger
 from postroom.store.records import EndedEntry
 from postroom.store.store import Store
 from postroom.telemetry import Log
@@ -45,10 +45,10 @@ def test_each_life_counts_for_itself_and_together_they_agree(opening: Opener, cl
 
 def test_old_lives_are_added_up_and_only_the_newest_told_one_by_one(store: Store) -> None:
     store.write_now(
-        lambda c: c.execute(
+        lambda tx: tx.rows(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 80) "
             "INSERT INTO ledger SELECT i, kind, 7 FROM n, (SELECT 'accepted' AS kind UNION SELECT 'delivered')"
-        ).fetchall()
+        )
     )
     found = ledger.read(store.read_now())
     assert (len(found.lives), found.earlier) == (ledger.LIVES, 80 - ledger.LIVES)
@@ -57,7 +57,7 @@ def test_old_lives_are_added_up_and_only_the_newest_told_one_by_one(store: Store
 
 def test_an_account_that_only_a_repair_writes_is_shown(store: Store) -> None:
     accepted(store, a_message())
-    store.write_now(lambda c: c.execute("INSERT INTO ledger VALUES (1, 'correction', -1)").fetchall())
+    store.write_now(lambda tx: tx.rows("INSERT INTO ledger VALUES (1, 'correction', -1)"))
     found = ledger.read(store.read_now())
     assert (found.created["correction"], found.difference) == (-1, -1)
     told = ledger.as_json(found)
@@ -80,10 +80,10 @@ def test_a_difference_is_an_error_in_the_log_once_until_it_changes(store: Store)
 
     accepted(store, a_message())
     assert (checked(), lines()) == (0, [])
-    store.write_now(lambda c: c.execute("INSERT INTO ledger VALUES (1, 'accepted', 2)").fetchall())
+    store.write_now(lambda tx: tx.rows("INSERT INTO ledger VALUES (1, 'accepted', 2)"))
     assert checked() == store.ledger_difference == 2
     (told,) = lines()
     assert told.startswith("error ledger_difference difference=2 created=3 ended=0 queued=1 remedy=")
     assert (checked(), lines()) == (2, [])
-    store.write_now(lambda c: c.execute("DELETE FROM ledger WHERE connection = 1").fetchall())
+    store.write_now(lambda tx: tx.rows("DELETE FROM ledger WHERE connection = 1"))
     assert (checked(), lines()) == (0, ["warning ledger_agrees"])

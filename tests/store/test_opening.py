@@ -11,7 +11,7 @@ import pytest
 
 from postroom.errors import StoreUnusable
 from postroom.store.bodies import Bodies
-from postroom.store.opening import check_library, look_before_opening
+from postroom.store.sqlite.opening import check_library, look_before_opening
 
 
 @pytest.fixture

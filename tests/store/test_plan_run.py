@@ -11,9 +11,9 @@ import pytest
 
 from postroom.clock import HOUR, MINUTE, SECOND, HandClock
 from postroom.model import Action, Queue
-from postroom.store import actions, sqlite
-from postroom.store.plan_run import LEAST, LEAST_COMMITTED, MOST, STEP_TIME, Pace
-from postroom.store.sqlite import fetch
+from postroom.store.plans.run import LEAST, LEAST_COMMITTED, MOST, STEP_TIME, Pace
+from postroom.store.queue import actions
+from postroom.store.sqlite import connections as sqlite
 from postroom.store.store import Store
 from tests.store.conftest import a_message, accepted
 
@@ -54,7 +54,7 @@ def test_one_slow_commit_does_not_make_the_steps_tiny() -> None:
 def waiting(store: Store, clock: HandClock, number: int) -> list[int]:
     entries = [accepted(store, a_message(f"r{i}@{'dD'[i % 2]}{i % 3}.example")).entries[0] for i in range(number)]
     later = clock.now() + HOUR
-    store.write_now(lambda connection: fetch(connection, "UPDATE entry SET next_attempt = ?", (later,)))
+    store.write_now(lambda tx: tx.rows("UPDATE entry SET next_attempt = ?", (later,)))
     clock.move(MINUTE)
     return entries
 
@@ -70,9 +70,7 @@ def test_a_direct_retry_or_release_of_many_overruns_no_destination(
     monkeypatch.setattr(actions, "SLICE", 2)  # the turns go on from slice to slice
     entries = waiting(store, clock, 9)  # three destinations, in whatever case they are written
     soon = clock.now() + 1
-    store.write_now(
-        lambda connection: fetch(connection, "UPDATE entry SET next_attempt = ? WHERE id = ?", (soon, entries[8]))
-    )
+    store.write_now(lambda tx: tx.rows("UPDATE entry SET next_attempt = ? WHERE id = ?", (soon, entries[8])))
     store.act_now(Action.RETRY, entries, actor="ann")
     now, gap = clock.now(), SECOND // 20
     assert due(store, entries) == [now] * 3 + [now + gap] * 3 + [now + 2 * gap] * 2 + [soon], "nothing is put off"

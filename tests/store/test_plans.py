@@ -7,7 +7,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
-import apsw
 import msgspec
 import pytest
 
@@ -16,15 +15,19 @@ from postroom.facts import scan
 from postroom.model import Action, Entry, Filter, Outcome, Queue
 from postroom.query import parse
 from postroom.settings import Plans
-from postroom.store import audit, plan_book, plan_steps, plans, released, verify
-from postroom.store.plan_book import Plan
-from postroom.store.plan_run import Change, Pace, Verb, run_now
-from postroom.store.plan_steps import PlanRefused
-from postroom.store.plans import Wish
+from postroom.store.engine import Tx
+from postroom.store.logs import audit, released
+from postroom.store.plans import book as plan_book
+from postroom.store.plans import steps as plan_steps
+from postroom.store.plans import verbs as plans
+from postroom.store.plans.book import Plan
+from postroom.store.plans.run import Change, Pace, Verb, run_now
+from postroom.store.plans.steps import PlanRefused
+from postroom.store.plans.verbs import Wish
 from postroom.store.records import EndedEntry
-from postroom.store.sqlite import fetch
 from postroom.store.store import Store
-from postroom.store.verify_plans import LOST_PLAN
+from postroom.store.verify import verify
+from postroom.store.verify.plans import LOST_PLAN
 from tests.store.conftest import Opener, a_message, accepted, hand
 
 SETTINGS = Plans()
@@ -63,8 +66,7 @@ def look_after(store: Store, clock: HandClock, before: int = 0) -> int:
 
 def rows(store: Store) -> list[tuple[Any, ...]]:
     """Everything about every entry, and its reason as text."""
-    return fetch(
-        store.read_now().connection,
+    return store.read_now().tx.rows(
         "SELECT e.*, i.text FROM entry AS e JOIN info AS i ON i.id = e.info_id ORDER BY e.id",
     )
 
@@ -87,7 +89,7 @@ def mixed(store: Store, clock: HandClock) -> list[int]:
     entries += fill(store, 3, queue=Queue.BULK)
     entries += fill(store, 3, queue=Queue.SYSTEM, sender="")
     store.act_now(Action.HOLD, entries[:2] + entries[9:10], actor="ann", reason="looks odd")
-    store.write_now(lambda connection: fetch(connection, "UPDATE entry SET next_attempt = ?", (clock.now() + HOUR,)))
+    store.write_now(lambda tx: tx.rows("UPDATE entry SET next_attempt = ?", (clock.now() + HOUR,)))
     clock.move(MINUTE)
     return entries
 
@@ -108,7 +110,7 @@ def test_a_plan_shows_what_it_would_do_and_does_nothing(store: Store, clock: Han
     }  # fmt: skip
     assert [sample.recipient for sample in summary.samples] == ["r0@d0.example", "r1@d1.example", "r2@d2.example"]
     assert rows(store) == before
-    assert leased not in [one.id for one in plan_book.entries(store.read_now().connection, plan.id)]
+    assert leased not in [one.id for one in plan_book.entries(store.read_now().tx, plan.id)]
 
 
 @pytest.mark.parametrize("action", list(Action))
@@ -131,7 +133,7 @@ def test_every_action_is_taken_back_to_exactly_the_state_before(store: Store, cl
     clock.move(HOUR)
     assert look_after(store, clock) == 0
     assert rows(store) == before
-    kinds = [line.kind for line in audit.read(store.read_now().connection, kind="plan")]
+    kinds = [line.kind for line in audit.read(store.read_now().tx, kind="plan")]
     assert kinds == ["plan.undo", "plan.undo", "plan.apply", "plan.apply"]
 
 
@@ -166,13 +168,13 @@ def test_what_a_plan_ends_is_kept_hidden_and_counted_until_the_window_is_over(
     told = 0 if action is Action.DELETE else 5
     assert reader.queue_counts()[Queue.SYSTEM] == told  # notices are made only now
     assert store.counts.ended[outcome] == 5
-    logged = [released.read(row) for row in fetch(reader.connection, released.SELECT)]
+    logged = [released.read(row) for row in reader.tx.rows(released.SELECT)]
     assert [(line.entry, line.held_for) for line in logged] == (
         [(entries[0], "Held by a person: looks odd")] if action is Action.REJECT else []
     )
-    final = plan_book.read(reader.connection, plan.id)
+    final = plan_book.read(reader.tx, plan.id)
     assert (final.state, final.ended, final.finished) == ("final", 5, clock.now())
-    became = plan_book.entries(reader.connection, plan.id)
+    became = plan_book.entries(reader.tx, plan.id)
     assert [(one.id, one.state) for one in became] == [(ident, "ended") for ident in entries]
 
 
@@ -189,13 +191,13 @@ def test_what_changed_or_left_since_is_skipped_and_told(store: Store, clock: Han
     store.act_now(Action.HOLD, entries[:1], actor="ann")
     store.act_now(Action.REJECT, entries[1:2], actor="ann")
     store.write_now(
-        lambda connection: fetch(
-            connection, "UPDATE entry SET lease = 7, locked_until = ? WHERE id = ?", (clock.now() + HOUR, entries[2])
+        lambda tx: tx.rows(
+            "UPDATE entry SET lease = 7, locked_until = ? WHERE id = ?", (clock.now() + HOUR, entries[2])
         )
     )
     applied = apply(store, clock, plan)
     assert (applied.done, applied.skipped) == (27, 3)
-    told = plan_book.entries(store.read_now().connection, plan.id, states=("skipped",))
+    told = plan_book.entries(store.read_now().tx, plan.id, states=("skipped",))
     assert [(one.id, one.why) for one in told] == [
         (entries[0], plan_book.WHY[plan_book.CHANGED]), (entries[1], plan_book.WHY[plan_book.GONE]),
         (entries[2], plan_book.WHY[plan_book.LEASED]),
@@ -222,7 +224,7 @@ def test_what_happened_since_is_not_undone(store: Store, clock: HandClock) -> No
     store.act_now(Action.REJECT, entries[1:2], actor="ann")
     undone = undo(store, clock, plan)
     assert (undone.undone, undone.kept) == (2, 2)
-    kept = plan_book.entries(store.read_now().connection, plan.id, states=("kept",))
+    kept = plan_book.entries(store.read_now().tx, plan.id, states=("kept",))
     assert [(one.id, one.why) for one in kept] == [
         (entries[0], plan_book.WHY[plan_book.CHANGED]), (entries[1], plan_book.WHY[plan_book.GONE]),
     ]  # fmt: skip
@@ -232,9 +234,9 @@ def test_what_happened_since_is_not_undone(store: Store, clock: HandClock) -> No
 def test_a_retry_of_many_is_spread_by_destination_and_delays_nobody(store: Store, clock: HandClock) -> None:
     entries = fill(store, 9)  # three destinations
     later = clock.now() + HOUR
-    store.write_now(lambda connection: fetch(connection, "UPDATE entry SET next_attempt = ?", (later,)))
+    store.write_now(lambda tx: tx.rows("UPDATE entry SET next_attempt = ?", (later,)))
     soon = entries[8]
-    store.write_now(lambda connection: fetch(connection, "UPDATE entry SET next_attempt = 5 WHERE id = ?", (soon,)))
+    store.write_now(lambda tx: tx.rows("UPDATE entry SET next_attempt = 5 WHERE id = ?", (soon,)))
     slow = msgspec.structs.replace(SETTINGS, retry_rate=2, retry_window=SECOND)
     plan = make(store, clock, Action.RETRY, settings=slow)
     clock.move(MINUTE)
@@ -266,14 +268,14 @@ def test_a_plan_expires_and_is_forgotten_with_its_entries(store: Store, clock: H
     with pytest.raises(PlanRefused, match="has expired"):
         apply(store, clock, plan)
     look_after(store, clock)
-    connection = store.read_now().connection
-    assert plan_book.read(connection, plan.id).state == "expired"
+    tx = store.read_now().tx
+    assert plan_book.read(tx, plan.id).state == "expired"
     clock.move(HOUR)
     look_after(store, clock, before=clock.now())
     with pytest.raises(plan_book.NoSuchPlan):
-        plan_book.read(connection, plan.id)
-    assert fetch(connection, "SELECT count(*) FROM plan_entry") == fetch(connection, "SELECT count(*) FROM plan_info")
-    assert fetch(connection, "SELECT count(*) FROM plan_info") == [(0,)]
+        plan_book.read(tx, plan.id)
+    assert tx.rows("SELECT count(*) FROM plan_entry") == tx.rows("SELECT count(*) FROM plan_info")
+    assert tx.rows("SELECT count(*) FROM plan_info") == [(0,)]
 
 
 def test_a_limit_refuses_a_plan_that_is_too_large(store: Store, clock: HandClock) -> None:
@@ -295,7 +297,7 @@ def test_verify_finds_what_waits_to_end_without_a_plan_and_holds_it(store: Store
     entries = fill(store, 3)
     plan = apply(store, clock, make(store, clock, Action.DELETE, "to:r0"))
     sound(store, clock)
-    store.write_now(lambda connection: fetch(connection, "DELETE FROM plan WHERE id = ?", (plan.id,)))
+    store.write_now(lambda tx: tx.rows("DELETE FROM plan WHERE id = ?", (plan.id,)))
     assert verify.verify(store, clock=clock).counts == {"entry-leaving": {"found": 1}}
     assert verify.verify(store, clock=clock, repair=True).counts == {"entry-leaving": {"repaired": 1}}
     held = entry_of(store, entries[0])
@@ -351,7 +353,7 @@ def test_a_crash_between_any_two_steps_leaves_the_ledger_at_zero(
     sound(store, clock)
     clock.move(WINDOW)  # an undo that was begun in time is finished by upkeep
     look_after(store, clock)
-    assert plan_book.read(store.read_now().connection, plan.id).state == "undone"
+    assert plan_book.read(store.read_now().tx, plan.id).state == "undone"
     assert rows(store) == before
     sound(store, clock)
 
@@ -372,7 +374,7 @@ def test_a_crash_while_the_window_ends_leaves_the_ledger_at_zero(
     sound(store, clock)
     look_after(store, clock)
     sound(store, clock)
-    assert plan_book.read(store.read_now().connection, plan.id).ended == 10
+    assert plan_book.read(store.read_now().tx, plan.id).ended == 10
     assert store.read_now().queue_counts()[Queue.SYSTEM] == 10
     assert all(store.read_now().ended(ident) for ident in entries)
 
@@ -399,11 +401,11 @@ def test_a_reason_that_the_dictionary_has_forgotten_comes_back_with_an_undo(stor
     plan = apply(store, clock, make(store, clock, Action.DELETE))
 
     def sweep(
-        connection: apsw.Connection,
+        tx: Tx,
     ) -> None:  # what a sweep of the dictionary may do, and another text take the id
         store.forget_texts()
-        fetch(connection, "UPDATE event SET info_id = NULL")
-        fetch(connection, "UPDATE info SET text = 'something else', folded = 'something else' WHERE text LIKE '%rare%'")
+        tx.rows("UPDATE event SET info_id = NULL")
+        tx.rows("UPDATE info SET text = 'something else', folded = 'something else' WHERE text LIKE '%rare%'")
 
     store.write_now(sweep)
     undo(store, clock, plan)
@@ -445,8 +447,7 @@ def _end_some(store: Store, clock: HandClock, rng: random.Random) -> None:
     """A worker takes what waits and delivers it."""
     for entry in store.read_now().find(Filter(queues=(Queue.PROCESSING,)), limit=3):
         lease = store.write_now(
-            lambda connection, entry=entry: fetch(
-                connection,
+            lambda tx, entry=entry: tx.rows(
                 "UPDATE entry SET lease = 1, locked_until = ? WHERE id = ? RETURNING lease",
                 (clock.now(), entry.id),
             )
@@ -459,7 +460,7 @@ def _end_some(store: Store, clock: HandClock, rng: random.Random) -> None:
 
 def test_steps_are_found_by_the_plans_rows(store: Store) -> None:
     """The planner must walk the slice of the plan, never the queue."""
-    connection = store.read_now().connection
+    tx = store.read_now().tx
     full = (1, 0, 5)
     statements = {
         plan_steps.NOT_AS_FROZEN: full,
@@ -470,7 +471,7 @@ def test_steps_are_found_by_the_plans_rows(store: Store) -> None:
         plan_steps._RELEASED: (1, 1, "a", "b", *full),
     }
     for statement, values in statements.items():
-        found = [row[3] for row in fetch(connection, f"EXPLAIN QUERY PLAN {statement}", values)]
+        found = [row[3] for row in tx.rows(f"EXPLAIN QUERY PLAN {statement}", values)]
         walked = [
             line for line in found if line.startswith("SCAN") and "CONSTANT" not in line and "subquery" not in line
         ]

@@ -9,9 +9,12 @@ import pytest
 
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Action, Field, Filter, Order, Outcome, Queue, Route
-from postroom.store import audit, search_index, sqlite
+from postroom.store.engine import Tx
+from postroom.store.logs import audit
 from postroom.store.records import EndedEntry, Waited
-from postroom.store.search_index import Filling
+from postroom.store.sqlite import connections as sqlite
+from postroom.store.sqlite import search_index
+from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
@@ -26,10 +29,10 @@ class Compiled:
         self.asked: collections.Counter[tuple[int, str | None, str | None]] = collections.Counter()
         kept = sqlite.keep_plans
 
-        def watched(connection: apsw.Connection) -> None:
+        def watched(tx: Tx) -> None:
             if keep:
-                kept(connection)
-            connection.authorizer = self._ask
+                kept(tx)
+            tx.authorizer = self._ask
 
         for module in (sqlite, search_index):
             monkeypatch.setattr(module, "keep_plans", watched)
@@ -60,7 +63,7 @@ def a_round(store: Store, filling: Filling, clock: HandClock, number: int) -> No
     filling.take_in_reasons()
     accepted(store, a_message(subject=f"zanzibar above the watermark {number}"))
     reader = store.read_now()
-    assert reader.searching.attached
+    assert reader.searches.attached
     for wanted in (
         Filter(queues=(Queue.PROCESSING,)),
         Filter(queues=(Queue.PROCESSING,), since=clock.now() - number * MINUTE),
@@ -108,5 +111,5 @@ def test_that_would_show(opening: Opener, clock: HandClock, monkeypatch: pytest.
 def test_refused_lines_of_the_audit_log_are_found_by_their_index(store: Store) -> None:
     where, values = audit._where(None, None, "", "", audit.REFUSED)
     statement = f"SELECT id FROM audit WHERE id >= ? AND id < ? AND {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
-    rows = store.read_now().connection.execute(f"EXPLAIN QUERY PLAN {statement}", (0, 9, *values, 5)).fetchall()
+    rows = store.read_now().tx.rows(f"EXPLAIN QUERY PLAN {statement}", (0, 9, *values, 5))
     assert ["audit_refused" in row[3] for row in rows] == [True]

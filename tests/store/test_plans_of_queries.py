@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from postroom.model import Aspect, Field, Filter, Queue, Relation, Route, Term
-from postroom.store import counters, sql
-from postroom.store.counters import LAST
-from postroom.store.search_index import Filling
-from postroom.store.sources import Bounds, Reasons, Sources, bounds, sources
+from postroom.store.find import counters
+from postroom.store.find.counters import LAST
+from postroom.store.find.sources import Bounds, Reasons, Sources, bounds, sources
+from postroom.store.sqlite import statements as sql
+from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
 from tests.store.conftest import a_message, accepted
 
@@ -31,7 +32,7 @@ def indexed(store: Store) -> Iterator[Store]:
 
 def explain(store: Store, statement: str, values: tuple[object, ...]) -> list[str]:
     reader = store.read_now()
-    return [row[3] for row in reader.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    return [row[3] for row in reader.tx.rows(f"EXPLAIN QUERY PLAN {statement}", values)]
 
 
 REASONS = Reasons(LAST, lambda infos, queue: False)
@@ -153,14 +154,14 @@ def test_a_reason_that_nobody_has_reads_nothing() -> None:
 
 def test_the_counters_are_read_by_their_key_and_their_edges_by_index(indexed: Store) -> None:
     asked: list[str] = []
-    connection = indexed.read_now().connection
-    connection.exec_trace = lambda cursor, statement, bindings: bool(asked.append(statement)) or True
+    tx = indexed.read_now().tx
+    tx.connection.exec_trace = lambda tx, statement, bindings: bool(asked.append(statement)) or True
     try:
-        counters.total(connection, Filter(queues=(Queue.PROCESSING,), routes=(Route.INBOUND,)), 5, 1 << 62)
-        counters.total(connection, Filter(queues=(Queue.PROCESSING,)), 5, 1 << 62)
-        counters.by_queue(connection)
+        counters.total(tx, Filter(queues=(Queue.PROCESSING,), routes=(Route.INBOUND,)), 5, 1 << 62)
+        counters.total(tx, Filter(queues=(Queue.PROCESSING,)), 5, 1 << 62)
+        counters.by_queue(tx)
     finally:
-        connection.exec_trace = None
+        tx.connection.exec_trace = None
     plans = [
         line
         for statement in asked

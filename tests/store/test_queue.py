@@ -29,7 +29,7 @@ from tests.store.conftest import Opener, a_message, accepted, hand
 
 
 def claimed(store: Store, queue: Queue = Queue.PROCESSING, limit: int = 10):
-    return store.write_now(lambda connection: store._claim(connection, [(queue, limit)], limit, frozenset()))[0].leases
+    return store.write_now(lambda tx: store._claim(tx, [(queue, limit)], limit, frozenset()))[0].leases
 
 
 def test_an_accepted_message_is_there_for_each_recipient_after_its_commit(store: Store) -> None:
@@ -93,7 +93,7 @@ def test_a_passing_entry_ends_in_the_history_and_its_message_goes(store: Store, 
     reader = store.read_now()
     assert reader.entry(entry) is None
     assert reader.message(got.message.id) is None
-    assert store.write_now(lambda c: c.execute("SELECT count(*) FROM body").fetchall()) == [(0,)]
+    assert store.write_now(lambda tx: tx.rows("SELECT count(*) FROM body")) == [(0,)]
     ended = reader.ended(entry)
     assert ended is not None
     assert (ended.outcome, ended.reply, ended.queue) == (Outcome.DELIVERED, "250 ok", Queue.DELIVERY)
@@ -401,19 +401,19 @@ def test_a_command_beside_the_gateway_writes_and_the_gateway_sees_it(opening: Op
 
 
 def test_a_call_that_fails_takes_nobody_down(store: Store) -> None:
-    def wrong(connection) -> None:
-        connection.execute("INSERT INTO pause VALUES ('x', 1, 'y')")
+    def wrong(tx) -> None:
+        tx.rows("INSERT INTO pause VALUES ('x', 1, 'y')")
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         store.write_now(wrong)
-    assert store.write_now(lambda c: c.execute("SELECT count(*) FROM pause").fetchall()) == [(0,)]
+    assert store.write_now(lambda tx: tx.rows("SELECT count(*) FROM pause")) == [(0,)]
     accepted(store, a_message())
 
 
 def test_a_store_of_a_newer_release_or_of_something_else_is_refused_with_the_remedy(opening: Opener) -> None:
     store = opening()
-    store.write_now(lambda c: c.execute("PRAGMA user_version=999"))
+    store.write_now(lambda tx: tx.rows("PRAGMA user_version=999"))
     store.close()
     with pytest.raises(StoreUnusable, match="newer release"):
         opening()

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.model import Field, Filter
-from postroom.store import rarity
-from postroom.store.rarity import pieces
-from postroom.store.search_index import Filling
+from postroom.store.sqlite import rarity
+from postroom.store.sqlite.rarity import pieces
+from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
 from tests.store.conftest import a_message, accepted
 
@@ -83,7 +83,7 @@ def test_many_are_left_to_the_phrase(store: Store, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rarity, "CHEAP", 0)
     monkeypatch.setattr(rarity, "FEW", 2)
     reader = store.read_now()
-    assert reader.searching._rarity.few("zanzibar", None) is None
+    assert reader.searches._rarity.few("zanzibar", None) is None
     assert reader.count(Filter(text="zanzibar")) == 3
 
 
@@ -92,7 +92,7 @@ def test_a_piece_that_finds_too_many_grows(store: Store, monkeypatch: pytest.Mon
     monkeypatch.setattr(rarity, "CHEAP", 0)
     monkeypatch.setattr(rarity, "FEW", 2)
     monkeypatch.setattr(rarity.Rarity, "_rows", lambda self, trigram: 1 if trigram == "zan" else 5)
-    known = store.read_now().searching._rarity
+    known = store.read_now().searches._rarity
     assert known.few("zanzibar", None) == made[3:], "zan, zanz, zanzib"
     assert known.few("zanz", None) is None
     assert store.read_now().count(Filter(text="zanzibar b")) == 2
@@ -105,7 +105,7 @@ def test_more_rows_are_worth_a_look_the_more_the_phrase_would_cost(
     monkeypatch.setattr(rarity, "CHEAP", 0)
     monkeypatch.setattr(rarity, "FEW", 1)
     monkeypatch.setattr(rarity.Rarity, "_rows", lambda self, trigram: 1_000 if trigram == "iba" else 5_000)
-    known = store.read_now().searching._rarity  # six trigrams: 26,000 rows
+    known = store.read_now().searches._rarity  # six trigrams: 26,000 rows
     monkeypatch.setattr(rarity, "WORTH", 26_000 // 3)
     assert known.few("zanzibar", None) == made[2:]
     monkeypatch.setattr(rarity, "MOST", 2)
@@ -123,7 +123,7 @@ def test_the_share_of_a_text_is_that_of_its_rarest_trigram(store: Store, monkeyp
     filling.fill(made)
     filling.close()
     store.index.replaced(ready=True)
-    known = store.read_now().searching._rarity
+    known = store.read_now().searches._rarity
     assert known.share("whale") == 1.0
     assert 0.05 < known.share("whale zebra") < 0.9
     assert known.share("quagga") == 0.0

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from postroom.errors import StoreUnavailable
-from postroom.store.readers import MAIL, READERS, Readers
+from postroom.store.find.readers import MAIL, READERS, Readers
 
 GENEROUS = 60.0  # seconds
 

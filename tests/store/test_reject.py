@@ -7,9 +7,8 @@ from msgspec.structs import replace
 
 from postroom.clock import HandClock
 from postroom.model import Action, Filter, Origin, Outcome, Queue, Route
-from postroom.store import released
+from postroom.store.logs import released
 from postroom.store.records import EndedEntry
-from postroom.store.sqlite import fetch
 from postroom.store.store import Store
 from tests.store.conftest import a_message, accepted, hand
 
@@ -22,8 +21,7 @@ def difference(store: Store) -> int:
 
 
 def notices(store: Store) -> list[bytes]:
-    rows = fetch(
-        store.read_now().connection,
+    rows = store.read_now().tx.rows(
         "SELECT b.bytes FROM entry AS e JOIN body AS b ON b.message_id = e.message_id WHERE e.queue = 4",
     )
     return [bytes(row[0]) for row in rows]
@@ -45,7 +43,7 @@ def test_a_held_entry_ends_with_its_reason_actor_and_log(store: Store, clock: Ha
     events = reader.events(entry)
     assert [event.kind for event in events] == ["accepted", "held", "rejected"]
     assert events[-1].actor == "app:soar"
-    (line,) = [released.read(row) for row in fetch(reader.connection, released.SELECT)]
+    (line,) = [released.read(row) for row in reader.tx.rows(released.SELECT)]
     assert (line.entry, line.action, line.actor, line.reason) == (entry, Action.REJECT, "app:soar", "against policy")
     assert (line.held_for, line.subject, line.at) == ("Held by a person: looks odd", "Wire", clock.now())
     assert notices(store) == []
@@ -57,7 +55,7 @@ def test_a_release_is_logged_as_well(store: Store) -> None:
     store.act_now(Action.RELEASE, [entry], actor="ann")  # refused: nothing was held
     store.act_now(Action.HOLD, [entry], actor="ann")
     store.act_now(Action.RELEASE, [entry], actor="bob")
-    lines = [released.read(row) for row in fetch(store.read_now().connection, released.SELECT)]
+    lines = [released.read(row) for row in store.read_now().tx.rows(released.SELECT)]
     assert [(line.action, line.actor) for line in lines] == [(Action.RELEASE, "bob")]
 
 
@@ -76,7 +74,7 @@ def test_the_sender_is_told_in_the_same_transaction(store: Store, route: Route, 
     assert b"Rejected by a person: no" in notice
     assert b"X-Mark: yes" in notice
     assert b"secret words" not in notice
-    rows = fetch(store.read_now().connection, "SELECT recipient, env_from FROM entry")
+    rows = store.read_now().tx.rows("SELECT recipient, env_from FROM entry")
     assert rows == [("alice@corp.example", "")]
     (told,) = store.read_now().find(Filter(), limit=10)
     assert (told.route, told.queue) == (back, Queue.SYSTEM)
@@ -130,4 +128,4 @@ def test_an_ended_message_keeps_its_message_id(store: Store) -> None:
     message = replace(message, facts=replace(message.facts, message_id="<1@corp.example>"))
     (entry,) = accepted(store, message).entries
     store.act_now(Action.REJECT, [entry], actor="ann")
-    assert fetch(store.read_now().connection, "SELECT header_id FROM history") == [("<1@corp.example>",)]
+    assert store.read_now().tx.rows("SELECT header_id FROM history") == [("<1@corp.example>",)]

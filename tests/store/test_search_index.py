@@ -12,9 +12,12 @@ import pytest
 from postroom.clock import HandClock
 from postroom.model import Aspect, Field, Filter, Queue, Relation, Term
 from postroom.settings import Settings
-from postroom.store import codes, counters, following, rarity
-from postroom.store.search import SearchTooBroad
-from postroom.store.search_index import ENDED_LEAST, Filler, Filling
+from postroom.store import codes
+from postroom.store.find import counters
+from postroom.store.fold import SearchTooBroad
+from postroom.store.keep import fillers as following
+from postroom.store.sqlite import rarity
+from postroom.store.sqlite.search_index import ENDED_LEAST, Filler, Filling
 from postroom.store.store import Store
 from postroom.telemetry import Counts, Log
 from tests.store.conftest import Opener, a_message, accepted
@@ -36,12 +39,12 @@ def filled(store: Store) -> Filling:
 
 
 def indexed(filling: Filling) -> set[int]:
-    return {ident for (ident,) in filling.connection.execute("SELECT id FROM ix_docsize")}
+    return {ident for (ident,) in filling.tx.rows("SELECT id FROM ix_docsize")}
 
 
 def end(store: Store, ended: list[int]) -> None:
     rows = [(one,) for one in ended]
-    store.write_now(lambda connection: connection.executemany("DELETE FROM entry WHERE id = ?", rows))
+    store.write_now(lambda tx: tx.many("DELETE FROM entry WHERE id = ?", rows))
 
 
 def test_it_takes_in_entries_in_order_and_the_watermark_follows(store: Store) -> None:
@@ -62,11 +65,11 @@ def test_a_search_is_answered_by_the_index_up_to_the_watermark_and_from_rows_abo
     filling = Filling(store.index)
     filling.fill(first)
     store.index.replaced(ready=True)
-    assert store.read_now().searching.attached
+    assert store.read_now().searches.attached
     assert ids(store, text="WHALE") == [second, first]
     # What stands in the index is believed: this shows that it was asked.
-    with filling.connection:
-        filling.connection.execute("INSERT INTO ix (ix) VALUES ('delete-all')")
+    with filling.tx.snapshot():
+        filling.tx.rows("INSERT INTO ix (ix) VALUES ('delete-all')")
     assert ids(store, text="WHALE") == [second]
     filling.close()
 
@@ -90,10 +93,10 @@ def test_what_is_about_to_end_stays_in_it_because_it_may_come_back(store: Store)
     there = [accepted(store, a_message(subject="blue whale")).entries[0] for _ in range(3)]
     filling = filled(store)
     moved = "UPDATE entry SET queue = ? WHERE id = ?"
-    store.write_now(lambda connection: connection.execute(moved, (codes.LEAVING, there[1])))
+    store.write_now(lambda tx: tx.rows(moved, (codes.LEAVING, there[1])))
     assert ids(store, text="whale") == [there[2], there[0]]
     assert filling.sweep() == (0, True)
-    store.write_now(lambda connection: connection.execute(moved, (0, there[1])))
+    store.write_now(lambda tx: tx.rows(moved, (0, there[1])))
     assert ids(store, text="whale") == there[::-1]
     filling.close()
 
@@ -102,8 +105,8 @@ def test_a_sweep_in_steps_finds_what_has_ended_and_what_is_missing(store: Store)
     there = [accepted(store, a_message(subject="blue whale")).entries[0] for _ in range(10)]
     filling = filled(store)
     end(store, there[3:5])
-    with filling.connection:
-        filling.connection.execute("DELETE FROM ix WHERE rowid IN (?, ?)", (there[0], there[9]))
+    with filling.tx.snapshot():
+        filling.tx.rows("DELETE FROM ix WHERE rowid IN (?, ?)", (there[0], there[9]))
     assert ids(store, text="whale") == [*there[8:4:-1], there[2], there[1]]
     changed, steps = 0, 0
     while True:
@@ -120,13 +123,13 @@ def test_a_late_entry_asks_for_a_sweep(store: Store, clock: HandClock) -> None:
     accepted(store, a_message(subject="blue whale"))
     clock.move(1)
     there = accepted(store, a_message(subject="blue whale")).entries[0]
-    store.write_now(lambda connection: counters.advance(connection, there))
+    store.write_now(lambda tx: counters.advance(tx, there))
     filling = filled(store)
     while not filling.sweep()[1] or filling.sweep_due():
         pass
-    store.write_now(lambda c: c.execute("CREATE TEMP TABLE late AS SELECT * FROM entry WHERE id = ?", (there,)))
-    store.write_now(lambda c: c.execute("UPDATE temp.late SET id = id - 1"))
-    store.write_now(lambda c: c.execute("INSERT INTO entry SELECT * FROM temp.late"))
+    store.write_now(lambda tx: tx.rows("CREATE TEMP TABLE late AS SELECT * FROM entry WHERE id = ?", (there,)))
+    store.write_now(lambda tx: tx.rows("UPDATE temp.late SET id = id - 1"))
+    store.write_now(lambda tx: tx.rows("INSERT INTO entry SELECT * FROM temp.late"))
     assert ids(store, text="whale")[:2] != [there, there - 1]
     assert filling.sweep_due()
     filling.sweep()
@@ -144,14 +147,14 @@ def test_a_file_that_is_not_the_index_of_this_store_is_made_anew(
     fill(store, clock, random.Random(1), 20)
     kept = filled(store)
     before = indexed(kept)
-    kept.connection.execute({
+    kept.tx.rows({
         "other version": "PRAGMA user_version=99",
         "other store": "UPDATE state SET number = number + 1 WHERE what = 'token'",
         "put back": "UPDATE state SET number = number + 1000 WHERE what = 'facts'",
     }.get(spoiled, "SELECT 1"))  # fmt: skip
     kept.close()
     if spoiled == "changed":
-        store.write_now(lambda c: c.execute("UPDATE entry SET search = search"))
+        store.write_now(lambda tx: tx.rows("UPDATE entry SET search = search"))
     store.close()
     path = Path(settings.data, "search.db")
     for remains in ("search.db-wal", "search.db-shm"):
@@ -185,11 +188,11 @@ def test_an_index_of_another_store_is_not_asked_beside_a_gateway(opening: Opener
     there = accepted(store, a_message(subject="blue whale")).entries[0]
     filled(store).close()
     beside = opening(beside=True)
-    assert beside.read_now().searching.attached
+    assert beside.read_now().searches.attached
     assert ids(beside, text="whale") == [there]
-    store.write_now(lambda c: c.execute("UPDATE counted SET token = token + 1"))
+    store.write_now(lambda tx: tx.rows("UPDATE counted SET token = token + 1"))
     other = opening(beside=True)
-    assert not other.read_now().searching.attached
+    assert not other.read_now().searches.attached
     assert ids(other, text="whale") == [there]
 
 
@@ -197,12 +200,12 @@ def test_an_index_that_turns_out_damaged_is_reported_and_the_rows_are_read(store
     there = accepted(store, a_message(subject="blue whale")).entries[0]
     filling = filled(store)
     assert ids(store, text="whale") == [there]
-    with filling.connection:
-        filling.connection.execute("DELETE FROM ix_data WHERE id > 10")
+    with filling.tx.snapshot():
+        filling.tx.rows("DELETE FROM ix_data WHERE id > 10")
     assert ids(store, text="whale") == [there]
     assert store.read_now().count(Filter(text="whale")) == 1
     assert store.index.distrusted.is_set()
-    assert not store.read_now().searching.attached
+    assert not store.read_now().searches.attached
     filling.close()
 
 
@@ -213,20 +216,20 @@ def test_the_search_that_finds_it_damaged_is_answered_all_the_same(
     monkeypatch.setattr(rarity, "CHEAP", cheap)
     there = [accepted(store, a_message(subject=f"whale{number} report")).entries[0] for number in range(300)]
     filling = filled(store)
-    with filling.connection:
-        filling.connection.execute("DELETE FROM ix_data WHERE id > 10")
+    with filling.tx.snapshot():
+        filling.tx.rows("DELETE FROM ix_data WHERE id > 10")
     assert ids(store, text="whale7 report", field=Field.SUBJECT) == [there[7]]
     assert store.index.distrusted.is_set()
     filling.close()
 
 
 def test_what_searches_have_in_common_is_kept_within_bounds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroom.store.searching.MOST_KEPT", 5)
+    monkeypatch.setattr("postroom.store.find.search.MOST_KEPT", 5)
     accepted(store, a_message(subject="blue whale"))
-    searching = store.read_now().searching
+    searches = store.read_now().searches
     for number in range(40):
         assert store.read_now().count(Filter(text=f"nothing {number}")) == 0
-        assert len(searching._known) <= 5
+        assert len(searches._known) <= 5
 
 
 def test_the_filler_fills_counts_and_repairs_beside_the_mail(store: Store) -> None:
@@ -249,11 +252,11 @@ def test_the_filler_fills_counts_and_repairs_beside_the_mail(store: Store) -> No
         store.index.distrust()
         wait_until(lambda: store.index.generation > generations[0] + 1 and has(store, there))
         assert ids(store, text="whale") == there[::-1]
-        assert store.read_now().searching.attached
+        assert store.read_now().searches.attached
     finally:
         filler.stop()
     assert not filler.is_alive()
-    assert store.write_now(lambda connection: counters.by_queue(connection))[0] == 5
+    assert store.write_now(lambda tx: counters.by_queue(tx))[0] == 5
 
 
 def test_an_index_that_may_not_grow_waits_until_it_may(store: Store) -> None:
@@ -279,9 +282,9 @@ def test_an_index_that_may_not_grow_waits_until_it_may(store: Store) -> None:
 
 def has(store: Store, there: list[int]) -> bool:
     reader = store.read_now()
-    if not reader.searching.attached:
+    if not reader.searches.attached:
         return False
-    state = dict(reader.connection.execute("SELECT what, number FROM find.state").fetchall())
+    state = dict(reader.tx.rows("SELECT what, number FROM find.state"))
     return state["watermark"] >= there[-1]
 
 
@@ -298,7 +301,7 @@ def wait_until(holds) -> None:
 def test_a_store_stops_its_filler(opening: Opener) -> None:
     store = opening()
     accepted(store, a_message())
-    following.follow(store, log=Log(), counts=Counts())
+    following.start_fillers(store, log=Log(), counts=Counts())
     store.close()
     assert not any(thread.name == "postroom-search" for thread in threading.enumerate())
 
@@ -352,7 +355,7 @@ def test_while_the_index_is_being_made_the_refusal_tells_how_far_it_is(store: St
 def test_one_broad_search_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(60):
         accepted(store, a_message(*[f"r{number}@corp.example" for number in range(100)]))
-    monkeypatch.setattr("postroom.store.searching.TOGETHER", 0.0)
+    monkeypatch.setattr("postroom.store.find.search.TOGETHER", 0.0)
     reader = store.read_now()
     store.index.bound = GENEROUS
     with store.index.alone, pytest.raises(SearchTooBroad, match="another broad search"):
@@ -370,7 +373,7 @@ def test_a_sweep_comes_when_much_has_ended(store: Store) -> None:
     assert not filling.sweep_due() or filling.sweep()[1]
     assert not filling.sweep_due()
     store.write_now(
-        lambda c: c.execute("INSERT INTO ledger (connection, kind, number) VALUES (-1, 'delivered', ?)", (ENDED_LEAST,))
+        lambda tx: tx.rows("INSERT INTO ledger (connection, kind, number) VALUES (-1, 'delivered', ?)", (ENDED_LEAST,))
     )
     assert filling.sweep_due()
     filling.close()
@@ -379,5 +382,5 @@ def test_a_sweep_comes_when_much_has_ended(store: Store) -> None:
 def test_the_index_never_opens_the_store_for_writing(store: Store) -> None:
     filling = filled(store)
     with pytest.raises(apsw.ReadOnlyError):
-        filling.connection.execute("DELETE FROM store.entry")
+        filling.tx.rows("DELETE FROM store.entry")
     filling.close()

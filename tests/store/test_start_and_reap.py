@@ -14,10 +14,11 @@ import pytest
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Action, Outcome, Queue
 from postroom.settings import Settings
-from postroom.store import sqlite, writer
 from postroom.store.records import EndedEntry, Moved
+from postroom.store.sqlite import connections as sqlite
+from postroom.store.sqlite import writer
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
-from postroom.store.writer import Batch
 from postroom.telemetry import Log
 from tests.store.conftest import Opener, a_message, accepted, hand
 
@@ -72,8 +73,8 @@ def test_a_writer_that_failed_calls_the_disk_good_only_after_it_has_written(
     seen: queue.Queue[int] = queue.Queue()
     monkeypatch.setattr(Log, "warning", lambda log, event, **fields: seen.put(store.counts.commits))
     commits = store.counts.commits
-    store._writer.failing = "disk full"
-    store.write_now(lambda connection: None)  # wakes it; it wrote nothing, which proves nothing
+    store._engine.writer.failing = "disk full"
+    store.write_now(lambda tx: None)  # wakes it; it wrote nothing, which proves nothing
     assert seen.get(timeout=30) == commits + 1
     assert store.failing == ""
 
@@ -82,10 +83,10 @@ def test_callers_that_write_nothing_do_not_keep_the_writer_from_asking_the_disk(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PROBE_EVERY", 0.2)
-    store._writer.failing = "disk full"
+    store._engine.writer.failing = "disk full"
     limit = time.monotonic() + 30
     while store.failing and time.monotonic() < limit:
-        store.write_now(lambda connection: None)
+        store.write_now(lambda tx: None)
     assert store.failing == ""
 
 
@@ -94,7 +95,9 @@ def test_a_start_that_meets_a_command_looking_at_the_lock_goes_on(
 ) -> None:
     looking = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    monkeypatch.setattr("postroom.store.sqlite.time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+    monkeypatch.setattr(
+        "postroom.store.sqlite.connections.time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN)
+    )
     lock = sqlite.lock_directory(tmp_path)
     os.close(looking)
     os.close(lock)
@@ -112,7 +115,7 @@ def test_a_claim_sees_the_ends_of_its_own_batch_though_a_neighbour_breaks_a_rule
     def fill(batch: Batch) -> None:
         batch.arrivals.append((a_message(subject="\ud800"), None, taken.append))
         batch.calls.append(
-            (lambda c: store._claim(c, [(Queue.PROCESSING, 9)], 9, frozenset()), lambda got, _: taken.append(got))
+            (lambda tx: store._claim(tx, [(Queue.PROCESSING, 9)], 9, frozenset()), lambda got, _: taken.append(got))
         )
         batch.ends.append(end)
 

@@ -12,11 +12,12 @@ import pytest
 
 from postroom.clock import DAY, HOUR, MINUTE, HandClock
 from postroom.model import Action, Filter, Origin, Outcome, Queue
-from postroom.store import identity, sql, upkeep
+from postroom.store.access import identity
+from postroom.store.keep import upkeep
 from postroom.store.records import EndedEntry, NewMessage, Waited
-from postroom.store.sqlite import fetch
+from postroom.store.sqlite import statements as sql
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
-from postroom.store.writer import Batch
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
 
@@ -34,7 +35,7 @@ def during(store: Store, work: Callable[[], Awaitable[T]]) -> T:
     try:
         return asyncio.run(once())
     finally:
-        store._writer.loop = None
+        store._engine.writer.loop = None
         store._loop = None
 
 
@@ -64,11 +65,11 @@ def ended(store: Store, clock: HandClock) -> int:
 
 
 def texts(store: Store) -> set[str]:
-    return {text for (text,) in fetch(store.read_now().connection, "SELECT text FROM info")}
+    return {text for (text,) in store.read_now().tx.rows("SELECT text FROM info")}
 
 
 def count(store: Store, table: str) -> int:
-    return int(fetch(store.read_now().connection, f"SELECT count(*) FROM {table}")[0][0])
+    return int(store.read_now().tx.rows(f"SELECT count(*) FROM {table}")[0][0])
 
 
 # -- history
@@ -96,7 +97,7 @@ def test_the_events_of_what_history_has_forgotten_go_too(store: Store, clock: Ha
     clock.move(1)
     assert reaped(store, clock.now()) == 1
     assert store.read_now().ended(entry) is None
-    assert {row[0] for row in fetch(store.read_now().connection, "SELECT entry_id FROM event")} == {waits}
+    assert {row[0] for row in store.read_now().tx.rows("SELECT entry_id FROM event")} == {waits}
 
 
 def test_forgetting_goes_on_behind_old_entries_that_ended_late(
@@ -108,14 +109,14 @@ def test_forgetting_goes_on_behind_old_entries_that_ended_late(
         accepted(store, a_message())
     clock.move(MINUTE)
     due = [ended(store, clock) for _ in range(3)]
-    oldest_first = fetch(store.read_now().connection, "SELECT id FROM entry ORDER BY id")
+    oldest_first = store.read_now().tx.rows("SELECT id FROM entry ORDER BY id")
     clock.move(MINUTE)
     for _ in oldest_first:
         ended(store, clock)
     # the three that are due stand behind all others
     fetch_all = "UPDATE history SET ended = CASE WHEN id >= ? THEN 0 ELSE ? END"
-    last = store.read_now().connection.execute("SELECT id FROM history ORDER BY id DESC LIMIT 3").fetchall()[-1][0]
-    store.write_now(lambda connection: fetch(connection, fetch_all, (last, clock.now() + DAY)))
+    last = store.read_now().tx.rows("SELECT id FROM history ORDER BY id DESC LIMIT 3")[-1][0]
+    store.write_now(lambda tx: tx.rows(fetch_all, (last, clock.now() + DAY)))
     clock.move(MINUTE)
     forgetting = upkeep.Forgetting(store)
     rounds = [during(store, lambda: forgetting.round(clock.now())) for _ in range(5)]
@@ -131,12 +132,12 @@ def test_forgetting_goes_on_behind_old_entries_that_ended_late(
 def test_free_pages_are_given_back_but_for_a_reserve(store: Store) -> None:
     for _ in range(60):
         accepted(store, a_message(body=b"x" * 500_000))
-    store.write_now(lambda connection: fetch(connection, "DELETE FROM body"))
-    pages = int(store.read_now().connection.pragma("page_count"))
+    store.write_now(lambda tx: tx.rows("DELETE FROM body"))
+    pages = int(store.read_now().tx.connection.pragma("page_count"))
     given = during(store, lambda: upkeep.give_back(store))
-    connection = store.read_now().connection
-    assert connection.pragma("freelist_count") <= upkeep.SPARE
-    assert pages - given - 20 <= connection.pragma("page_count") <= pages - given  # and pages of SQLite's own map
+    tx = store.read_now().tx
+    assert tx.connection.pragma("freelist_count") <= upkeep.SPARE
+    assert pages - given - 20 <= tx.connection.pragma("page_count") <= pages - given  # and pages of SQLite's own map
     assert given > 60 * 500_000 // PAGE - upkeep.SPARE - 100
     assert during(store, lambda: upkeep.give_back(store)) == 0
 
@@ -146,9 +147,9 @@ def test_a_step_that_takes_long_makes_the_next_one_smaller(store: Store, monkeyp
     pace = upkeep.Pace(100, least=5, most=1000)
     monkeypatch.setattr(upkeep, "SHARE", 0)
     monkeypatch.setattr(upkeep.time, "perf_counter", lambda: next(ticks))
-    during(store, lambda: pace.step(store, lambda connection: None))
+    during(store, lambda: pace.step(store, lambda tx: None))
     assert pace.size == 10
-    during(store, lambda: pace.step(store, lambda connection: None))
+    during(store, lambda: pace.step(store, lambda tx: None))
     assert pace.size == 16
 
 
@@ -185,14 +186,14 @@ def test_a_text_taken_while_a_sweep_looks_is_kept(
     accepted(store, a_message())
     deferred(store, "comes back", clock)
     deferred(store, "meanwhile", clock)
-    store.write_now(lambda connection: fetch(connection, "DELETE FROM event"))
+    store.write_now(lambda tx: tx.rows("DELETE FROM event"))
     looked = upkeep._look
 
     def look(statement, values, reader):
         rows = looked(statement, values, reader)
         if statement == getattr(sql, meanwhile) and rows:
             deferred(store, "comes back", clock)
-            store.write_now(lambda connection: fetch(connection, "DELETE FROM event"))
+            store.write_now(lambda tx: tx.rows("DELETE FROM event"))
         return rows
 
     async def sweep() -> int:
@@ -200,7 +201,7 @@ def test_a_text_taken_while_a_sweep_looks_is_kept(
         return await upkeep.sweep_infos(store, clock.now())
 
     # The reader thread, on which `look` runs, waits for the writer, whose answers need no loop.
-    store._writer.loop = None
+    store._engine.writer.loop = None
     during(store, sweep)
     (entry,) = store.read_now().find(Filter(), limit=9)
     assert entry.info == "comes back"
@@ -214,7 +215,7 @@ def test_a_command_beside_takes_a_text_anew_in_each_transaction(opening: Opener,
     beside = opening(beside=True)
     beside.act_now(Action.HOLD, [one.id], actor="ops")
     beside.act_now(Action.RELEASE, [one.id], actor="ops")
-    store.write_now(lambda connection: fetch(connection, "DELETE FROM event"))
+    store.write_now(lambda tx: tx.rows("DELETE FROM event"))
     assert during(store, lambda: upkeep.sweep_infos(store, clock.now())) >= 1
     beside.act_now(Action.HOLD, [one.id], actor="ops")
     (held,) = store.read_now().find(Filter(), limit=1)
@@ -243,11 +244,7 @@ def test_a_sweep_is_due_by_growth_and_by_the_day(
         return upkeep.sweep_due(store.read_now(), clock.now())
 
     def grow(first: int, last: int) -> None:
-        store.write_now(
-            lambda connection: [
-                store._writer.infos.id(connection.cursor(), f"text {number}") for number in range(first, last)
-            ]
-        )
+        store.write_now(lambda tx: [store._recorder.infos.id(tx, f"text {number}") for number in range(first, last)])
 
     assert not due()
     grow(0, 6)
@@ -314,9 +311,9 @@ def test_damage_to_the_index_or_to_a_row_costs_no_body(
         store.bodies.settled(name)
     monkeypatch.setattr(sql, "objects_used", lambda rows: f"SELECT '' WHERE '' IN ({','.join('?' * rows)})")
     garbage = "UPDATE message SET body_object = ? WHERE id = ?"
-    store.write_now(lambda connection: fetch(connection, garbage, ("what was this?", entry)))
+    store.write_now(lambda tx: tx.rows(garbage, ("what was this?", entry)))
     assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
-    store.write_now(lambda connection: fetch(connection, garbage, (kept.body_object, entry)))
+    store.write_now(lambda tx: tx.rows(garbage, (kept.body_object, entry)))
     assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 1
     assert store.bodies.names() == [kept.body_object]
 
@@ -358,7 +355,7 @@ def test_what_waits_in_the_line_to_the_writer_is_decided_before_a_doubtful_body(
 
 
 def test_bodies_are_found_by_their_own_index(store: Store) -> None:
-    plan = fetch(store.read_now().connection, "EXPLAIN QUERY PLAN " + sql.objects_used(3), ("a", "b", "c"))
+    plan = store.read_now().tx.rows("EXPLAIN QUERY PLAN " + sql.objects_used(3), ("a", "b", "c"))
     (step,) = [row[3] for row in plan]
     assert step == "SEARCH message USING COVERING INDEX message_object (body_object=?)"
 
@@ -367,7 +364,7 @@ def test_mail_with_its_body_in_the_database_is_not_in_that_index(store: Store) -
     accepted(store, a_message())
     accepted(store, keep(store))
     table = "SELECT count(*) FROM message INDEXED BY message_object WHERE body_object <> ''"
-    assert fetch(store.read_now().connection, table)[0][0] == 1
+    assert store.read_now().tx.rows(table)[0][0] == 1
 
 
 # -- a quick start
@@ -375,11 +372,9 @@ def test_mail_with_its_body_in_the_database_is_not_in_that_index(store: Store) -
 
 @pytest.mark.parametrize("statement", ["LEASED", "LOCKED_COUNTS"])
 def test_what_is_leased_is_found_in_the_index_without_reading_rows(store: Store, statement: str) -> None:
-    program = fetch(store.read_now().connection, "EXPLAIN " + getattr(sql, statement), (0, 0, 1))
-    (index,) = {
-        cursor for _, code, cursor, _, _, kind, *_ in program if code == "OpenRead" and str(kind).startswith("k(")
-    }
-    columns = [cursor for _, code, cursor, *_ in program if code == "Column"]
+    program = store.read_now().tx.rows("EXPLAIN " + getattr(sql, statement), (0, 0, 1))
+    (index,) = {tx for _, code, tx, _, _, kind, *_ in program if code == "OpenRead" and str(kind).startswith("k(")}
+    columns = [tx for _, code, tx, *_ in program if code == "Column"]
     assert columns[0] == index, "the condition on the lease is decided before the row is read"
 
 
@@ -387,10 +382,10 @@ def test_what_is_leased_is_found_in_the_index_without_reading_rows(store: Store,
 
 
 def test_sessions_that_are_over_go(store: Store, clock: HandClock) -> None:
-    def users(connection) -> None:
-        identity.create_user(connection, email="ops@corp.example", password_hash="none", role="administrator")
+    def users(tx) -> None:
+        identity.create_user(tx, email="ops@corp.example", password_hash="none", role="administrator")
         for lifetime in (HOUR, 3 * HOUR):
-            identity.create_session(connection, "ops@corp.example", lifetime=lifetime, now=clock.now())
+            identity.create_session(tx, "ops@corp.example", lifetime=lifetime, now=clock.now())
 
     store.write_now(users)
     commits = store.counts.commits

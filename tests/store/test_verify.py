@@ -11,7 +11,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-import apsw
 import msgspec
 import pytest
 
@@ -20,14 +19,17 @@ from postroom.clock import HOUR, MINUTE, HandClock
 from postroom.model import Action, Client, Label, Outcome, Queue, Recipient, Route, Verdict, VerdictKind
 from postroom.query import parse
 from postroom.settings import Plans
-from postroom.store import codes, damage, plans, timeline
+from postroom.store import codes, damage, timeline
 from postroom.store.bodies import Bodies
-from postroom.store.plan_run import run_now
-from postroom.store.plans import Wish
+from postroom.store.engine import Tx
+from postroom.store.plans import verbs as plans
+from postroom.store.plans.run import run_now
+from postroom.store.plans.verbs import Wish
+from postroom.store.queue import unread
 from postroom.store.records import EndedEntry, Moved, NewMessage, Waited
 from postroom.store.store import Store
-from postroom.store.verify import KINDS, Report, verify
-from postroom.store.verify_rows import ledger_difference
+from postroom.store.verify.rows import ledger_difference
+from postroom.store.verify.verify import KINDS, Report, verify
 from tests.store.conftest import Opener, accepted, hand
 from tests.store.test_queue import claimed
 
@@ -253,7 +255,7 @@ def test_an_entry_that_was_about_to_end_by_a_plan_is_held_as_one_that_goes_back_
     plan = run_now(store, plans.make(store, wish, Plans(), clock))
     run_now(store, plans.apply(store, plan.id, Plans(), clock, actor="cli:ann", reason="a test"))
     spoil = "UPDATE entry SET recipient = CAST(x'626fff' AS TEXT) WHERE queue = ?"
-    store.write_now(lambda connection: connection.execute(spoil, (codes.LEAVING,)))
+    store.write_now(lambda tx: tx.rows(spoil, (codes.LEAVING,)))
     assert verify(store, clock=clock, repair=True).wrong == 0
     held = store.read_now().entry(entry)
     assert held is not None
@@ -289,7 +291,7 @@ def test_an_entry_that_stands_in_the_history_too_ends_when_it_is_delivered(scene
     """Or else its end could never be written, and it would be delivered again and again."""
     scene.plant("UPDATE history SET id = :entry WHERE id = :ended", entry=scene.waiting, ended=scene.ended)
     store = scene.open()
-    taken = store.write_now(lambda c: store._claim(c, [(Queue.PROCESSING, 9)], 9, frozenset()))
+    taken = store.write_now(lambda tx: store._claim(tx, [(Queue.PROCESSING, 9)], 9, frozenset()))
     (lease,) = [one for part in taken for one in part.leases if one.entry == scene.waiting]
     now = scene.clock.now()
     end = EndedEntry(
@@ -460,7 +462,7 @@ def test_a_body_that_cannot_be_read_just_now_is_no_reason_to_hold_anything(scene
     assert scene.large not in worked_on(store)
     entry = store.read_now().entry(scene.large)
     assert entry is not None
-    assert (entry.queue, entry.info, entry.attempts) == (Queue.PROCESSING, damage.NOT_NOW, 0)
+    assert (entry.queue, entry.info, entry.attempts) == (Queue.PROCESSING, unread.NOT_NOW, 0)
     assert scene.clock.now() < entry.next_attempt < scene.clock.now() + MINUTE
     scene.file.parent.unlink()
     aside.rename(scene.file.parent)
@@ -561,7 +563,7 @@ def test_mail_whose_entry_was_lost_is_shown_again_for_nobody(scene: Scene) -> No
     assert entry is not None
     assert (entry.recipient, entry.subject) == (damage.NOBODY, "Quarterly report")
     assert store.act_now(Action.REJECT, [scene.waiting], actor="ops").done == (scene.waiting,)
-    assert ledger_difference(store.read_now().connection) == 0
+    assert ledger_difference(store.read_now().tx) == 0
 
 
 def test_mail_of_which_one_entry_ended_and_the_other_was_lost_is_not_taken_for_left_over(scene: Scene) -> None:
@@ -788,11 +790,11 @@ def test_what_ended_before_the_second_look_is_not_reported(scene: Scene) -> None
         def size(self, *_: object) -> int:
             return 1
 
-        def upper(self, _: apsw.Connection, after: int) -> int | None:
+        def upper(self, _: Tx, after: int) -> int | None:
             return 1 if after < 1 else None
 
         def look(self, *_: object) -> list:
-            from postroom.store.verify_rows import Finding
+            from postroom.store.verify.rows import Finding
 
             self.looks += 1
             return [Finding("entry-state", 1, "just now")] if self.looks == 1 else []
@@ -815,13 +817,13 @@ def worked_on(store: Store) -> set[int]:
     async def once() -> set[int]:
         store.attach(asyncio.get_running_loop())
         taken = await store.claim([(Queue.PROCESSING, 100)], 100)
-        await store.write(lambda connection: None)
+        await store.write(lambda tx: None)
         return {lease.entry for one in taken for lease in one.leases}
 
     try:
         return asyncio.run(once())
     finally:
-        store._writer.loop = None
+        store._engine.writer.loop = None
 
 
 @pytest.mark.parametrize(
@@ -875,7 +877,7 @@ def test_whatever_happens_to_mail_leaves_a_store_that_agrees(opening: Opener, cl
                 for lease in claimed(store):
                     _work_on(store, clock, chance, lease, bodies)
             case 4:
-                waiting = [ident for (ident,) in store.read_now().connection.execute("SELECT id FROM entry").fetchall()]
+                waiting = [ident for (ident,) in store.read_now().tx.rows("SELECT id FROM entry")]
                 some = chance.sample(waiting, min(3, len(waiting)))
                 store.act_now(chance.choice(list(Action)), some, actor="ops@corp.example", reason="as I like it")
             case 5:

@@ -16,7 +16,7 @@ LARGE = 20  # of them, with a body that is a file
 SENDERS = 4
 SIZE = 24_000
 MIB = 1024 * 1024
-SPARE = 8 * MIB  # stays free inside the file (store/upkeep.py), and one page in twenty
+SPARE = 8 * MIB  # stays free inside the file (store/keep/upkeep.py), and one page in twenty
 SHORT = '\n[retention]\nhistory = "1 second"\n'
 PAUSED = "\n[processing]\npaused = true\n"
 
@@ -72,5 +72,5 @@ def bodies(data: Path) -> list[Path]:
 
 
 def rows(database: Path, table: str) -> int:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as tx:
+        return int(tx.row(f"SELECT count(*) FROM {table}")[0])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import apsw
 import click
 
 from postroom.cli.place import Commands, Place, Refusal, actor, at_a_place
@@ -18,7 +17,9 @@ from postroom.cli.words import ago
 from postroom.clock import SystemClock
 from postroom.errors import PeerError
 from postroom.sealing import Sealer
-from postroom.store import audit, identity, permissions, roles
+from postroom.store.access import identity, permissions, roles
+from postroom.store.engine import Tx
+from postroom.store.logs import audit
 from postroom.telemetry import stamp
 
 
@@ -44,9 +45,9 @@ def create_app(place: Place, name: str, role: str, as_json: bool) -> None:
     with place.store() as store:
         sealer = Sealer.at(settings.data)
 
-        def create(connection: apsw.Connection) -> identity.Credentials:
-            made = identity.create_app(connection, sealer, name=name, role=role)
-            _told(connection, "app.create", made.app_id, f"{name.strip()}, role {role}")
+        def create(tx: Tx) -> identity.Credentials:
+            made = identity.create_app(tx, sealer, name=name, role=role)
+            _told(tx, "app.create", made.app_id, f"{name.strip()}, role {role}")
             return made
 
         made = store.write_now(create)
@@ -76,7 +77,7 @@ def list_apps(place: Place, as_json: bool) -> None:
       postroom app list
     """
     with place.store() as store:
-        found = identity.list_apps(store.read_now().connection)
+        found = identity.list_apps(store.read_now().tx)
     if as_json:
         print_json(
             [
@@ -132,10 +133,10 @@ def revoke_app(place: Place, app_id: str, as_json: bool) -> None:
     """
     with place.store() as store:
 
-        def revoke(connection: apsw.Connection) -> bool:
-            done = identity.revoke_app(connection, app_id)
+        def revoke(tx: Tx) -> bool:
+            done = identity.revoke_app(tx, app_id)
             if done:
-                _told(connection, "app.revoke", app_id)
+                _told(tx, "app.revoke", app_id)
             return done
 
         revoked = store.write_now(revoke)
@@ -164,8 +165,8 @@ def list_roles(place: Place, as_json: bool) -> None:
       postroom role permissions               which permissions there are
     """
     with place.store() as store:
-        connection = store.read_now().connection
-        found, limits = identity.list_roles(connection), roles.plan_limits(connection)
+        tx = store.read_now().tx
+        found, limits = identity.list_roles(tx), roles.plan_limits(tx)
     if as_json:
         print_json([_role_shown(listed, limits[listed.name]) for listed in found])
     else:
@@ -212,11 +213,11 @@ def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: in
     held = _checked("--permission", wanted)
     with place.store() as store:
 
-        def create(connection: apsw.Connection) -> identity.Role:
-            made = identity.create_role(connection, name, held)
-            roles.limit_plans(connection, made.name, plan_limit)
+        def create(tx: Tx) -> identity.Role:
+            made = identity.create_role(tx, name, held)
+            roles.limit_plans(tx, made.name, plan_limit)
             limited = "" if plan_limit is None else f"; at most {plan_limit} entries in a plan"
-            _told(connection, "role.create", made.name, ", ".join(made.permissions) + limited)
+            _told(tx, "role.create", made.name, ", ".join(made.permissions) + limited)
             return made
 
         made = store.write_now(create)
@@ -246,11 +247,11 @@ def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: b
         raise click.UsageError("expected either --plan-limit N or --no-plan-limit")
     with place.store() as store:
 
-        def limit(connection: apsw.Connection) -> bool:
-            changed = roles.limit_plans(connection, name, plan_limit) != plan_limit
+        def limit(tx: Tx) -> bool:
+            changed = roles.limit_plans(tx, name, plan_limit) != plan_limit
             if changed:
                 text = "no limit of its own" if plan_limit is None else f"at most {plan_limit} entries in a plan"
-                _told(connection, "role.limit", name, text)
+                _told(tx, "role.limit", name, text)
             return changed
 
         changed = store.write_now(limit)
@@ -300,10 +301,10 @@ def _change_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool
     meant = _checked("PERMISSION", wanted)
     with place.store() as store:
 
-        def change(connection: apsw.Connection) -> tuple[identity.Role, tuple[str, ...]]:
-            now, changed = (roles.permit if permit else roles.forbid)(connection, name, meant)
+        def change(tx: Tx) -> tuple[identity.Role, tuple[str, ...]]:
+            now, changed = (roles.permit if permit else roles.forbid)(tx, name, meant)
             if changed:
-                _told(connection, "role.permit" if permit else "role.forbid", name, ", ".join(changed))
+                _told(tx, "role.permit" if permit else "role.forbid", name, ", ".join(changed))
             return now, changed
 
         now, changed = store.write_now(change)
@@ -334,5 +335,5 @@ def _limit_shown(plan_limit: int | None) -> str:
     return "-" if plan_limit is None else str(plan_limit)
 
 
-def _told(connection: apsw.Connection, kind: str, what: str, detail: str = "") -> None:
-    audit.add(connection, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)
+def _told(tx: Tx, kind: str, what: str, detail: str = "") -> None:
+    audit.add(tx, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)

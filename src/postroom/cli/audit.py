@@ -12,7 +12,7 @@ from postroom.cli.place import Commands, Place, Refusal, at_a_place
 from postroom.cli.query import when
 from postroom.cli.table import Cell, Column, print_json, print_table
 from postroom.clock import SystemClock
-from postroom.store import audit as log
+from postroom.store.logs import audit as log
 from postroom.telemetry import stamp
 
 _COLOURS = {log.REFUSED: "yellow", log.FAILED: "red"}
@@ -48,7 +48,7 @@ def list_audit(
         raise click.UsageError(f"--kind: expected one of {', '.join([*_GROUPS, *log.KINDS])}, got {kind!r}")
     begin = when(since, "--since", now)
     with place.store() as store:
-        connection = store.read_now().connection
+        connection = store.read_now().tx
         lines = log.read(connection, since=begin, actor=who, kind=kind, outcome=outcome or "", limit=limit)
     if as_json:
         print_json([_as_json(line) for line in lines])

@@ -19,10 +19,10 @@ from postroom.cli.table import Cell, print_json, print_pairs, warn
 from postroom.cli.words import local_exact, many, size_words
 from postroom.clock import SystemClock
 from postroom.sealing import KEY_NAME
-from postroom.store import audit
-from postroom.store.backup import as_json as manifest_json
-from postroom.store.backup import back_up
-from postroom.store.restore import restore as bring_back
+from postroom.store.backup.backup import as_json as manifest_json
+from postroom.store.backup.backup import back_up
+from postroom.store.backup.restore import restore as bring_back
+from postroom.store.logs import audit
 
 _DIRECTORY = click.Path(file_okay=True, path_type=Path)
 _STEPS = 1000  # of the progress bar
@@ -54,8 +54,8 @@ def backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> 
     with place.store() as store, _shown("Backing up") as progress:
         made = back_up(store, directory, clock=SystemClock(), key=key, progress=progress)
         store.write_now(
-            lambda connection: audit.add(
-                connection, at=SystemClock().now(), actor=actor(), kind="store.backup", what=str(directory),
+            lambda tx: audit.add(
+                tx, at=SystemClock().now(), actor=actor(), kind="store.backup", what=str(directory),
                 detail="with the secrets key" if key else "",
             )
         )  # fmt: skip

@@ -11,8 +11,8 @@ from postroom.cli.place import Place, Refusal, at_a_place
 from postroom.cli.table import Cell, Column, print_json, print_table
 from postroom.cli.words import local_exact
 from postroom.ids import public_id
-from postroom.store import ledger as book
-from postroom.store.ledger import Ledger
+from postroom.store.keep import ledger as book
+from postroom.store.keep.ledger import Ledger
 
 SHOWN_LIVES = 10
 

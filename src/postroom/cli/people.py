@@ -10,14 +10,15 @@ from __future__ import annotations
 import secrets
 import sys
 
-import apsw
 import click
 
 from postroom.cli.place import Commands, Place, Refusal, actor, at_a_place
 from postroom.cli.table import Cell, Column, print_json, print_pairs, print_table
 from postroom.cli.words import ago
 from postroom.clock import SystemClock
-from postroom.store import audit, identity, people
+from postroom.store.access import identity, people
+from postroom.store.engine import Tx
+from postroom.store.logs import audit
 from postroom.telemetry import stamp
 
 
@@ -44,9 +45,9 @@ def create_user(place: Place, email: str, role: str, password_stdin: bool, as_js
     hashed = identity.hash_password(password)
     with place.store() as store:
 
-        def create(connection: apsw.Connection) -> identity.User:
-            made = identity.create_user(connection, email=email, password_hash=hashed, role=role)
-            _told(connection, "user.create", made.email, f"role {role}")
+        def create(tx: Tx) -> identity.User:
+            made = identity.create_user(tx, email=email, password_hash=hashed, role=role)
+            _told(tx, "user.create", made.email, f"role {role}")
             return made
 
         made = store.write_now(create)
@@ -69,7 +70,7 @@ def list_users(place: Place, as_json: bool) -> None:
       postroom user list
     """
     with place.store() as store:
-        found = people.list_users(store.read_now().connection)
+        found = people.list_users(store.read_now().tx)
     if as_json:
         print_json(
             [
@@ -125,9 +126,9 @@ def set_password(place: Place, email: str, password_stdin: bool, as_json: bool) 
     hashed = identity.hash_password(password)
     with place.store() as store:
 
-        def change(connection: apsw.Connection) -> str:
-            found = people.set_password(connection, email, hashed)
-            _told(connection, "user.password", found)
+        def change(tx: Tx) -> str:
+            found = people.set_password(tx, email, hashed)
+            _told(tx, "user.password", found)
             return found
 
         found = store.write_now(change)
@@ -171,10 +172,10 @@ def _switch(place: Place, email: str, as_json: bool, *, disabled: bool) -> None:
     """Asking for what is already so is no failure: a script may say it twice."""
     now = SystemClock().now()
 
-    def switch(connection: apsw.Connection) -> tuple[str, bool]:
-        found, done = people.disable(connection, email, now) if disabled else people.enable(connection, email)
+    def switch(tx: Tx) -> tuple[str, bool]:
+        found, done = people.disable(tx, email, now) if disabled else people.enable(tx, email)
         if done:
-            _told(connection, "user.disable" if disabled else "user.enable", found)
+            _told(tx, "user.disable" if disabled else "user.enable", found)
         return found, done
 
     with place.store() as store:
@@ -205,9 +206,9 @@ def delete_user(place: Place, email: str, yes: bool, as_json: bool) -> None:
         click.confirm(f"Delete {email}?", abort=True, err=True)
     with place.store() as store:
 
-        def delete(connection: apsw.Connection) -> str:
-            found = people.delete(connection, email)
-            _told(connection, "user.delete", found)
+        def delete(tx: Tx) -> str:
+            found = people.delete(tx, email)
+            _told(tx, "user.delete", found)
             return found
 
         found = store.write_now(delete)
@@ -226,5 +227,5 @@ def _password(from_input: bool) -> str:
     return typed
 
 
-def _told(connection: apsw.Connection, kind: str, what: str, detail: str = "") -> None:
-    audit.add(connection, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)
+def _told(tx: Tx, kind: str, what: str, detail: str = "") -> None:
+    audit.add(tx, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)

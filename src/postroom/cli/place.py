@@ -19,7 +19,7 @@ import click
 
 from postroom.errors import PostroomError, SettingsError
 from postroom.settings import Settings
-from postroom.settings_file import Loaded, read
+from postroom.settings.file import Loaded, read
 from postroom.store.store import Store, open_store
 
 R = TypeVar("R")

@@ -27,9 +27,10 @@ from postroom.errors import PeerError
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter
 from postroom.settings import Plans
-from postroom.store import plan_book, plans
-from postroom.store.plan_book import Damaged, Plan, PlanEntry, Share
-from postroom.store.plan_run import run_now
+from postroom.store.plans import book as plan_book
+from postroom.store.plans import verbs as plans
+from postroom.store.plans.book import Damaged, Plan, PlanEntry, Share
+from postroom.store.plans.run import run_now
 from postroom.store.store import Store
 from postroom.telemetry import stamp
 from postroom.units import write_size
@@ -86,7 +87,7 @@ def apply_plan(place: Place, plan: str, reason: str, as_json: bool) -> None:
     """
     reason, ident = _checked(reason), _ident(plan)
     with place.store() as store:
-        known = plan_book.read(store.read_now().connection, ident)
+        known = plan_book.read(store.read_now().tx, ident)
         done, left = _applied(store, known, reason, place.settings().plans)
     _print(done, left, as_json)
     if not done.done:
@@ -108,7 +109,7 @@ def undo_plan(place: Place, plan: str, as_json: bool) -> None:
     """
     ident = _ident(plan)
     with place.store() as store:
-        known = plan_book.read(store.read_now().connection, ident)
+        known = plan_book.read(store.read_now().tx, ident)
         with _progress("Undo", known.entries) as told:
             done = run_now(store, plans.undo(store, ident, SystemClock(), actor=actor(), told=told))
         left = _told_of(store, ident, ("kept",))
@@ -131,13 +132,13 @@ def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> Non
       postroom queue plans 1a2b3c4d5e600001       what was done, what was skipped, and why
     """
     with place.store() as store:
-        connection = store.read_now().connection
+        tx = store.read_now().tx
         if plan is not None:
             ident = _ident(plan)
-            found = plan_book.read(connection, ident)
+            found = plan_book.read(tx, ident)
             _print(found, _told_of(store, ident, ("skipped", "kept")), as_json)
             return
-        listed = plan_book.latest(connection, limit)
+        listed = plan_book.latest(tx, limit)
     if as_json:
         print_json([_hurt_json(one) if isinstance(one, Damaged) else plan_json(one) for one in listed])
         return
@@ -246,7 +247,7 @@ def _end(
         wanted = plan.entries and (not ask or click.confirm(f"{action.capitalize()} {many(plan.entries)}?", err=True))
         done, left = _applied(store, plan, reason, settings) if wanted else (plan, [])
         if not wanted:
-            store.write_now(lambda connection: plan_book.discard(connection, plan.id, actor(), SystemClock().now()))
+            store.write_now(lambda tx: plan_book.discard(tx, plan.id, actor(), SystemClock().now()))
     if plan.entries and not wanted:
         raise click.Abort
     _print(done, left, as_json)
@@ -298,7 +299,7 @@ def _ident(text: str) -> int:
 
 
 def _told_of(store: Store, ident: int, states: Sequence[str]) -> list[PlanEntry]:
-    return plan_book.entries(store.read_now().connection, ident, states=states, limit=SHOWN)
+    return plan_book.entries(store.read_now().tx, ident, states=states, limit=SHOWN)
 
 
 @contextmanager

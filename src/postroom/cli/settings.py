@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from postroom import settings_doc
 from postroom.cli.place import Commands, Place, WrongSettings, at_a_place
 from postroom.cli.table import print_json
 from postroom.cli.words import many
 from postroom.errors import SettingsError
-from postroom.settings_file import read
+from postroom.settings import doc as settings_doc
+from postroom.settings.file import read
 
 
 @click.group(cls=Commands)

@@ -18,10 +18,10 @@ from postroom.cli.table import print_json, safe, warn
 from postroom.cli.words import many
 from postroom.clock import SystemClock
 from postroom.ids import public_id
-from postroom.store import audit
-from postroom.store.verify import KINDS, SHOWN, Progress, Report, Result
-from postroom.store.verify import verify as prove
-from postroom.store.verify_rows import Finding
+from postroom.store.logs import audit
+from postroom.store.verify.rows import Finding
+from postroom.store.verify.verify import KINDS, SHOWN, Progress, Report, Result
+from postroom.store.verify.verify import verify as prove
 
 LONG = 20_000  # rows; more show their progress
 NAMED = 5  # of each kind in the report for people
@@ -56,9 +56,7 @@ def verify(place: Place, repair: bool, deep: bool, as_json: bool) -> None:
         if report.repaired:
             detail = f"{many(report.repaired, 'finding')} repaired, {report.wrong} left"
             store.write_now(
-                lambda connection: audit.add(
-                    connection, at=SystemClock().now(), actor=actor(), kind="store.repair", detail=detail
-                )
+                lambda tx: audit.add(tx, at=SystemClock().now(), actor=actor(), kind="store.repair", detail=detail)
             )
     if as_json:
         print_json(_document(report))

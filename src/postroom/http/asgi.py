@@ -14,7 +14,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.errors import EnvironmentFailed, PeerError
-from postroom.http.folded import Folded
+from postroom.http.door.folded import Folded
 from postroom.telemetry import Log
 
 Headers = list[tuple[bytes, bytes]]

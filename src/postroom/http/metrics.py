@@ -19,13 +19,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from postroom.clock import Millis
-from postroom.http.callers import Callers
-from postroom.http.gateway.envelope import Failure
-from postroom.http.proxies import PROXIED
+from postroom.http.door.callers import Callers
+from postroom.http.door.proxies import PROXIED
+from postroom.http.gateway.wire.envelope import Failure
 from postroom.http.services import Services
 from postroom.model import Origin, Outcome, Queue
-from postroom.store import permissions
-from postroom.store.reader import Reader
+from postroom.store.access import permissions
+from postroom.store.find.reader import Reader
 from postroom.telemetry import ACK_BUCKETS, Counts
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -8,17 +8,33 @@ message in hand then goes on without anybody to tell.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from postroom.smtp_in import replies
 from postroom.smtp_in.pace import Pace, Patience
+from postroom.smtp_in.receive import Receiver
+from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.session import Session
-
-if TYPE_CHECKING:
-    from postroom.smtp_in.server import SmtpServer
 
 KEPT = 64 * 1024  # bytes behind a message in hand, beyond which we stop reading
 LINGER = 10  # ticks that a peer has to read our last words
+
+
+class Host(Protocol):
+    """What a connection asks of the server that accepted it."""
+
+    tick: int  # looks so far: the server's notion of time
+    stopping: bool
+    receiver: Receiver
+    rejections: Rejections
+
+    def admit(self, connection: Connection) -> Session | bytes:
+        """A session, or the reply with which the peer is sent away."""
+        ...
+
+    def gone(self, connection: Connection) -> None: ...
+
+    def note_refusals(self, connection: Connection, refusals: list[tuple[bytes, bytes]]) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -29,7 +45,7 @@ class Connection(asyncio.Protocol):
         "_transport", "_write_full", "file", "ip", "place",
     )  # fmt: skip
 
-    def __init__(self, server: SmtpServer) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from postroom.clock import MINUTE, Clock, Millis
 from postroom.errors import EnvironmentFailed
 from postroom.smtp_in.shared import MESSAGE, TurnedAway
-from postroom.store.rejections import NewRejection
+from postroom.store.logs.rejections import NewRejection
 from postroom.telemetry import Log
 
 FLUSH = 1.0  # seconds

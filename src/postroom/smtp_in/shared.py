@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from postroom.settings import Gateway, Smtp
+from postroom.settings import GatewaySettings, Smtp
 from postroom.smtp_in.body import Memory
 from postroom.smtp_in.routing import Routing
 
@@ -24,7 +24,7 @@ class SessionConfig:
 
     __slots__ = ("admission", "ehlo", "greeting", "helo", "hostname", "limits", "memory", "routing")
 
-    def __init__(self, gateway: Gateway, limits: Smtp, memory: Memory, admission: Admission) -> None:
+    def __init__(self, gateway: GatewaySettings, limits: Smtp, memory: Memory, admission: Admission) -> None:
         self.hostname = gateway.hostname or socket.gethostname()
         self.routing = Routing(gateway.internal_domains, gateway.relay_networks, self.hostname)
         self.limits = limits

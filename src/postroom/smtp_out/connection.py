@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from postroom.clock import Millis
-from postroom.lifecycle import SendResult
+from postroom.rules.lifecycle import SendResult
 from postroom.smtp_out.body import BodyFile
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.session import CLOSED, CLOSED_WELL, CONTENT, GREETING, IDLE, QUIT, WAITING_FOR, Session

@@ -14,7 +14,7 @@ import socket
 from collections import deque
 from typing import Protocol
 
-from postroom.lifecycle import Deferred, SendResult
+from postroom.rules.lifecycle import Deferred, SendResult
 from postroom.settings import Address, Delivery
 from postroom.smtp_out.connection import Connection
 from postroom.smtp_out.job import Job

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from postroom.lifecycle import SendResult
+from postroom.rules.lifecycle import SendResult
 
 
 class Job(msgspec.Struct):

@@ -12,7 +12,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from postroom.clock import SECOND, Clock, Millis
-from postroom.lifecycle import SendResult
+from postroom.rules.lifecycle import SendResult
 from postroom.settings import Address, Delivery
 from postroom.smtp_out.connection import Connection
 from postroom.smtp_out.destination import STOPPING, Destination

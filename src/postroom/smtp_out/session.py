@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from postroom.lifecycle import Deferred, Delivered, Refused, SendResult
+from postroom.rules.lifecycle import Deferred, Delivered, Refused, SendResult
 from postroom.smtp_out.body import ending, stuffed
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.replies import Replies, printable, reply_text

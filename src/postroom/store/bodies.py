@@ -11,11 +11,13 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed, StoreUnusable
 from postroom.sealing import make_directory
+from postroom.settings import Settings
 
 _OURS = re.compile(r"[0-9a-f]{32}")
 INLINE_BODY = 128 * 1024  # bytes; larger ones are files (architecture: accept = one commit below this)
@@ -111,3 +113,25 @@ def _sync(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def bodies_path(settings: Settings) -> Path:
+    url = settings.store.bodies
+    if not url.startswith("file:///"):
+        raise StoreUnusable(f"[store] bodies {url!r}: expected file:///DIRECTORY (relative to --data)")
+    return Path(settings.data, url.removeprefix("file:///")).absolute()
+
+
+def body_problem(bodies: Bodies, name: str, size: int) -> tuple[str, bool]:
+    """(why this file cannot be the body that was accepted, whether that may be for now only); ("", False) = nothing speaks
+    against it. Does not read it."""
+    if not is_body_name(name):
+        return f"{name}: not the name of a body", False
+    path = bodies.path(name)
+    try:
+        state = os.stat(path)
+    except OSError as problem:
+        return f"{name}: {problem.strerror}", not (isinstance(problem, FileNotFoundError) and path.parent.is_dir())
+    if not stat.S_ISREG(state.st_mode):
+        return f"{name}: not a file", False
+    return ("", False) if state.st_size == size else (f"{name}: {state.st_size} bytes, accepted were {size}", False)

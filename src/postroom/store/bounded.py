@@ -10,24 +10,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import apsw
-
-from postroom.store.search import SearchTooBroad
+from postroom.store.engine import INTERRUPTED, ReadTx
+from postroom.store.fold import SearchTooBroad
 
 BOUND = 0.5  # seconds
-STEPS = (
-    20_000  # of SQLite's machine between two looks at the clock: some milliseconds, also where our own fold is called
-)
 
 
 @contextmanager
-def bounded(connection: apsw.Connection, seconds: float, instead: str) -> Iterator[None]:
+def bounded(tx: ReadTx, seconds: float, instead: str) -> Iterator[None]:
     """`instead`: what the caller may ask that is answered."""
     end = time.perf_counter() + seconds
-    connection.set_progress_handler(lambda: time.perf_counter() > end, STEPS)
     try:
-        yield
-    except apsw.InterruptError:
+        with tx.watch(lambda: time.perf_counter() > end):
+            yield
+    except INTERRUPTED:
         raise SearchTooBroad(f"the search is too broad to be answered within {seconds:g} s: give {instead}") from None
-    finally:
-        connection.set_progress_handler(None)

@@ -12,95 +12,58 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Container, Hashable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
+from functools import partial
 from typing import Any, TypeVar
-
-import apsw
 
 from postroom.clock import Clock, Millis, SystemClock
 from postroom.errors import StoreUnavailable, StoreUnusable
-from postroom.ids import BESIDE, IdGiver
 from postroom.model import Action, ActionReport, Outcome, Queue, Scope
-from postroom.sealing import make_directory
+from postroom.rules.lifecycle import WORKED_ON
 from postroom.settings import Settings
-from postroom.store import actions, horizon, recorded, sql, sqlite
-from postroom.store import claim as claiming
-from postroom.store.bodies import Bodies
-from postroom.store.checkpoint import Checkpointer
-from postroom.store.damage import not_now, tell_entries, tell_messages, with_messages
-from postroom.store.opening import look_before_opening
-from postroom.store.reader import Reader
-from postroom.store.readers import MAIL, Readers
+from postroom.store.bodies import Bodies, bodies_path
+from postroom.store.engine import FAILURE, Tx
+from postroom.store.find.reader import Reader
+from postroom.store.find.readers import MAIL, Readers
+from postroom.store.queue import actions, horizon, recorded
+from postroom.store.queue import claim as claiming
+from postroom.store.queue.batch import Batch, MoveDone, Recorder
+from postroom.store.queue.unread import not_now, tell_entries, tell_messages, with_messages
 from postroom.store.records import AcceptDone, Claimed, EndedEntry, Moved, NewMessage, Waited
-from postroom.store.search_index import SearchIndex
-from postroom.store.sqlite import fetch
-from postroom.store.writer import Batch, MoveDone, Writer
+from postroom.store.sqlite.engine import Sqlite
 from postroom.telemetry import Counts, Log
 
 T = TypeVar("T")
+_UNREADABLE: tuple[type[Exception], ...] = (*FAILURE, StoreUnusable, MemoryError)
 
 
 class Store:
     """Use `open_store`. `beside`: another process serves this store; nothing is recovered, nothing is reaped."""
 
     def __init__(self, settings: Settings, *, clock: Clock, log: Log, counts: Counts, beside: bool) -> None:
-        self.path = sqlite.database_path(settings)
-        self.index = SearchIndex(self.path, beside=beside)
+        self._engine = engine = Sqlite(settings, clock=clock, log=log, counts=counts, beside=beside)
+        self.path, self.index = engine.path, engine.finder
         self.counts = counts
-        self.ledger_difference = 0  # when it was last looked at (store/ledger.py)
+        self.ledger_difference = 0  # when it was last looked at (store/keep/ledger.py)
         self.recovered = (0, 0)  # leases of a predecessor that were ended, entries labelled because of it
-        self.clock_was_ahead = False  # a time later than now has been seen here: see `reschedule_some`
+        self.clock_was_ahead = False  # a time later than now has been seen here: see `reschedule`
         self._clock = clock
         self._log = log
         self.apply(settings)
-        if beside and not self.path.exists():
-            raise StoreUnusable(f"no store at {self.path}: start the gateway there once, or give its --data")
-        make_directory(self.path.parent)
-        self._locks: list[int] = []
         self._outbox = Batch()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.on_lost: Callable[[int], None] = lambda entry: None
-        self.bodies = Bodies(sqlite.bodies_path(settings), create=not beside)
-        try:
-            if not beside:  # the bodies, too: another store's would look like orphans
-                for path in {self.path.parent, self.bodies.root}:
-                    self._locks.append(sqlite.lock_directory(path))
-                look_before_opening(self.path, self.bodies, Path(settings.data))
-            connection = sqlite.writing(self.path)
-            if beside:
-                sqlite.check_version(connection, self.path)  # the serving process's schema is not ours to change
-            else:
-                sqlite.migrate(connection, self.path)
-            last = int(fetch(connection, sql.LAST_ID)[0][0])
-            self._ids = IdGiver(clock, node=BESIDE if beside else 0, last=last)
-            self._checkpointer = None if beside else Checkpointer(self.path, log)
-            self._writer = Writer(
-                connection,
-                ids=self._ids,
-                log=log,
-                life=self._ids.next(),
-                next_attempt=self._first_attempt,
-                delete_object=self.bodies.delete,
-                on_lost=self._lost,
-                # Beside a gateway a text is taken anew in each transaction: the gateway may have swept it (upkeep.py).
-                between=self._checkpointer.between if self._checkpointer else lambda connection: self.forget_texts(),
-            )
-            if self._checkpointer is None:
-                connection.execute("PRAGMA wal_autocheckpoint=1000")
-            else:
-                connection.set_wal_hook(self._committed)
-                self._recover(connection, last)
-                self._checkpointer.start()
-        except (apsw.Error, StoreUnusable) as problem:
-            self._unlock()
-            if isinstance(problem, StoreUnusable):
-                raise
-            raise sqlite.unusable(self.path, problem) from problem
-        self._writer.start()
+        self.bodies = Bodies(bodies_path(settings), create=not beside)
+        engine.open(self.bodies)
+        self._recorder = Recorder(
+            engine.ids, life=engine.ids.next(), next_attempt=self._first_attempt, on_lost=self._lost
+        )
+        if not beside:
+            engine.prepare(self._recover)
+            self._recorder.infos.forget()
+        engine.start(self._recorder, self.bodies.delete)
         self._local = threading.local()
         self._readers: list[Reader] = []
         self._threads = Readers()
@@ -117,9 +80,9 @@ class Store:
         """This thread's reader."""
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
-            reader = self._local.reader = Reader(sqlite.reading(self.path), self.index)
+            reader = self._local.reader = Reader(self._engine.read(), self.index)
             self._readers.append(reader)
-        reader.searching.refresh()
+        reader.searches.refresh()
         return reader
 
     async def read(self, function: Callable[[Reader], T], like: Hashable = None) -> T:
@@ -128,7 +91,7 @@ class Store:
         def reading() -> T:
             try:
                 return function(self.read_now())
-            except (apsw.Error, StoreUnusable, MemoryError) as problem:
+            except _UNREADABLE as problem:
                 raise StoreUnavailable(f"the store could not be read: {str(problem) or 'no memory'}") from problem
 
         return await self._threads.run(reading, like)
@@ -138,7 +101,7 @@ class Store:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on answers come on this loop."""
         self._loop = loop
-        self._writer.loop = loop
+        self._engine.answer_on(loop)
 
     def accept(self, message: NewMessage, lease_until: Millis | None, done: AcceptDone) -> None:
         """`lease_until` given: the entries are born leased to this process, their lease is their own id."""
@@ -164,11 +127,11 @@ class Store:
 
     def _hand(self) -> None:
         batch, self._outbox = self._outbox, Batch()
-        self._writer.hand(batch)
+        self._engine.hand(batch)
 
     # -- everything else goes through the writer, too
 
-    async def write(self, function: Callable[[apsw.Connection], T]) -> T:
+    async def write(self, function: Callable[[Tx], T]) -> T:
         """Run a function in the writer's next transaction; its failure rolls back only what it did."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -181,10 +144,10 @@ class Store:
             self._hand()  # what was said before comes first
         batch = Batch()
         batch.calls.append((function, finished))
-        self._writer.hand(batch)
+        self._engine.hand(batch)
         return await future
 
-    def write_now(self, function: Callable[[apsw.Connection], T]) -> T:
+    def write_now(self, function: Callable[[Tx], T]) -> T:
         """The same for callers without an event loop (command line, tests): waits for the commit."""
         future: Future[T] = Future()
 
@@ -196,7 +159,7 @@ class Store:
 
         batch = Batch()
         batch.calls.append((function, finished))
-        self._writer.hand(batch)
+        self._engine.hand(batch)
         return future.result()
 
     async def claim(
@@ -207,12 +170,12 @@ class Store:
         """
         asked = self._clock.now()
 
-        def claim(connection: apsw.Connection) -> list[claiming.Taken]:
+        def claim(tx: Tx) -> list[claiming.Taken]:
             # A claim that stood in line for long (the disk stood still, the clock jumped) may know less of what is in hand
             # than it must: messages born meanwhile are not there yet. The next one is asked when their answers have run.
             if abs(self._clock.now() - asked) > self._rules.lease // 4:
                 return []
-            return self._claim(connection, queues, most, in_hand)
+            return self._claim(tx, queues, most, in_hand)
 
         taken = await self.write(claim)
         leases = [lease for part in taken for lease in part.leases]
@@ -231,34 +194,38 @@ class Store:
         return claimed
 
     def _claim(
-        self, connection: apsw.Connection, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int]
+        self, tx: Tx, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int]
     ) -> list[claiming.Taken]:
-        cursor = connection.cursor()
         now = self._clock.now()
-        infos, taken = self._writer.infos, []
-        changes = connection.total_changes()
+        infos, taken = self._recorder.infos, []
         for queue, limit in queues:
             if most and limit:
-                part = claiming.claim(cursor, self._ids, infos, self._rules, queue, min(limit, most), now, in_hand)
+                part = claiming.claim(tx, self._engine.ids, infos, self._rules, queue, min(limit, most), now, in_hand)
                 most -= len(part.leases)
                 taken.append(part)
-        if connection.total_changes() != changes:
-            self._writer.horizon.reach(cursor, now + self._rules.lease)
+        if any(part.found for part in taken):
+            self._recorder.horizon.reach(tx, now + self._rules.lease)
         return taken
 
-    def reschedule_some(
-        self, queue: Queue, top: tuple[Millis, int], connection: apsw.Connection
-    ) -> tuple[int, tuple[Millis, int] | None]:
-        """One step after the clock was set back (horizon.py)."""
-        return horizon.some(connection, self._rules, queue, top, self._clock.now())
+    async def reschedule(self) -> int:
+        """After the clock was set back, what waits beyond its schedule waits by its schedule. How many entries."""
+        changed = 0
+        for queue in WORKED_ON:
+            top: tuple[Millis, int] | None = horizon.TOP
+            while top is not None:
+                step = partial(horizon.some, rules=self._rules, queue=queue, top=top, now=self._clock.now())
+                number, top = await self.write(step)
+                changed += number
+                await asyncio.sleep(horizon.SHARE)
+        return changed
 
     async def renew(self, leases: Sequence[tuple[int, int]]) -> list[int]:
         """Heartbeat; the entries whose lease was lost."""
         until = self._clock.now() + self._rules.lease
 
-        def renew(connection: apsw.Connection) -> list[int]:
-            self._writer.horizon.reach(connection, until)
-            return claiming.renew(connection.cursor(), until, leases)
+        def renew(tx: Tx) -> list[int]:
+            self._recorder.horizon.reach(tx, until)
+            return claiming.renew(tx, until, leases)
 
         return await self.write(renew)
 
@@ -268,7 +235,7 @@ class Store:
     ) -> ActionReport:  # fmt: skip
         """In slices, so that no acknowledgement waits for a large action. Of rejections: `notify` tells the sender. `held`
         refuses what is not (True), or what is held (False)."""
-        order = actions.Order(action, actor, reason, self._clock.now(), notify, held, actions.Turns(self._plans))
+        order = actions.Instruction(action, actor, reason, self._clock.now(), notify, held, actions.Turns(self._plans))
         parts = []
         for part in actions.slices(ids, notify=notify):
             parts.append(self._acted(order, await self.write(self._acting(order, part))))
@@ -278,24 +245,29 @@ class Store:
         self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "", notify: bool = False,
         progress: Callable[[int], None] = lambda number: None,
     ) -> ActionReport:  # fmt: skip
-        order = actions.Order(action, actor, reason, self._clock.now(), notify, turns=actions.Turns(self._plans))
+        order = actions.Instruction(action, actor, reason, self._clock.now(), notify, turns=actions.Turns(self._plans))
         parts = []
         for part in actions.paced(ids, notify=notify):
             parts.append(self._acted(order, self.write_now(self._acting(order, part))))
             progress(len(part))
         return actions.joined(parts)
 
-    def _acting(self, order: actions.Order, ids: Sequence[int]) -> Callable[[apsw.Connection], actions.Acted]:
-        return recorded.acting(self.desk(), order, ids)
+    def _acting(self, order: actions.Instruction, ids: Sequence[int]) -> Callable[[Tx], actions.Acted]:
+        return recorded.acting(self.context(), order, ids)
 
-    def desk(self) -> actions.Desk:
+    def context(self) -> actions.ActionContext:
         """What acting on entries needs, inside a transaction of the writer."""
-        writer = self._writer
-        return actions.Desk(
-            writer.infos, self._ids, writer.tally, self._first_attempt, self.bodies, self._hostname or "localhost"
+        recorder = self._recorder
+        return actions.ActionContext(
+            recorder.infos,
+            recorder.ids,
+            recorder.ledger,
+            self._first_attempt,
+            self.bodies,
+            self._hostname or "localhost",
         )
 
-    def _acted(self, order: actions.Order, acted: actions.Acted) -> ActionReport:
+    def _acted(self, order: actions.Instruction, acted: actions.Acted) -> ActionReport:
         """After the commit."""
         if order.action in actions.ENDING:
             self.count_ended(actions.ENDING[order.action], len(acted.report.done))
@@ -325,40 +297,34 @@ class Store:
 
     def forget_texts(self) -> None:
         """Inside a transaction: every text of the dictionary is taken anew from here on."""
-        self._writer.infos.forget()
+        self._recorder.infos.forget()
 
     def checkpoint_soon(self) -> None:
-        if self._checkpointer is not None:
-            self._checkpointer.soon()
+        self._engine.shrink_soon()
 
     # -- state
 
     @property
+    def life(self) -> int:
+        """What the ledger knows this process by."""
+        return self._recorder.ledger.life
+
+    @property
     def failing(self) -> str:
         """Why the last commit failed; empty = it did not."""
-        return self._writer.failing
+        return self._engine.failing
 
     def close(self) -> None:
         """Commit what was handed over, then close. Idempotent."""
         self.index.stop()
         if self._outbox:
             self._hand()
-        if self._writer.is_alive():
-            self._writer.loop = None
-            self._writer.stop()
-        if self._checkpointer is not None and self._checkpointer.is_alive():
-            self._checkpointer.stop()
+        self._engine.stop()
         self._threads.shutdown()
         for reader in self._readers:
-            reader.connection.close()
+            reader.tx.close()
         self._readers = []
-        self._writer.close()
-        self._unlock()
-
-    def _committed(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        self.counts.commits += 1
-        assert self._checkpointer is not None
-        return self._checkpointer.committed(connection, name, pages)
+        self._engine.close()
 
     def _first_attempt(self, received: Millis) -> Millis:
         """The next attempt of an entry, should its first one fail."""
@@ -368,21 +334,13 @@ class Store:
         self.counts.leases_lost += 1
         self.on_lost(entry)
 
-    def _recover(self, connection: apsw.Connection, last: int) -> None:
-        now, until = self._clock.now(), horizon.horizon(connection)
-        self.clock_was_ahead = horizon.is_ahead(connection, last, now)
-        connection.execute("BEGIN IMMEDIATE")
-        found = claiming.recover(connection, self._writer.infos, self._rules, now, until)
-        horizon.begin(connection, now)
-        connection.execute("COMMIT")
-        self._writer.infos.forget()
+    def _recover(self, tx: Tx) -> None:
+        now, until = self._clock.now(), horizon.horizon(tx)
+        self.clock_was_ahead = horizon.is_ahead(tx, self._engine.last_id, now)
+        found = claiming.recover(tx, self._recorder.infos, self._rules, now, until)
+        horizon.begin(tx, now)
         self.recovered = found.taken_over, len(found.labelled)
         claiming.tell([found], self.counts, self._log)
-
-    def _unlock(self) -> None:
-        for lock in self._locks:
-            os.close(lock)
-        self._locks = []
 
 
 def open_store(

@@ -17,15 +17,15 @@ import msgspec
 
 from postroom import facts
 from postroom.clock import DAY, HOUR, MINUTE, SECOND, HandClock
-from postroom.http.server import HttpServer
+from postroom.http.listener.server import HttpServer
 from postroom.http.services import Services
 from postroom.model import Client, Label, Outcome, Queue, Recipient, Route, Scope
 from postroom.sealing import Sealer
-from postroom.settings import Address, Gateway, Http, Settings
-from postroom.store import identity
+from postroom.settings import Address, GatewaySettings, Http, Settings
+from postroom.store.access import identity
 from postroom.store.records import Accepted, EndedEntry, NewMessage, Waited
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store, open_store
-from postroom.store.writer import Batch
 from postroom.telemetry import Counts, Log
 
 NOW = 1_795_342_020_000  # 2026-11-22 10:07:00 UTC
@@ -72,8 +72,8 @@ class Mailroom:
     def hand(self, fill: Callable[[Batch], None]) -> None:
         batch = Batch()
         fill(batch)
-        self.store._writer.hand(batch)
-        self.store.write_now(lambda connection: None)
+        self.store._engine.hand(batch)
+        self.store.write_now(lambda tx: None)
 
     def take(
         self, *, subject: str | None = None, route: Route = Route.INBOUND, into: Queue = Queue.PROCESSING, size: int = 0,
@@ -263,7 +263,7 @@ class Console:
 
     def __init__(self, data: Path, *, settings: Settings | None = None, clock: HandClock | None = None) -> None:
         self.base = ""
-        base = settings or Settings(gateway=Gateway(hostname="gw.corp.example", internal_domains=(US,)))
+        base = settings or Settings(gateway=GatewaySettings(hostname="gw.corp.example", internal_domains=(US,)))
         self.settings = msgspec.structs.replace(base, data=str(data), http=Http(listen=(Address("127.0.0.1", 0),)))
         self.clock = clock or HandClock(NOW - 3 * DAY)
         self.logged = io.StringIO()
@@ -271,8 +271,8 @@ class Console:
         self.store = open_store(self.settings, clock=self.clock, log=self.log)
         self.password_hash = identity.hash_password(PASSWORD)
         self.store.write_now(
-            lambda c: identity.create_user(
-                c, email=EMAIL, password_hash=self.password_hash, role=identity.ADMINISTRATOR
+            lambda tx: identity.create_user(
+                tx, email=EMAIL, password_hash=self.password_hash, role=identity.ADMINISTRATOR
             )
         )
         self.services = Services(

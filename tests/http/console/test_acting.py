@@ -6,16 +6,20 @@ import re
 from html import unescape
 from typing import Any
 
-import apsw
 import pytest
 
 from postroom.clock import DAY, MINUTE
 from postroom.http.console import choices, wording
 from postroom.ids import public_id
 from postroom.model import Action, ActionReport, Entry, Filter, Outcome, Queue
-from postroom.store import audit, identity, plan_book, plan_run, plan_steps, plans, roles
-from postroom.store.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
-from postroom.store.sqlite import fetch
+from postroom.store.access import identity, roles
+from postroom.store.access.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
+from postroom.store.engine import Tx
+from postroom.store.logs import audit
+from postroom.store.plans import book as plan_book
+from postroom.store.plans import run as plan_run
+from postroom.store.plans import steps as plan_steps
+from postroom.store.plans import verbs as plans
 from tests.http.console.conftest import Visitor
 from tests.http.console.scene import NOW, Console, Mailroom
 
@@ -40,10 +44,10 @@ def notices(console: Console) -> list[Entry]:
 
 
 def as_role(console: Console, visitor: Visitor, *held: str) -> None:
-    def make(connection: object) -> None:
-        identity.create_role(connection, "some", list(held))  # type: ignore[arg-type]
+    def make(tx: object) -> None:
+        identity.create_role(tx, "some", list(held))  # type: ignore[arg-type]
         identity.create_user(  # type: ignore[call-arg]
-            connection, email="some@corp.example", password_hash=console.password_hash, role="some",  # type: ignore[arg-type]
+            tx, email="some@corp.example", password_hash=console.password_hash, role="some",  # type: ignore[arg-type]
         )  # fmt: skip
 
     console.store.write_now(make)
@@ -86,7 +90,7 @@ def queue_of(console: Console, entry: int) -> Queue | None:
 
 
 def lines(console: Console, kind: str) -> list[audit.Line]:
-    return audit.read(console.store.read_now().connection, kind=kind)
+    return audit.read(console.store.read_now().tx, kind=kind)
 
 
 def test_chosen_messages_are_held_after_a_question_and_it_is_told_and_recorded(
@@ -209,7 +213,7 @@ def test_a_rejection_is_a_plan_that_can_be_undone(console: Console, visitor: Vis
     assert [queue_of(console, entry) for entry in mail] == [None, None, Queue.PROCESSING]
     plan = plan_of(shown)
     ident = int(plan.rpartition("/")[2], 16)
-    kept = plan_book.read(console.store.read_now().connection, ident)
+    kept = plan_book.read(console.store.read_now().tx, ident)
     assert (kept.action, kept.state, kept.entries, kept.done, kept.reason) == (Action.REJECT, "applied", 2, 2, "spam")
     assert {line.what: (line.actor, line.detail) for line in lines(console, "plan.apply")} == {
         public_id(ident): ("user:admin@postroom.local", "begun: reject, entries: 2: spam"),
@@ -229,13 +233,13 @@ def test_what_a_worker_takes_meanwhile_is_left_out_and_the_rest_is_rejected(
     """Between the freezing of the plan and its first step, whatever the share that may change of a plan that was looked at."""
     start = plan_steps.start
 
-    def taken(connection: apsw.Connection, *given: Any, **named: Any) -> None:
-        fetch(connection, "UPDATE entry SET attempts = attempts + 1 WHERE id = ?", (mail[0],))
-        start(connection, *given, **named)
+    def taken(tx: Tx, *given: Any, **named: Any) -> None:
+        tx.rows("UPDATE entry SET attempts = attempts + 1 WHERE id = ?", (mail[0],))
+        start(tx, *given, **named)
 
     visitor.log_in()
     monkeypatch.setattr(plan_steps, "start", taken)
-    monkeypatch.setattr(plan_steps, "count_changed", lambda connection, plan: 1)  # seen before the first step, too
+    monkeypatch.setattr(plan_steps, "count_changed", lambda tx, plan: 1)  # seen before the first step, too
     shown = do(visitor, "reject", *mail[:2], reason="spam")
     assert "1 message rejected.</strong> 1 message left out: something has happened to it since." in shown
     assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.PROCESSING, None]
@@ -243,7 +247,7 @@ def test_what_a_worker_takes_meanwhile_is_left_out_and_the_rest_is_rejected(
 
 def test_the_limit_of_a_role_holds_for_rejections(console: Console, visitor: Visitor, mail: list[int]) -> None:
     as_role(console, visitor, PROCESSING_READ, PROCESSING_EDIT)
-    console.store.write_now(lambda connection: fetch(connection, "UPDATE role SET plan_limit = 1 WHERE name = 'some'"))
+    console.store.write_now(lambda tx: tx.rows("UPDATE role SET plan_limit = 1 WHERE name = 'some'"))
     ids = " ".join(map(public_id, mail))
     refused = visitor.submit("/console/act", action="reject", ids=ids, reason="spam")
     assert (refused.status_code, "You may reject 1 message at once: choose fewer." in refused.text) == (409, True)
@@ -330,7 +334,7 @@ def test_held_mail_is_taken_back_with_the_right_to_held_mail(
     assert "Undone" in shown
     assert f'Undone</dt><dd>{wording.moment(NOW)}<span class="muted"> by <bdi>user:some@corp.example</bdi>' in shown
     assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.HELD, None]
-    console.store.write_now(lambda connection: roles.forbid(connection, "some", [HELD_EDIT]))
+    console.store.write_now(lambda tx: roles.forbid(tx, "some", [HELD_EDIT]))
     assert visitor.page(plan).status_code == 403
     assert visitor.submit(f"{plan}/undo").status_code == 403
 

@@ -34,7 +34,7 @@ def shown(store: Store, raw: bytes, *, as_object: bytes | None = None, lost: boo
         name = store.bodies.put(as_object)
         if lost:
             store.bodies.delete(name)
-        store.write_now(lambda c: c.execute("UPDATE message SET body_object = ? WHERE id = ?", (name, ident)))
+        store.write_now(lambda tx: tx.rows("UPDATE message SET body_object = ? WHERE id = ?", (name, ident)))
         found = look_up(store.read_now(), store.bodies, ident)
         assert found is not None
     return detail(found, {}, NOW)

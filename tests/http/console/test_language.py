@@ -126,7 +126,7 @@ def test_what_is_wrong_is_shown_under_the_box_with_its_place(
 
 def test_a_search_that_is_too_broad_is_told(full: Full, looker: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     console, _ = full
-    monkeypatch.setattr("postroom.store.searching.STEPS", 1)
+    monkeypatch.setattr("postroom.store.sqlite.tx.STEPS", 1)
     monkeypatch.setattr(console.store.index, "bound", 0.0)
     text = looker.page("/console/", q="ab").text
     assert "This search takes too long" in text

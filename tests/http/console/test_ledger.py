@@ -6,11 +6,11 @@ import asyncio
 import re
 from html import unescape
 
-import apsw
-
 from postroom.http.console import wording
 from postroom.model import Queue
-from postroom.store import identity, ledger
+from postroom.store.access import identity
+from postroom.store.engine import Tx
+from postroom.store.keep import ledger
 from tests.http.console.conftest import Visitor
 from tests.http.console.scene import PASSWORD, Console, Mailroom
 
@@ -24,9 +24,7 @@ def accounts(text: str) -> dict[str, str]:
 def forge(console: Console, number: int) -> None:
     """The ledger counts mail that was never there."""
     console.store.write_now(
-        lambda c: c.execute(
-            "INSERT INTO ledger (connection, kind, number) VALUES (1, 'accepted', ?)", (number,)
-        ).fetchall()
+        lambda tx: tx.rows("INSERT INTO ledger (connection, kind, number) VALUES (1, 'accepted', ?)", (number,))
     )
 
 
@@ -60,7 +58,7 @@ def test_a_difference_is_an_alarm_on_every_queue_page_until_it_is_gone(console: 
         assert "postroom verify" in text
     assert "Unaccounted for" in visitor.page("/console/ledger").text
     forge_away = "DELETE FROM ledger WHERE connection = 1"
-    console.store.write_now(lambda c: c.execute(forge_away).fetchall())
+    console.store.write_now(lambda tx: tx.rows(forge_away))
     assert asyncio.run(ledger.check(console.store, console.log)) == 0
     assert "does not agree" not in visitor.page("/console/").text
 
@@ -69,9 +67,9 @@ def test_who_may_not_see_queues_may_not_see_the_ledger(console: Console, visitor
     assert visitor.get("/console/ledger").headers["location"] == "/console/login?next=%2Fconsole%2Fledger"
     hashed = identity.hash_password(PASSWORD)
 
-    def tracker(connection: apsw.Connection) -> None:
-        identity.create_role(connection, "tracker", ("Gateway | Tracking | Read",))
-        identity.create_user(connection, email="t@corp.example", password_hash=hashed, role="tracker")
+    def tracker(tx: Tx) -> None:
+        identity.create_role(tx, "tracker", ("Gateway | Tracking | Read",))
+        identity.create_user(tx, email="t@corp.example", password_hash=hashed, role="tracker")
 
     console.store.write_now(tracker)
     visitor.log_in("t@corp.example")

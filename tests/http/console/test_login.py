@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 import pytest
 
 from postroom.clock import HandClock
-from postroom.http.throttle import Throttle
-from postroom.store import identity
+from postroom.http.door.throttle import Throttle
+from postroom.store.access import identity
 from tests.http.conftest import Answer, Served, request_bytes, talk
 
 EMAIL = "owner@corp.example"
@@ -22,9 +22,7 @@ TLS_ENDED_BEFORE_US = {"X-Forwarded-Proto": "https"}
 async def with_owner(served: Served) -> None:
     password_hash = identity.hash_password(PASSWORD)
     await served.store.write(
-        lambda connection: identity.create_user(
-            connection, email=EMAIL, password_hash=password_hash, role=identity.ADMINISTRATOR
-        )
+        lambda tx: identity.create_user(tx, email=EMAIL, password_hash=password_hash, role=identity.ADMINISTRATOR)
     )
 
 

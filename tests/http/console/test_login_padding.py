@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import HandClock
-from postroom.http.throttle import Throttle
-from postroom.store import identity
+from postroom.http.door.throttle import Throttle
+from postroom.store.access import identity
 
 OWNER = "admin@postroom.local"
 

@@ -182,7 +182,7 @@ def test_an_empty_queue_explains_itself(console: Console, visitor: Visitor) -> N
 
 def test_a_failing_store_is_said_to_fail(console: Console, visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     visitor.log_in()
-    console.store.write_now(lambda connection: connection.execute("ALTER TABLE info RENAME TO gone"))
+    console.store.write_now(lambda tx: tx.rows("ALTER TABLE info RENAME TO gone"))
     answer = visitor.page("/console/")
     assert answer.status_code == 503
     assert "does not answer just now" in answer.text

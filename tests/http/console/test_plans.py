@@ -18,17 +18,19 @@ from hypothesis import strategies as st
 from postroom.clock import HOUR, MINUTE, SECOND
 from postroom.http.admin.plans import PlanProblem
 from postroom.http.console import jobs, plan_words
-from postroom.http.console.choices import Outcome
+from postroom.http.console.choices import Banner
 from postroom.http.console.jobs import Jobs
 from postroom.http.console.listing import CUSTOM, WINDOWS, Listing
 from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Queue, Route
 from postroom.query import QueryProblem, parse
 from postroom.settings import Settings
-from postroom.store import audit, identity, plan_book, plan_steps
-from postroom.store.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
-from postroom.store.search import SearchTooBroad
-from postroom.store.sqlite import fetch
+from postroom.store.access import identity
+from postroom.store.access.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
+from postroom.store.fold import SearchTooBroad
+from postroom.store.logs import audit
+from postroom.store.plans import book as plan_book
+from postroom.store.plans import steps as plan_steps
 from tests.http.console.conftest import Visitor
 from tests.http.console.scene import EMAIL, NOW, Console, Mailroom
 
@@ -57,7 +59,7 @@ def make(visitor: Visitor, line: str, action: str, **fields: str) -> str:
     return answer.headers["location"]
 
 
-def follow(visitor: Visitor, answer: httpx.Response) -> str:
+def start_fillers(visitor: Visitor, answer: httpx.Response) -> str:
     assert answer.status_code == 303, answer.text
     return seen(visitor, answer.headers["location"])
 
@@ -69,11 +71,11 @@ def seen(visitor: Visitor, address: str) -> str:
 
 
 def apply(visitor: Visitor, plan: str, reason: str = "asked for by legal") -> str:
-    return follow(visitor, visitor.submit(f"{plan}/apply", reason=reason))
+    return start_fillers(visitor, visitor.submit(f"{plan}/apply", reason=reason))
 
 
 def undo(visitor: Visitor, plan: str) -> str:
-    return follow(visitor, visitor.submit(f"{plan}/undo"))
+    return start_fillers(visitor, visitor.submit(f"{plan}/undo"))
 
 
 def state(text: str) -> str:
@@ -110,7 +112,7 @@ def stalled(console: Console) -> Iterator[None]:
     """The writer waits: what was begun cannot go on."""
     waits, gate = threading.Event(), threading.Event()
 
-    def wait(connection: object) -> None:
+    def wait(tx: object) -> None:
         waits.set()
         gate.wait(60)
 
@@ -125,11 +127,11 @@ def stalled(console: Console) -> Iterator[None]:
 
 
 def as_role(console: Console, visitor: Visitor, *held: str, limit: int | None = None) -> None:
-    def create(connection: object) -> None:
-        identity.create_role(connection, "some", list(held))  # type: ignore[arg-type]
-        fetch(connection, "UPDATE role SET plan_limit = ? WHERE name = 'some'", (limit,))  # type: ignore[arg-type]
+    def create(tx: object) -> None:
+        identity.create_role(tx, "some", list(held))  # type: ignore[arg-type]
+        tx.rows("UPDATE role SET plan_limit = ? WHERE name = 'some'", (limit,))  # type: ignore[arg-type]
         identity.create_user(  # type: ignore[call-arg]
-            connection, email="some@corp.example", password_hash=console.password_hash, role="some",  # type: ignore[arg-type]
+            tx, email="some@corp.example", password_hash=console.password_hash, role="some",  # type: ignore[arg-type]
         )  # fmt: skip
 
     console.store.write_now(create)
@@ -164,7 +166,7 @@ def test_all_that_match_are_deleted_and_taken_back(console: Console, visitor: Vi
     assert f"by <bdi>{ME}</bdi>" in done
     assert "asked for by legal" in done
     assert HOSTILE.partition(" ")[0] not in unescape(visitor.page("/console/").text)
-    (line,) = audit.read(console.store.read_now().connection, kind="plan.apply")[-1:]
+    (line,) = audit.read(console.store.read_now().tx, kind="plan.apply")[-1:]
     assert line.actor == ME
     assert "Undo" in seen(visitor, "/console/plans")
     back = undo(visitor, plan)
@@ -192,12 +194,12 @@ def test_progress_is_shown_and_what_was_interrupted_goes_on(
     plan = make(visitor, "queue:processing is:waiting", "hold")
     ident = int(plan.rpartition("/")[2], 16)
 
-    def half(connection: object) -> None:
+    def half(tx: object) -> None:
         now = console.clock.now()
         plan_steps.start(
-            connection, ident, "applying", of=("ready",), who=ME, reason="x", now=now, window=WINDOW  # type: ignore[arg-type]
+            tx, ident, "applying", of=("ready",), who=ME, reason="x", now=now, window=WINDOW  # type: ignore[arg-type]
         )  # fmt: skip
-        plan_steps.apply(connection, console.store.desk(), ident, 2, now, WINDOW)  # type: ignore[arg-type]
+        plan_steps.apply(tx, console.store.context(), ident, 2, now, WINDOW)  # type: ignore[arg-type]
 
     console.store.write_now(half)
     shown = seen(visitor, plan)
@@ -227,7 +229,7 @@ def test_what_takes_long_goes_on_without_its_page(
     plan = answer.headers["location"]
     assert visitor.get(making, headers={"x-fragment": "1"}).headers["location"] == plan  # also again
     with stalled(console):
-        begun = follow(visitor, visitor.submit(f"{plan}/apply", reason="later"))
+        begun = start_fillers(visitor, visitor.submit(f"{plan}/apply", reason="later"))
         assert (state(begun), "It begins." in begun, 'id="apply"' in begun) == ("Not applied yet", True, False)
     deadline = time.monotonic() + 20
     while state(shown := seen(visitor, plan)) != "Applied":
@@ -290,12 +292,12 @@ def test_time_runs_out(console: Console, visitor: Visitor, mail: list[int]) -> N
 
 def test_a_plan_is_discarded(console: Console, visitor: Visitor, mail: list[int]) -> None:
     plan = make(visitor, "queue:processing", "hold")
-    listed = follow(visitor, visitor.submit(f"{plan}/discard"))
+    listed = start_fillers(visitor, visitor.submit(f"{plan}/discard"))
     assert "Never applied" in listed
     assert "Nothing was done." in seen(visitor, plan)
     done = make(visitor, "queue:processing", "hold")
     apply(visitor, done)
-    assert state(follow(visitor, visitor.submit(f"{done}/discard"))) == "Applied"
+    assert state(start_fillers(visitor, visitor.submit(f"{done}/discard"))) == "Applied"
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_what_is_asked_wrongly_is_told(
 ) -> None:
     answer = visitor.submit("/console/plans", **fields)
     assert (answer.status_code, says in unescape(answer.text)) == (status, True), answer.text
-    assert plan_book.latest(console.store.read_now().connection, 1) == []
+    assert plan_book.latest(console.store.read_now().tx, 1) == []
 
 
 def test_a_search_that_is_too_broad_is_told(
@@ -322,7 +324,7 @@ def test_a_search_that_is_too_broad_is_told(
     def broad(*given: object) -> None:
         raise SearchTooBroad("it would take more than 500 ms: give a third letter")
 
-    monkeypatch.setattr("postroom.store.searching.Searching.run", broad)
+    monkeypatch.setattr("postroom.store.find.search.Searches.run", broad)
     new = seen(visitor, "/console/plans/new?line=zo")
     assert "It would take more than 500 ms: give a third letter." in new
     assert 'id="look"' not in new
@@ -465,7 +467,7 @@ async def test_what_stopped_a_job_is_told_to_whom_it_concerns_and_not_for_ever(c
 
     job = await kept.begin("1f", EMAIL, refused())  # type: ignore[arg-type]
     assert job.problem is not None
-    assert jobs.outcome(job.problem) == Outcome("bad", "Refused.", "Too much has changed.")
+    assert jobs.outcome(job.problem) == Banner("bad", "Refused.", "Too much has changed.")
     assert kept.find("1f", EMAIL) is job
     assert kept.find("1f", "other@corp.example") is None
     console.clock.move(jobs.KEPT)
@@ -515,7 +517,7 @@ def test_a_damaged_plan_is_told_beside_the_others(console: Console, visitor: Vis
     def spoil(summary: bytes) -> None:
         name = hurt.rpartition("/")[2]
         console.store.write_now(
-            lambda connection: fetch(connection, "UPDATE plan SET summary = ? WHERE id = ?", (summary, int(name, 16)))
+            lambda tx: tx.rows("UPDATE plan SET summary = ? WHERE id = ?", (summary, int(name, 16)))
         )
 
     spoil(b'{"queues": [{"name": "cellar", "entries": 1}]}')  # readable, but no queue that there is

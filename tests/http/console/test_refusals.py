@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from postroom.ids import public_id
-from postroom.store import permissions
+from postroom.store.access import permissions
 from tests.http.conftest import Served
 from tests.http.console.conftest import Visitor
 from tests.http.keys import PASSWORD, a_person, an_app, audit_told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postroom.clock import MINUTE, HandClock
-from postroom.http.throttle import MAX_KEYS, Throttle, network
+from postroom.http.door.throttle import MAX_KEYS, Throttle, network
 
 
 def a_throttle() -> tuple[Throttle, HandClock]:

@@ -11,7 +11,7 @@ import pytest
 
 from postroom.clock import HOUR, MINUTE
 from postroom.http.console.visits import MAX_FORM, local_address
-from postroom.store import identity
+from postroom.store.access import identity
 from tests.http.console.conftest import Visitor
 from tests.http.console.scene import EMAIL, PASSWORD, Console
 
@@ -241,11 +241,11 @@ def test_only_our_own_static_files_are_given(visitor: Visitor, name: str) -> Non
 
 
 def test_a_role_sees_only_what_it_may(console: Console, visitor: Visitor) -> None:
-    def prepare(connection: object) -> None:
-        identity.create_role(connection, "held only", ("Monitoring | Held | Read",))  # type: ignore[arg-type]
-        identity.create_role(connection, "nothing", ())  # type: ignore[arg-type]
+    def prepare(tx: object) -> None:
+        identity.create_role(tx, "held only", ("Monitoring | Held | Read",))  # type: ignore[arg-type]
+        identity.create_role(tx, "nothing", ())  # type: ignore[arg-type]
         for email, role in (("held@corp.example", "held only"), ("none@corp.example", "nothing")):
-            identity.create_user(connection, email=email, password_hash=console.password_hash, role=role)  # type: ignore[arg-type]
+            identity.create_user(tx, email=email, password_hash=console.password_hash, role=role)  # type: ignore[arg-type]
 
     console.store.write_now(prepare)
     visitor.log_in("held@corp.example")

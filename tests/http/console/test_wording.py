@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from postroom.clock import DAY, HOUR, MINUTE, SECOND
 from postroom.http.console import wording
-from postroom.lifecycle import EVENTS
 from postroom.model import Outcome, Queue, Route
+from postroom.rules.lifecycle import EVENTS
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=())))

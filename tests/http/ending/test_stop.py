@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from postroom.http.console import answers
-from postroom.http.server import BoundedHttp
+from postroom.http.listener.server import BoundedHttp
 from postroom.settings import Address, Http, HttpTls
 from tests.http.conftest import FIND, Serve, Served, connected, request_bytes
 from tests.http.test_tls import NAME, Pair, trusting
@@ -77,8 +77,8 @@ async def test_a_stop_cuts_a_client_that_never_reads(serve: Serve, monkeypatch: 
             asked = await ask_for_much(client)
             await stuck.wait()
             state = served.server._server.server_state  # type: ignore[union-attr]
-            (connection,) = state.connections
-            assert connection.transport.get_write_buffer_size() > 0
+            (tx,) = state.connections
+            assert tx.transport.get_write_buffer_size() > 0
             await served.server.stop(0.05)
             assert (len(state.connections), len(state.tasks)) == (0, 0)
             assert await rest_of(client) < asked

@@ -23,11 +23,11 @@ from postroom.http.admin.asked import Asked, Operation, Refused
 from postroom.http.admin.operations import OPERATIONS
 from postroom.http.admin.shapes import Problem
 from postroom.http.asgi import CLOSE, BodyStalled, BodyTooLarge, Headers, log_failure, read_all, reply, request_id
-from postroom.http.callers import Callers
-from postroom.http.gateway.envelope import Failure
+from postroom.http.door.callers import Callers
 from postroom.http.gateway.front import Function
-from postroom.http.openapi import document
-from postroom.http.openapi_page import PAGE_POLICY, page
+from postroom.http.gateway.wire.envelope import Failure
+from postroom.http.schema.openapi import document
+from postroom.http.schema.openapi_page import PAGE_POLICY, page
 from postroom.http.services import Services
 from postroom.query import QueryProblem
 

@@ -13,8 +13,8 @@ import msgspec
 from postroom import query
 from postroom.clock import Millis
 from postroom.errors import PeerError
-from postroom.http.auth import Caller
-from postroom.http.gateway.dates import parse_date
+from postroom.http.door.auth import Caller
+from postroom.http.gateway.wire.dates import parse_date
 from postroom.http.services import Services
 from postroom.ids import parse_public_id
 

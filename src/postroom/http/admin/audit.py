@@ -13,14 +13,14 @@ import msgspec
 from postroom.clock import Millis
 from postroom.http.admin.shapes import Time
 from postroom.http.services import Services
-from postroom.store import audit
+from postroom.store.logs import audit
 from postroom.telemetry import stamp
 
 OUTCOMES = (audit.DONE, audit.REFUSED, audit.FAILED)
 GROUPS = tuple(sorted({kind.partition(".")[0] for kind in audit.KINDS if "." in kind}))
 WORDS = (*GROUPS, *audit.KINDS)
 
-Outcome = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(OUTCOMES)})]
+AuditOutcome = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(OUTCOMES)})]
 Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(audit.KINDS)})]
 
 
@@ -35,7 +35,7 @@ class AuditLine(msgspec.Struct, frozen=True):
     kind: Kind
     what: str
     address: str
-    outcome: Outcome
+    outcome: AuditOutcome
     detail: str
 
 
@@ -53,7 +53,7 @@ async def audit_lines(
     async with services.scans.turn():
         found = await services.store.read(
             lambda reader: audit.page(
-                reader.connection, since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before,
+                reader.tx, since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before,
                 limit=limit,
             )
         )  # fmt: skip

@@ -6,7 +6,7 @@ Promises: one snapshot, read in a reader thread. Fails: StoreUnavailable when th
 from __future__ import annotations
 
 from postroom.http.services import Services
-from postroom.store import ledger as book
+from postroom.store.keep import ledger as book
 
 
 async def ledger(services: Services) -> dict[str, object]:

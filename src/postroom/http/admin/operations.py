@@ -44,10 +44,10 @@ from postroom.http.admin.shapes import (
 )
 from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Order, Queue, Route, Scope
-from postroom.store import permissions
-from postroom.store.plan_book import STATES
-from postroom.store.reader import Reader
-from postroom.store.search import MAX_TEXT, SearchTooBroad
+from postroom.store.access import permissions
+from postroom.store.find.reader import Reader
+from postroom.store.fold import MAX_TEXT, SearchTooBroad
+from postroom.store.plans.book import STATES
 from postroom.telemetry import stamp
 
 MAX_LIMIT = 1000  # entries of one answer
@@ -141,7 +141,7 @@ async def list_entries(asked: Asked) -> Entries:
     after = read_ident(behind, "after") if behind else None
 
     def read(reader: Reader) -> Entries:
-        with reader.connection:  # one snapshot
+        with reader.tx.snapshot():  # one snapshot
             found = reader.find(wanted, limit=limit + 1, order=order, after=after, now=now)
             total = reader.count(wanted, now=now) if counted else None
         shown = [entry_shown(entry, now) for entry in found[:limit]]
@@ -186,7 +186,7 @@ async def show_entry(asked: Asked) -> OneEntry:
     now = asked.services.clock.now()
 
     def read(reader: Reader) -> OneEntry | None:
-        with reader.connection:  # one snapshot
+        with reader.tx.snapshot():  # one snapshot
             shown = _everything(reader, ident, now)
         return shown
 
@@ -218,7 +218,7 @@ async def count_queues(asked: Asked) -> Queues:
     now = asked.services.clock.now()
 
     def read(reader: Reader) -> Queues:
-        with reader.connection:
+        with reader.tx.snapshot():
             counts, working, pauses = reader.queue_counts(), reader.locked_counts(now), reader.pauses()
             queues = {
                 queue: QueueCount(number, working[queue], _oldest(reader, queue)) for queue, number in counts.items()

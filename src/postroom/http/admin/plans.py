@@ -15,16 +15,17 @@ from postroom import query
 from postroom.clock import Millis
 from postroom.errors import PeerError
 from postroom.http.admin.shapes import Ident, Time
-from postroom.http.auth import Caller
+from postroom.http.door.auth import Caller
 from postroom.http.services import Services
 from postroom.ids import public_id
 from postroom.model import Action, Filter, Queue
-from postroom.store import permissions, plan_book, plans
-from postroom.store.plan_book import Plan, Summary
-from postroom.store.plan_run import Verb, run
-from postroom.store.plan_steps import PlanRefused
-from postroom.store.search import SearchTooBroad
-from postroom.store.sqlite import fetch
+from postroom.store.access import permissions
+from postroom.store.fold import SearchTooBroad
+from postroom.store.plans import book as plan_book
+from postroom.store.plans import verbs as plans
+from postroom.store.plans.book import Plan, Summary
+from postroom.store.plans.run import Verb, run
+from postroom.store.plans.steps import PlanRefused
 from postroom.telemetry import stamp
 
 WAIT = 20.0  # seconds an answer waits for the end of a plan
@@ -162,12 +163,12 @@ async def make(services: Services, caller: Caller, wanted: PlanWanted) -> PlanSh
 async def _limit(services: Services, caller: Caller) -> int | None:
     """Entries that one plan of theirs may have. None: as many as of anybody."""
     roles = [role.name for role in (caller.role, caller.user_role) if role is not None]
-    return await services.store.read(lambda reader: limit_of(reader.connection, roles))
+    return await services.store.read(lambda reader: limit_of(reader.tx, roles))
 
 
-def limit_of(connection: Any, roles: list[str]) -> int | None:
+def limit_of(tx: Any, roles: list[str]) -> int | None:
     """The smallest limit of these roles; None: they have none."""
-    found = [fetch(connection, "SELECT plan_limit FROM role WHERE name = ?", (name,)) for name in roles]
+    found = [tx.rows("SELECT plan_limit FROM role WHERE name = ?", (name,)) for name in roles]
     return min([rows[0][0] for rows in found if rows and rows[0][0] is not None], default=None)
 
 
@@ -176,7 +177,7 @@ async def show(services: Services, caller: Caller, ident: int) -> PlanShown:
 
 
 async def latest(services: Services, caller: Caller, limit: int, before: int | None) -> PlansShown:
-    found = await services.store.read(lambda reader: plan_book.latest(reader.connection, limit + 1, before))
+    found = await services.store.read(lambda reader: plan_book.latest(reader.tx, limit + 1, before))
     page = found[:limit]
     return PlansShown(
         [plan_shown(plan, caller) for plan in page if isinstance(plan, Plan)],
@@ -191,7 +192,7 @@ async def entries(
     await _read(services, ident)
     found = await services.store.read(
         lambda reader: plan_book.entries(
-            reader.connection, ident, states=states or plan_book.STATES, after=after, limit=limit + 1
+            reader.tx, ident, states=states or plan_book.STATES, after=after, limit=limit + 1
         )
     )
     shown = [PlanEntryShown(public_id(one.id), one.state, one.why) for one in found[:limit]]
@@ -231,7 +232,7 @@ async def discard(services: Services, caller: Caller, ident: int) -> PlanShown:
     if plan.planner != caller.actor:
         _may_touch_held(caller, plan)
     now = services.clock.now()
-    gone = await services.store.write(lambda connection: plan_book.discard(connection, ident, caller.actor, now))
+    gone = await services.store.write(lambda tx: plan_book.discard(tx, ident, caller.actor, now))
     plan = await _read(services, ident)
     if not gone:
         raise PlanProblem(409, "refused", f"plan {public_id(ident)} is {plan.state}: expected ready")
@@ -240,7 +241,7 @@ async def discard(services: Services, caller: Caller, ident: int) -> PlanShown:
 
 async def _read(services: Services, ident: int) -> Plan:
     try:
-        return await services.store.read(lambda reader: plan_book.read(reader.connection, ident))
+        return await services.store.read(lambda reader: plan_book.read(reader.tx, ident))
     except plan_book.NoSuchPlan as problem:
         raise PlanProblem(404, "not_found", f"no plan {public_id(ident)} is kept") from problem
     except plan_book.PlanDamaged as problem:

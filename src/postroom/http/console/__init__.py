@@ -19,7 +19,7 @@ from postroom.errors import EnvironmentFailed
 from postroom.http.console import acting, answers, ledger, login, pages, planning, visits
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
-from postroom.http.guard import Guard
+from postroom.http.door.guard import Guard
 from postroom.http.services import Services
 
 _Endpoint = Callable[[Desk, Request, visits.Visit], Awaitable[Response]]

@@ -15,15 +15,15 @@ from starlette.responses import Response
 
 from postroom.errors import PeerError
 from postroom.http.console import answers, choices, rejecting, visits, wording
-from postroom.http.console.choices import Outcome, Wanted
+from postroom.http.console.choices import Banner, Wanted
 from postroom.http.console.desk import Desk
 from postroom.http.console.pages import PERMISSIONS, to_login
 from postroom.http.console.rows import sender
 from postroom.http.console.wording import QUEUE_NAMES
 from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Queue
-from postroom.store.permissions import HELD_EDIT, PROCESSING_EDIT
-from postroom.store.reader import Reader
+from postroom.store.access.permissions import HELD_EDIT, PROCESSING_EDIT
+from postroom.store.find.reader import Reader
 
 SHOWN = 8  # messages that the page names one by one
 
@@ -66,7 +66,7 @@ async def acting(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     return answers.see_other(_with_told(back, desk.tell(seen.session.email, told)))
 
 
-async def _acted(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Outcome:
+async def _acted(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Banner:
     assert seen.session is not None
     everywhere = seen.allows(PROCESSING_EDIT) and seen.allows(HELD_EDIT)
     report = await desk.services.store.act(
@@ -80,7 +80,7 @@ async def _acted(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) ->
     return choices.outcome(wanted.action, report)
 
 
-async def _rejected(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Outcome:
+async def _rejected(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Banner:
     assert seen.session is not None
     plan, skipped = await rejecting.reject(desk, seen, wanted, reason)
     desk.services.log.info(

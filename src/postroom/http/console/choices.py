@@ -18,8 +18,8 @@ from postroom.http.console import wording
 from postroom.http.console.listing import PAGE_SIZE, PREFIX
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, ActionReport, Queue
-from postroom.store.permissions import HELD_EDIT, PROCESSING_EDIT
-from postroom.store.plan_book import Plan, Share
+from postroom.store.access.permissions import HELD_EDIT, PROCESSING_EDIT
+from postroom.store.plans.book import Plan, Share
 
 MAX_REASON = 200
 
@@ -39,7 +39,7 @@ DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released"
 _Allows = Callable[[str], bool]
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Banner(msgspec.Struct, frozen=True):
     """What an action did, for a notice."""
 
     tone: str
@@ -108,7 +108,7 @@ def messages(number: int) -> str:
     return "1 message" if number == 1 else f"{number:,} messages"
 
 
-def outcome(action: Action, report: ActionReport) -> Outcome:
+def outcome(action: Action, report: ActionReport) -> Banner:
     """The report as people read it; reasons of refusals are told once each, with how many."""
     parts = []
     if report.requested:
@@ -119,26 +119,26 @@ def outcome(action: Action, report: ActionReport) -> Outcome:
         parts.append(f"{messages(number)} refused: {why}.")
     if report.done:
         title = f"{messages(len(report.done))} {DONE[action]}."
-        return Outcome("wait" if report.refused else "good", title, " ".join(parts))
+        return Banner("wait" if report.refused else "good", title, " ".join(parts))
     if report.requested:
-        return Outcome("wait", "Nothing done yet.", " ".join(parts))
-    return Outcome("bad", "Nothing done.", " ".join(parts))
+        return Banner("wait", "Nothing done yet.", " ".join(parts))
+    return Banner("bad", "Nothing done.", " ".join(parts))
 
 
 NULL_SENDER = "<>"  # among a plan's senders
 GONE = "not in the queue: it has ended, is about to, or never existed"
 
 
-def rejection(plan: Plan, skipped: Sequence[Share], chosen: int, now: Millis) -> Outcome:
+def rejection(plan: Plan, skipped: Sequence[Share], chosen: int, now: Millis) -> Banner:
     """Of a plan of what was chosen, applied at once. `skipped`: why, of what has changed since it was frozen."""
     left_out = [*plan.summary.left_out, *skipped]
     if gone := chosen - plan.done - sum([share.entries for share in left_out]):
         left_out.append(Share(GONE, gone))
     parts = [f"{messages(share.entries)} left out: {share.name}." for share in left_out]
     if not plan.done:
-        return Outcome("bad", "Nothing done.", " ".join(parts))
+        return Banner("bad", "Nothing done.", " ".join(parts))
     if plan.notify and any(share.name != NULL_SENDER for share in plan.summary.senders):
         parts.append(f"The {'sender is' if plan.done == 1 else 'senders are'} told when the time to undo is over.")
     title, until = f"{messages(plan.done)} {DONE[Action.REJECT]}.", plan.undo_until or 0
     link = (f"{PREFIX}/plans/{public_id(plan.id)}", f"Undo until {wording.until_text(until, now)}")
-    return Outcome("wait" if left_out else "good", title, " ".join(parts), *(link if until > now else ()))
+    return Banner("wait" if left_out else "good", title, " ".join(parts), *(link if until > now else ()))

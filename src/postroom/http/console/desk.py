@@ -16,12 +16,12 @@ from time import perf_counter
 from typing import TypeVar
 
 from postroom.clock import MINUTE, Millis
-from postroom.http.console.choices import Outcome
+from postroom.http.console.choices import Banner
 from postroom.http.console.jobs import Jobs
-from postroom.http.guard import Guard
+from postroom.http.door.guard import Guard
 from postroom.http.services import Services
 from postroom.model import Queue
-from postroom.store.reader import Reader
+from postroom.store.find.reader import Reader
 
 T = TypeVar("T")
 TOLD_FOR = 10 * MINUTE
@@ -40,7 +40,7 @@ class Desk:
         self._reading = asyncio.Semaphore(1)
         self._counts: dict[Queue, int] = {}
         self._counts_until = 0.0
-        self._told: dict[str, tuple[Millis, str, Outcome]] = {}
+        self._told: dict[str, tuple[Millis, str, Banner]] = {}
 
     def form_token(self, secret: str) -> str:
         """Goes into every form; `secret` is the browser's cookie, which no other site can read or set."""
@@ -62,7 +62,7 @@ class Desk:
             self._counts_until = ended + COUNTS_KEPT * (ended - began)
         return self._counts
 
-    def tell(self, email: str, outcome: Outcome) -> str:
+    def tell(self, email: str, outcome: Banner) -> str:
         """For the page after a form: its address carries the key, so that nobody can make it say something by a link."""
         key = secrets.token_hex(8)
         self._told[key] = (self.services.clock.now() + TOLD_FOR, email, outcome)
@@ -70,7 +70,7 @@ class Desk:
             del self._told[next(iter(self._told))]
         return key
 
-    def told(self, email: str, key: str) -> Outcome | None:
+    def told(self, email: str, key: str) -> Banner | None:
         """Only to whom it is told; None: over, or never said."""
         until, whom, outcome = self._told.get(key, (0, "", None))
         return outcome if whom == email and until > self.services.clock.now() else None

@@ -17,7 +17,7 @@ from postroom.http.console import rows, wording
 from postroom.ids import public_id
 from postroom.model import Ended, Entry, Event, Label, Message, Outcome, Scope
 from postroom.store.bodies import Bodies
-from postroom.store.reader import Reader
+from postroom.store.find.reader import Reader
 
 MAX_HEADER = 64 * 1024  # bytes of a header that are shown
 MAX_FIELDS = 400
@@ -58,7 +58,7 @@ class Found(msgspec.Struct, frozen=True):
         return self.entry is not None and bool(self.events) and self.events[-1].kind == "leaving"
 
 
-class Line(msgspec.Struct, frozen=True):
+class TimelineLine(msgspec.Struct, frozen=True):
     """One event of the timeline."""
 
     at: str
@@ -115,7 +115,7 @@ class Detail(msgspec.Struct, frozen=True):
     header_cut: bool
     gone: bool  # the message itself is no longer kept
     unreadable: str
-    events: list[Line]
+    events: list[TimelineLine]
 
 
 def look_up(reader: Reader, bodies: Bodies, ident: int) -> Found | None:
@@ -255,10 +255,10 @@ def _fields(header: bytes) -> list[tuple[str, str]]:
     return [(name or NO_NAME, value) for name, value in found]
 
 
-def _line(event: Event, now: Millis) -> Line:
+def _line(event: Event, now: Millis) -> TimelineLine:
     name = wording.EVENT_NAMES.get(event.kind, event.kind)
     queue = wording.QUEUE_NAMES.get(event.queue, "") if event.queue else ""  # type: ignore[call-overload]
-    return Line(
+    return TimelineLine(
         at=wording.moment(event.at),
         machine_at=wording.machine_moment(event.at),
         ago=wording.span_text(now - event.at),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from postroom.clock import MINUTE, SECOND, Clock, Millis
 from postroom.errors import EnvironmentFailed, PeerError
 from postroom.http.admin.plans import PlanProblem, PlanShown
-from postroom.http.console.choices import Outcome
+from postroom.http.console.choices import Banner
 from postroom.telemetry import Log
 
 T = TypeVar("T")
@@ -103,11 +103,11 @@ class Jobs:
         return now - since >= STILL
 
 
-def outcome(problem: BaseException) -> Outcome:
+def outcome(problem: BaseException) -> Banner:
     """For a notice on the page."""
     if isinstance(problem, PlanProblem):
         text = str(problem)
-        return Outcome("bad", TITLES.get(problem.code, "Not done."), f"{text[:1].upper()}{text[1:]}.")
+        return Banner("bad", TITLES.get(problem.code, "Not done."), f"{text[:1].upper()}{text[1:]}.")
     if isinstance(problem, EnvironmentFailed):
-        return Outcome("bad", "It stopped on the way.", "The gateway's store does not answer just now. What was done is done: go on in a moment.")  # fmt: skip
-    return Outcome("bad", "It stopped on the way.", "The gateway's log says why. What was done is done: it can go on.")
+        return Banner("bad", "It stopped on the way.", "The gateway's store does not answer just now. What was done is done: go on in a moment.")  # fmt: skip
+    return Banner("bad", "It stopped on the way.", "The gateway's log says why. What was done is done: it can go on.")

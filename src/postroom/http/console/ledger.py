@@ -16,9 +16,9 @@ from postroom.http.console.pages import to_login
 from postroom.http.console.visits import Visit, frame, problem
 from postroom.ids import public_id
 from postroom.model import Outcome
-from postroom.store import ledger as book
-from postroom.store.identity import PROCESSING_READ
-from postroom.store.ledger import Ledger
+from postroom.store.access.identity import PROCESSING_READ
+from postroom.store.keep import ledger as book
+from postroom.store.keep.ledger import Ledger
 
 SHOWN_LIVES = 20
 

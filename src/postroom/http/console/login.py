@@ -8,15 +8,16 @@ visits.Refused for forms that are not ours.
 
 from __future__ import annotations
 
-import apsw
 from starlette.requests import Request
 from starlette.responses import Response
 
 from postroom.http.console import answers, visits
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
-from postroom.http.trail import told
-from postroom.store import audit, identity, people
+from postroom.http.door.trail import told
+from postroom.store.access import identity, people
+from postroom.store.engine import Tx
+from postroom.store.logs import audit
 
 WRONG = "This e-mail address and password do not belong together."
 SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
@@ -49,7 +50,7 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
         return _page(
             desk, seen, goes_to=goes_to, wrong=text, typed=email, status=429, headers={"retry-after": str(wait)}
         )
-    user = await desk.read(lambda reader: identity.find_user(reader.connection, email))
+    user = await desk.read(lambda reader: identity.find_user(reader.tx, email))
     if not await desk.guard.password_is(user, fields.get("password", "")) or user is None:
         folded.warning("console_login_refused", user=told(email) if user is None else user.email, ip=seen.ip)
         _note(desk, seen, f"wrong password for {told(email)}")
@@ -58,10 +59,10 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     lifetime, now = desk.services.settings.console.session_lifetime, clock.now()
     found = user
 
-    def begin(connection: apsw.Connection) -> str | None:
-        if people.unchanged(connection, found) is None:
+    def begin(tx: Tx) -> str | None:
+        if people.unchanged(tx, found) is None:
             return None
-        return identity.create_session(connection, found.email, lifetime=lifetime, now=now)[0]
+        return identity.create_session(tx, found.email, lifetime=lifetime, now=now)[0]
 
     token = await desk.services.store.write(begin)
     if token is None:
@@ -106,7 +107,7 @@ async def theme(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 
 async def _drop(desk: Desk, token: str) -> None:
-    await desk.services.store.write(lambda connection: identity.drop_session(connection, token))
+    await desk.services.store.write(lambda tx: identity.drop_session(tx, token))
 
 
 def _page(

@@ -20,7 +20,7 @@ from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Queue
 from postroom.query import write
 from postroom.settings import Plans
-from postroom.store.plan_book import UNDER_WAY, Plan, Sample, Share, without_held
+from postroom.store.plans.book import UNDER_WAY, Plan, Sample, Share, without_held
 
 NAMES = {
     Action.RETRY: "Retry now", Action.HOLD: "Hold", Action.RELEASE: "Release", Action.REJECT: "Reject", Action.BOUNCE: "Bounce",

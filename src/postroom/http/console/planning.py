@@ -19,21 +19,21 @@ from starlette.responses import Response
 
 from postroom.errors import PeerError
 from postroom.http.admin import plans
-from postroom.http.auth import Caller
 from postroom.http.console import answers, plan_words, visits
 from postroom.http.console.desk import Desk
 from postroom.http.console.jobs import Job, outcome
 from postroom.http.console.language import Trouble, too_broad, unreadable
 from postroom.http.console.listing import PREFIX
 from postroom.http.console.pages import PERMISSIONS, to_login
+from postroom.http.door.auth import Caller
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter, Queue
 from postroom.query import MAX_QUERY, QueryProblem, both, parse
-from postroom.store import plan_book
-from postroom.store.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
-from postroom.store.plan_book import Plan, Share
-from postroom.store.reader import Reader
-from postroom.store.search import SearchTooBroad
+from postroom.store.access.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
+from postroom.store.find.reader import Reader
+from postroom.store.fold import SearchTooBroad
+from postroom.store.plans import book as plan_book
+from postroom.store.plans.book import Plan, Share
 
 PAGE = 30  # plans
 SETTLED = ("applied", "undone", "final")
@@ -199,7 +199,7 @@ async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
         behind = parse_public_id(before) if before else None
     except PeerError as wrong:
         return visits.problem(seen, desk, 400, "This address cannot be read", f"before: {wrong}.")
-    found = await desk.read(lambda reader: plan_book.latest(reader.connection, PAGE + 1, behind))
+    found = await desk.read(lambda reader: plan_book.latest(reader.tx, PAGE + 1, behind))
     now, settings = desk.services.clock.now(), desk.services.settings.plans
     values = {
         **visits.frame(seen, desk),
@@ -271,13 +271,13 @@ def _is_own(seen: visits.Visit, found: _Looked) -> bool:
 
 def _look(reader: Reader, ident: int) -> _Looked:
     try:
-        plan = plan_book.look(reader.connection, ident)
+        plan = plan_book.look(reader.tx, ident)
     except plan_book.NoSuchPlan:
         return None
     if isinstance(plan, plan_book.Damaged):
         return plan
     settled = plan.state in SETTLED and plan.skipped + plan.kept > 0
-    return plan, plan_book.reasons(reader.connection, ident) if settled else []
+    return plan, plan_book.reasons(reader.tx, ident) if settled else []
 
 
 def _ident(request: Request) -> int | None:

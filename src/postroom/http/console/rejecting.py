@@ -17,10 +17,11 @@ from postroom.http.console.desk import Desk
 from postroom.http.console.visits import Visit
 from postroom.model import Action, Filter, Queue
 from postroom.query import write
-from postroom.store import plan_book, plans
-from postroom.store.plan_book import Plan, Share
-from postroom.store.plan_run import run
-from postroom.store.plan_steps import PlanRefused
+from postroom.store.plans import book as plan_book
+from postroom.store.plans import verbs as plans
+from postroom.store.plans.book import Plan, Share
+from postroom.store.plans.run import run
+from postroom.store.plans.steps import PlanRefused
 
 EVERY = 100  # percent: nobody has looked at this plan before, so that what changes under it is left out like the rest
 
@@ -34,7 +35,7 @@ async def _planned(desk: Desk, seen: Visit, wanted: Wanted, reason: str) -> tupl
     assert seen.session is not None
     store, clock, settings = desk.services.store, desk.services.clock, desk.services.settings.plans
     role, actor = seen.session.role.name, f"user:{seen.session.email}"
-    most = await store.read(lambda reader: limit_of(reader.connection, [role]))
+    most = await store.read(lambda reader: limit_of(reader.tx, [role]))
     chosen = Filter(ids=wanted.ids)
     barred = [queue for queue in Queue if not choices.permitted(seen.allows, Action.REJECT, held=queue is Queue.HELD)]
     wish = plans.Wish(Action.REJECT, chosen, write(chosen), actor, wanted.notify, barred, most)
@@ -44,10 +45,10 @@ async def _planned(desk: Desk, seen: Visit, wanted: Wanted, reason: str) -> tupl
         most = min(settings.max_entries, most or settings.max_entries)
         raise PeerError(f"You may reject {choices.messages(most)} at once: choose fewer") from refused
     if not plan.entries:
-        await store.write(lambda connection: plan_book.discard(connection, plan.id, actor, clock.now()))
+        await store.write(lambda tx: plan_book.discard(tx, plan.id, actor, clock.now()))
         return plan, []
     at_once = msgspec.structs.replace(settings, max_changed=EVERY)
     done = await run(store, plans.apply(store, plan.id, at_once, clock, actor=actor, reason=reason))
     if not done.skipped:
         return done, []
-    return done, await store.read(lambda reader: plan_book.reasons(reader.connection, done.id))
+    return done, await store.read(lambda reader: plan_book.reasons(reader.tx, done.id))

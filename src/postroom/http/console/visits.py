@@ -18,7 +18,8 @@ from postroom.clock import SECOND, Millis
 from postroom.http.console import answers
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
-from postroom.store import audit, identity
+from postroom.store.access import identity
+from postroom.store.logs import audit
 
 SESSION_COOKIE = "postroom_session"
 FORM_COOKIE = "postroom_form"
@@ -69,9 +70,7 @@ async def visit(desk: Desk, request: Request) -> Visit:
     if token:
         now = desk.services.clock.now()
         # Not in the console's reader slot: it takes microseconds, and a long search there would keep everybody waiting.
-        session = await desk.services.store.read(
-            lambda reader: identity.find_session(reader.connection, token, now=now)
-        )
+        session = await desk.services.store.read(lambda reader: identity.find_session(reader.tx, token, now=now))
         if session is not None:
             return Visit(token, False, secure, ip, theme, session)
     secret = _cookie(request, _named(FORM_COOKIE, secure))

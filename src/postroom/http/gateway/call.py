@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from postroom.http.auth import Caller
-from postroom.http.gateway.envelope import Failure
+from postroom.http.door.auth import Caller
+from postroom.http.gateway.wire.envelope import Failure
 
 MAX_ITEMS = 25  # of `data`, each one a call of its own (contract section 3)
 

@@ -13,10 +13,13 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from postroom.errors import EnvironmentFailed
-from postroom.http import bearer
 from postroom.http.asgi import BodyStalled, BodyTooLarge, Headers, log_failure, read_all, reply, request_id
-from postroom.http.callers import Admitted, Callers, caller_address, too_many
-from postroom.http.gateway import (
+from postroom.http.door import bearer
+from postroom.http.door.callers import Admitted, Callers, caller_address, too_many
+from postroom.http.door.guard import Guard
+from postroom.http.door.limiter import Allowance
+from postroom.http.gateway.call import Call, read_call
+from postroom.http.gateway.calls import (
     account,
     find,
     held,
@@ -28,15 +31,13 @@ from postroom.http.gateway import (
     release_logs,
     tracking,
 )
-from postroom.http.gateway.call import Call, read_call
-from postroom.http.gateway.door import Door, Knock, read_json
-from postroom.http.gateway.envelope import CONTENT_TYPE, RECORDED_HEADERS, Failure, refusal
-from postroom.http.gateway.reader import MAX_BODY
+from postroom.http.gateway.calls.keyless import Door, Knock, read_json
 from postroom.http.gateway.replays import Replays
-from postroom.http.guard import Guard
-from postroom.http.limiter import Allowance
+from postroom.http.gateway.wire.envelope import CONTENT_TYPE, RECORDED_HEADERS, Failure, refusal
+from postroom.http.gateway.wire.lenient import MAX_BODY
 from postroom.http.services import Services
-from postroom.store import audit, permissions
+from postroom.store.access import permissions
+from postroom.store.logs import audit
 
 PREFIX = "/api/"
 PREFIXES = (PREFIX, oauth.PATH)

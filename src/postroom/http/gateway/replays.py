@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from postroom.http.callers import Admitted
-from postroom.http.gateway.envelope import Failure, Fault, ItemFailure
-from postroom.http.gateway.envelope import answer as envelope
-from postroom.store import signatures
+from postroom.http.door.callers import Admitted
+from postroom.http.gateway.wire.envelope import Failure, Fault, ItemFailure
+from postroom.http.gateway.wire.envelope import answer as envelope
+from postroom.store.access import signatures
 from postroom.store.store import Store
 
 _UNREAD = b"not read"  # in the place of a hash, which is longer: no body has it
@@ -56,12 +56,12 @@ class Replays:
         """Of a call whose body did not come whole: none that comes later fits."""
         if admitted.signature is not None:
             signature, expires = hashlib.sha256(admitted.signature).digest(), admitted.expires
-            await self._store.write(lambda connection: signatures.use(connection, signature, _UNREAD, expires))
+            await self._store.write(lambda tx: signatures.use(tx, signature, _UNREAD, expires))
 
     async def _first(
         self, signature: bytes, body_hash: bytes, expires: int, run: Callable[[], Awaitable[bytes]]
     ) -> bytes:
-        used = await self._store.write(lambda connection: signatures.use(connection, signature, body_hash, expires))
+        used = await self._store.write(lambda tx: signatures.use(tx, signature, body_hash, expires))
         if used is not None and used.body_hash != body_hash:
             raise other_body()
         if used is not None and used.kept is not None:
@@ -72,7 +72,7 @@ class Replays:
             kept = await asyncio.to_thread(signatures.packed, answer)
         if kept is None:
             kept = envelope([], [ItemFailure(None, (NOT_KEPT,))], None)
-        await self._store.write(lambda connection: signatures.answered(connection, signature, kept))
+        await self._store.write(lambda tx: signatures.answered(tx, signature, kept))
         return answer
 
 

@@ -1,0 +1,43 @@
+"""What the doors of the gateway share - console, vendor-compatible API, our own API: the slowing of guesses, password checks,
+the trail into the audit log, the bound of the lines that strangers can put into the log.
+
+Promises: a password is checked off the event loop, two at once at most, as slowly for nobody as for somebody. Fails: never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from postroom.http.door.folded import Folded
+from postroom.http.door.throttle import Throttle
+from postroom.http.door.trail import Trail
+from postroom.http.services import Services
+from postroom.settings import Settings
+from postroom.store.access import identity
+
+HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
+
+
+class Guard:
+    __slots__ = ("_hashing", "_prepared", "folded", "logins", "running", "trail")
+
+    def __init__(self, services: Services) -> None:
+        console = services.settings.console
+        self.logins = Throttle(services.clock, console.login_attempts, console.login_window)
+        self.trail = Trail(services.store, services.clock, services.log)
+        self.folded = Folded(services.log)
+        self.running: dict[bytes, tuple[bytes, asyncio.Future[None]]] = {}  # changing calls (gateway/replays.py)
+        self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
+        self._prepared = False
+
+    def apply(self, settings: Settings) -> None:
+        """Of a reload: whoever is being slowed stays so."""
+        self.logins.apply(settings.console.login_attempts, settings.console.login_window)
+
+    async def password_is(self, user: identity.User | None, password: str) -> bool:
+        """Also the first time."""
+        async with self._hashing:
+            if not self._prepared:
+                await asyncio.to_thread(identity.verify_password, None, "")
+                self._prepared = True
+            return await asyncio.to_thread(identity.verify_password, user, password)

@@ -1,0 +1,1 @@
+"""Pages: tokens, totals, and the two kinds of list (queues and logs)."""

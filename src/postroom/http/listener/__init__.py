@@ -1,0 +1,1 @@
+"""Sockets, TLS, and the HTTP server on them."""

@@ -1,0 +1,84 @@
+"""OAuth access tokens. Inside the caller's transaction.
+
+Promises: a token is random and opaque, returned once and kept as a hash only; an application has a bounded number of them, the oldest
+go; one that has expired is remembered for a while, because clients log in again only when they are told "expired". Fails: never.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+
+import msgspec
+
+from postroom.clock import DAY, Millis
+from postroom.store.access.identity import Role
+from postroom.store.engine import Tx
+
+MOST = 1000  # of one application
+REMEMBERED = 30 * DAY  # after it has expired
+_BYTES = 21  # 28 characters, as the vendor's
+
+_CLIENT = "SELECT app_id, client_secret_hash, name FROM app WHERE client_id = ? AND revoked IS NULL"
+_ADD = "INSERT INTO oauth_token (token_hash, app_id, created, expires) VALUES (?, ?, ?, ?)"
+_TRIM = (
+    "DELETE FROM oauth_token WHERE token_hash IN (SELECT token_hash FROM oauth_token WHERE app_id = ? "
+    "ORDER BY created DESC LIMIT -1 OFFSET ?)"
+)
+_READ = (
+    "SELECT app.app_id, app.name, app.role, role.permissions, t.expires FROM oauth_token AS t "
+    "JOIN app ON app.app_id = t.app_id JOIN role ON role.name = app.role "
+    "WHERE t.token_hash = ? AND app.revoked IS NULL"
+)
+_REAP = (
+    "DELETE FROM oauth_token WHERE token_hash IN "
+    "(SELECT token_hash FROM oauth_token WHERE expires <= ? ORDER BY expires LIMIT ?)"
+)
+
+
+class Client(msgspec.Struct, frozen=True):
+    """An application that has shown its client secret."""
+
+    app_id: str
+    name: str
+
+
+class Token(msgspec.Struct, frozen=True):
+    app_id: str
+    name: str
+    role: Role
+    expires: Millis
+
+
+def hash_token(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def find_client(tx: Tx, client_id: str, client_secret: str) -> Client | None:
+    """None: unknown, revoked, or another secret. A secret has 384 random bits: no guess, and so no slow hash."""
+    rows = tx.rows(_CLIENT, (client_id,))
+    app_id, kept, name = rows[0] if rows else ("", bytes(32), "")
+    same = hmac.compare_digest(kept, hashlib.sha256(client_secret.encode("utf-8", "replace")).digest())
+    return Client(app_id, name) if rows and same else None
+
+
+def issue(tx: Tx, app_id: str, *, lifetime: Millis, now: Millis) -> str:
+    token = secrets.token_urlsafe(_BYTES)
+    tx.run(_ADD, (hash_token(token.encode()), app_id, now, now + lifetime))
+    tx.run(_TRIM, (app_id, MOST))
+    return token
+
+
+def find(tx: Tx, token_hash: bytes) -> Token | None:
+    """Also one that has expired. None: unknown, forgotten, or its application is revoked."""
+    rows = tx.rows(_READ, (token_hash,))
+    if not rows:
+        return None
+    app_id, name, role, permissions, expires = rows[0]
+    return Token(app_id, name, Role(role, tuple(json.loads(permissions))), expires)
+
+
+def reap(tx: Tx, now: Millis, limit: int) -> int:
+    return tx.run(_REAP, (now - REMEMBERED, limit))

@@ -1,0 +1,1 @@
+"""Finding entries: readers, search, index, counters, tracking."""

@@ -1,0 +1,290 @@
+"""Finding a message wherever it is or was: queue, history, refusals at SMTP time; newest first, within a bounded time.
+
+There is no index on any of these texts. So each source is walked by id from its newest row, CHUNK rows at a time, always the source
+that is least far; what has been found above the point that all have reached is final. When the time is over, that point is where
+the next page goes on: every page gets further. Promises: each match once, in the order of ids. Fails: apsw errors pass through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from postroom.clock import Millis
+from postroom.ids import first_id_at, id_time
+from postroom.model import Ended, Entry, Outcome, Priority, Queue, Route
+from postroom.rules.lifecycle import DELIVERY_INFO
+from postroom.store import codes
+from postroom.store.engine import ReadTx
+from postroom.store.find.reader import Reader
+from postroom.store.logs import rejections
+from postroom.store.logs.lines import contains, one_of
+from postroom.store.logs.rejections import Rejection
+
+CHUNK = 5_000  # rows of one step: a few milliseconds
+BUDGET = 0.5  # seconds of one page
+
+_IN_QUEUE = {
+    Queue.PROCESSING: ("processing",),
+    Queue.BULK: ("bulk_processing",),
+    Queue.DELIVERY: ("delivery", "bulk_delivery", "deferred"),
+    Queue.HELD: ("held",),
+    Queue.SYSTEM: ("system", "deferred"),
+}
+OUTCOME_STATUS = {
+    Outcome.DELIVERED: "archived",
+    Outcome.EXPORTED: "archived",
+    Outcome.BOUNCED: "bounced",
+    Outcome.EXPIRED: "bounced",
+    Outcome.REJECTED: "rejected",
+    Outcome.DROPPED: "rejected",
+    Outcome.DELETED: "rejected",
+}
+REFUSED = "rejected"
+STATUSES = (
+    "accepted", "processing", "bulk_processing", "delivery", "bulk_delivery", "system", "held", "bounced", "deferred",
+    "rejected", "archived",
+)  # fmt: skip
+
+
+class Wanted(msgspec.Struct, frozen=True, array_like=True):
+    """What is looked for; empty means "any". Texts are substrings, any case; address of the client and Message-ID are whole."""
+
+    since: Millis
+    until: Millis
+    sender: str = ""
+    recipient: str = ""
+    subject: str = ""
+    ip: str = ""
+    header_id: str = ""
+    routes: tuple[Route, ...] = ()
+    attachment: bool | None = None
+    statuses: tuple[str, ...] = ()
+
+
+class Tracked(msgspec.Struct, frozen=True, gc=False):
+    """A message for one recipient, or a refusal (then what was not known yet is empty)."""
+
+    id: int
+    status: str
+    info: str
+    env_from: str
+    from_address: str
+    from_name: str
+    recipient: str
+    recipient_name: str
+    subject: str
+    ip: str
+    attachment: bool
+    route: Route | None
+    ended: Millis | None
+
+    @property
+    def received(self) -> Millis:
+        return id_time(self.id)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A page. `after`: where the next one begins; None = there is none. `complete`: not stopped by the time."""
+
+    rows: list[Tracked]
+    after: int | None
+    complete: bool
+
+
+def entry_status(entry: Entry, now: Millis) -> str:
+    return _status(entry.queue, entry.priority, entry.attempts, entry.info, entry.locked_until, now)
+
+
+def ended_status(ended: Ended) -> str:
+    return OUTCOME_STATUS[ended.outcome]
+
+
+def _status(
+    queue: Queue, priority: Priority, attempts: int, info: str, locked_until: Millis | None, now: Millis
+) -> str:
+    """An entry whose delivery was tried in vain is `deferred`, also while it is being tried again."""
+    if queue in (Queue.DELIVERY, Queue.SYSTEM):
+        tried = attempts - 1 if locked_until is not None and locked_until > now else attempts
+        if tried > 0 and info != DELIVERY_INFO:
+            return "deferred"
+        if queue is Queue.DELIVERY and priority is Priority.LOW:
+            return "bulk_delivery"
+    return _IN_QUEUE[queue][0]
+
+
+class _Source:
+    """One table on its way down. `border`: everything from there up has been looked at."""
+
+    def __init__(self, table: str, columns: str, where: list[tuple[str, list[Any]]], border: int) -> None:
+        self.table = table
+        self.border = border
+        self.started = self.done = False
+        self._columns = columns
+        self._where = " AND ".join(["1 = 1", *[condition for condition, _ in where]])
+        self._values = [value for _, values in where for value in values]
+
+    def step(self, tx: ReadTx, low: int) -> list[Any]:
+        self.started = True
+        lowest, rows = tx.rows(
+            f"SELECT min(id), count(*) FROM (SELECT id FROM {self.table} WHERE id >= ? AND id < ? "
+            "ORDER BY id DESC LIMIT ?)",
+            (low, self.border, CHUNK),
+        )[0]
+        self.done = rows < CHUNK
+        if not rows:
+            return []
+        found = tx.rows(
+            f"SELECT {self._columns} FROM {self.table} AS t WHERE t.id >= ? AND t.id < ? AND {self._where}",
+            (lowest, self.border, *self._values),
+        )
+        self.border = lowest
+        return found
+
+
+def search(
+    reader: Reader, wanted: Wanted, *, size: int, after: int | None, now: Millis, budget: float = BUDGET,
+    clock: Callable[[], float] = time.monotonic,
+) -> Found:  # fmt: skip
+    """One page, from one snapshot."""
+    deadline = clock() + budget
+    low, high = first_id_at(wanted.since), first_id_at(wanted.until + 1)
+    high = high if after is None else min(high, after)
+    tx = reader.tx
+    found: list[Tracked] = []
+    with tx.snapshot():
+        sources = _sources(tx, wanted, high)
+        complete = True
+        while True:
+            open_ones = [source for source in sources if not source.done]
+            safe = max((source.border for source in open_ones), default=low)
+            ready = sum(1 for row in found if row.id >= safe)
+            if ready > size or not open_ones:
+                break
+            if all(source.started for source in sources) and clock() >= deadline:
+                complete = False
+                break
+            source = max(open_ones, key=lambda one: one.border)
+            found += _tracked(source.table, source.step(tx, low), wanted, now)
+    rows = sorted([row for row in found if row.id >= safe], key=lambda row: -row.id)
+    if len(rows) > size:
+        return Found(rows[:size], rows[size - 1].id, True)
+    return Found(rows, None if complete else safe, complete)
+
+
+_ENTRY = (
+    "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, t.attachment, "
+    "t.route, t.queue, t.priority, t.attempts, (SELECT i.text FROM info AS i WHERE i.id = t.info_id), t.locked_until"
+)
+_HISTORY = (
+    "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, t.attachment, "
+    "t.route, t.outcome, t.reply, t.ended"
+)
+_REJECTION = "t.id, t.env_from, t.recipient, t.ip, t.reply"
+
+
+def _sources(tx: ReadTx, wanted: Wanted, high: int) -> list[_Source]:
+    """Those that can hold a match at all."""
+    sources: list[_Source] = []
+    statuses = wanted.statuses
+    queues = [queue for queue, words in _IN_QUEUE.items() if not statuses or set(words) & set(statuses)]
+    outcomes = [outcome for outcome, word in OUTCOME_STATUS.items() if not statuses or word in statuses]
+    ids = (f"<{wanted.header_id}>", wanted.header_id) if wanted.header_id else ()
+    where = _where(tx, wanted)
+    if queues:
+        parts = [*where, one_of("t.queue", [codes.QUEUE[queue] for queue in queues])]
+        if ids:
+            named = "EXISTS (SELECT 1 FROM message AS m WHERE m.id = t.message_id AND m.message_id IN (?, ?))"
+            parts.append((named, [*ids]))
+        sources.append(_Source("entry", _ENTRY, parts, high))
+    if outcomes:
+        parts = [*where, one_of("t.outcome", [codes.OUTCOME[outcome] for outcome in outcomes])]
+        if ids:
+            parts.append(("t.header_id IN (?, ?)", [*ids]))
+        sources.append(_Source("history", _HISTORY, parts, high))
+    known = not (
+        ids or wanted.subject or wanted.routes or wanted.attachment is not None
+    )  # what a refusal does not know
+    if known and (not statuses or REFUSED in statuses):
+        parts = []
+        if wanted.sender:
+            parts.append(contains(tx, ("t.env_from",), wanted.sender))
+        if wanted.recipient:
+            parts.append(contains(tx, ("t.recipient",), wanted.recipient))
+        if wanted.ip:
+            parts.append(("t.ip = ?", [wanted.ip]))
+        kinds, passing = one_of("t.kind", rejections.PASSING)
+        parts.append((f"NOT ({kinds})", passing))
+        sources.append(_Source("rejection", _REJECTION, parts, high))
+    return sources
+
+
+def _where(tx: ReadTx, wanted: Wanted) -> list[tuple[str, list[Any]]]:
+    """What queue and history have in common."""
+    where: list[tuple[str, list[Any]]] = []
+    for text, columns in (
+        (wanted.sender, ("t.env_from", "t.from_address")),
+        (wanted.recipient, ("t.recipient",)),
+        (wanted.subject, ("t.subject",)),
+    ):
+        if text:
+            where.append(contains(tx, columns, text))
+    if wanted.ip:
+        where.append(("t.remote_ip = ?", [wanted.ip]))
+    if wanted.routes:
+        where.append(one_of("t.route", [codes.ROUTE[route] for route in wanted.routes]))
+    if wanted.attachment is not None:
+        where.append(("t.attachment = ?", [int(wanted.attachment)]))
+    return where
+
+
+def _tracked(table: str, rows: list[Any], wanted: Wanted, now: Millis) -> list[Tracked]:
+    read = {"entry": _of_entry, "history": _of_history, "rejection": _of_rejection}[table]
+    found = [read(row, now) for row in rows]
+    return [row for row in found if row.status in wanted.statuses] if wanted.statuses else found
+
+
+def _of_entry(row: Any, now: Millis) -> Tracked:
+    (
+        ident, env_from, from_address, from_name, recipient, name, subject, ip, attachment, route, queue, priority,
+        attempts, info, locked_until,
+    ) = row  # fmt: skip
+    status = _status(codes.shown(queue), codes.priority(priority), attempts, info or "", locked_until, now)
+    return Tracked(
+        ident, status, info or "", env_from, from_address, from_name, recipient, name, subject, ip, bool(attachment),
+        codes.route(route), None,
+    )  # fmt: skip
+
+
+def _of_history(row: Any, now: Millis) -> Tracked:
+    (
+        ident, env_from, from_address, from_name, recipient, name, subject, ip, attachment, route, outcome, reply, ended
+    ) = row  # fmt: skip
+    status = OUTCOME_STATUS[codes.outcome(outcome)]
+    return Tracked(
+        ident, status, reply, env_from, from_address, from_name, recipient, name, subject, ip, bool(attachment),
+        codes.route(route), ended,
+    )  # fmt: skip
+
+
+def _of_rejection(row: Any, now: Millis) -> Tracked:
+    ident, env_from, recipient, ip, reply = row
+    return Tracked(ident, REFUSED, reply, env_from, "", "", recipient, "", "", ip, False, None, id_time(ident))
+
+
+class Known(msgspec.Struct, frozen=True):
+    """All that is known under one id: exactly one of the three."""
+
+    entry: Entry | None = None
+    ended: Ended | None = None
+    refused: Rejection | None = None
+
+
+def look_up(reader: Reader, ident: int) -> Known | None:
+    """None: it was never there, or has been forgotten."""
+    with reader.tx.snapshot():  # one snapshot: an entry that ends meanwhile is in one of both
+        known = Known(reader.entry(ident), reader.ended(ident), rejections.find(reader.tx, ident))
+    return None if known == Known() else known

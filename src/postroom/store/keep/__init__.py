@@ -1,0 +1,1 @@
+"""Upkeep: what is forgotten, swept, counted and reaped."""

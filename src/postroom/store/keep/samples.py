@@ -1,0 +1,74 @@
+"""How many entries waited, each 10 minutes: the course of the queues for `get-email-queues`.
+
+Promises: one sample for each step of the clock, however often it is asked for; counted on a reader from an index alone, written
+by the writer. Fails: StoreUnavailable passes through; a step without a sample (the gateway was down) stays empty.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from postroom.clock import MINUTE, Millis
+from postroom.model import Queue, Route
+from postroom.store import codes
+from postroom.store.engine import Tx
+from postroom.store.find.reader import Reader
+from postroom.store.store import Store
+
+STEP: Millis = 10 * MINUTE
+
+_COUNT = "SELECT queue, route, count(*) FROM entry INDEXED BY entry_filter GROUP BY queue, route"
+_LAST = "SELECT max(at) FROM queue_sample"
+_ADD = "INSERT INTO queue_sample (at, queue, route, number) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_FORGET = "DELETE FROM queue_sample WHERE (at, queue, route) IN (SELECT at, queue, route FROM queue_sample WHERE at < ? LIMIT ?)"
+_READ = "SELECT at, queue, route, number FROM queue_sample WHERE at >= ? AND at <= ? ORDER BY at"
+
+
+class Sample(NamedTuple):
+    at: Millis
+    queue: Queue
+    route: Route
+    number: int
+
+
+def due(reader: Reader, now: Millis) -> bool:
+    """Whether this step has no sample yet."""
+    last = reader.tx.rows(_LAST)[0][0]
+    return last is None or last != now - now % STEP
+
+
+def counted(reader: Reader) -> dict[tuple[Queue, Route], int]:
+    """Entries now, zeros included."""
+    found = {(queue, route): number for queue, route, number in reader.tx.rows(_COUNT)}
+    return {
+        (queue, route): found.get((codes.QUEUE[queue], codes.ROUTE[route]), 0)
+        for queue in codes.QUEUES
+        for route in codes.ROUTES
+    }
+
+
+async def take(store: Store, now: Millis) -> bool:
+    """The sample of this step; False when it is there already."""
+    if not await store.read(lambda reader: due(reader, now)):
+        return False
+    numbers = await store.read(counted)
+    await store.write(lambda tx: write(tx, now - now % STEP, numbers))
+    return True
+
+
+def write(tx: Tx, at: Millis, numbers: dict[tuple[Queue, Route], int]) -> None:
+    rows = [(at, codes.QUEUE[queue], codes.ROUTE[route], number) for (queue, route), number in numbers.items()]
+    tx.many(_ADD, rows)
+
+
+def read(reader: Reader, start: Millis, end: Millis) -> list[Sample]:
+    """Oldest first, both ends included."""
+    return [
+        Sample(at, codes.shown(queue), codes.route(route), number)
+        for at, queue, route, number in reader.tx.rows(_READ, (start, end))
+    ]
+
+
+def forget(tx: Tx, before: Millis, most: int) -> int:
+    """Delete up to `most` rows from before; how many."""
+    return tx.run(_FORGET, (before, most))

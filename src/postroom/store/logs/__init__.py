@@ -1,0 +1,1 @@
+"""The logs: audit, rejections, releases, samples."""

@@ -1,0 +1,332 @@
+"""What is written of plans: the frozen set, what became of each entry, and the report that is kept.
+
+Promises: a plan's entries are as they stood when they were frozen; its texts are kept with it, because the info dictionary may
+forget them; a row that holds what it must not is told apart and believed in nothing. Functions that write run inside the writer's
+transaction. Fails: apsw errors pass through; NoSuchPlan; PlanDamaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from postroom.clock import Millis
+from postroom.errors import PeerError
+from postroom.ids import first_id_at, public_id
+from postroom.model import Action, Queue
+from postroom.store import codes
+from postroom.store.engine import Tx
+from postroom.store.logs import audit
+from postroom.store.queue.apply import CHUNK
+
+PLANNED, DONE, SKIPPED, UNDONE, KEPT, ENDED = range(6)  # state of an entry in a plan
+STATES = ("planned", "done", "skipped", "undone", "kept", "ended")
+GONE, LEASED, CHANGED, LATE = 1, 2, 3, 4
+WHY = {
+    0: "",
+    GONE: "it has left the queue",
+    LEASED: "it is being worked on",
+    CHANGED: "something has happened to it since",
+    LATE: "the plan was undone, or its window over, before its turn came",
+}
+UNDER_WAY = ("applying", "undoing", "ending")
+LAST_ENTRY = (1 << 63) - 1
+ACTIVE = ("applied", *UNDER_WAY)  # entries may wait for the end of the undo window
+OVER = ("expired", "undone", "final")
+
+_COLUMNS = (
+    "id", "state", "action", "query", "planner", "actor", "reason", "undoer", "notify", "gap", "created", "expires", "applied",
+    "undo_until", "finished", "reached", "entries", "bytes", "done", "skipped", "undone", "kept", "ended", "summary",
+)  # fmt: skip
+_ENTRY_COLUMNS = "plan, entry, state, why, queue, from_queue, priority, info_id, attempts, since, next_attempt, turn"
+_READ = f"SELECT {', '.join(_COLUMNS)} FROM plan"
+_KEEP_TEXT = (
+    "INSERT INTO plan_info (plan, info_id, text) SELECT ?, id, text FROM info WHERE id = ? ON CONFLICT DO NOTHING"
+)
+_ACTIVE = "state IN ('applying', 'applied', 'undoing', 'ending')"
+_WINDOW_OVER = (  # SQLite puts texts and bytes behind every number
+    f"SELECT id FROM plan WHERE undo_until <= ? AND {_ACTIVE} UNION ALL SELECT id FROM plan WHERE undo_until >= ? "
+    f"AND {_ACTIVE} UNION ALL SELECT id FROM plan WHERE undo_until IS NULL AND {_ACTIVE}"
+)
+_FORGET = "SELECT id FROM plan WHERE id < ? AND state IN ('making', 'expired', 'undone', 'final') ORDER BY id LIMIT 1"
+
+
+class NoSuchPlan(PeerError):
+    """The id is not one of a plan that is kept."""
+
+
+class PlanDamaged(PeerError):
+    """The plan's row holds what it must not."""
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """A plan whose row holds what it must not, and in which columns."""
+
+    id: int
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"plan {public_id(self.id)} is damaged ({', '.join(self.columns)}): it is neither applied, undone nor ended; "
+            "postroom verify --repair closes it, and holds for a person what it was about to end, which is kept until then"
+        )
+
+
+class Share(msgspec.Struct, frozen=True):
+    """How many of a plan's entries have this domain, sender, queue, or reason to be left out."""
+
+    name: str
+    entries: int
+
+
+class Sample(msgspec.Struct, frozen=True, rename="camel"):
+    """One of a plan's entries, to look at before it is applied."""
+
+    id: str
+    queue: str
+    sender: str
+    recipient: str
+    subject: str
+    size: int
+
+
+class Summary(msgspec.Struct, frozen=True, rename="camel"):
+    """What a plan is about; the largest shares come first."""
+
+    queues: list[Share] = []
+    domains: list[Share] = []
+    senders: list[Share] = []
+    left_out: list[Share] = []
+    samples: list[Sample] = []
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One plan, and how far it has come."""
+
+    id: int
+    state: str
+    action: Action
+    query: str
+    planner: str
+    actor: str
+    reason: str
+    undoer: str
+    notify: bool
+    gap: Millis
+    created: Millis
+    expires: Millis
+    applied: Millis | None
+    undo_until: Millis | None
+    finished: Millis | None
+    reached: int
+    entries: int
+    bytes: int
+    done: int
+    skipped: int
+    undone: int
+    kept: int
+    ended: int
+    summary: Summary
+
+
+class PlanEntry(msgspec.Struct, frozen=True):
+    """What became of one entry of a plan."""
+
+    id: int
+    state: str
+    why: str
+
+
+def without_held(summary: Summary) -> Summary:
+    """For who may not look at held mail. Domains and senders are those of all queues together, so that they stay unsaid."""
+    held = Queue.HELD.value
+    if held not in [share.name for share in summary.queues]:
+        return summary
+    samples = [sample for sample in summary.samples if sample.queue != held]
+    return msgspec.structs.replace(summary, domains=[], senders=[], samples=samples)
+
+
+_summary = msgspec.json.Decoder(Summary).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read(tx: Tx, ident: int) -> Plan:
+    found = look(tx, ident)
+    if isinstance(found, Damaged):
+        raise PlanDamaged(str(found))
+    return found
+
+
+def look(tx: Tx, ident: int) -> Plan | Damaged:
+    rows = tx.rows(f"{_READ} WHERE id = ?", (ident,))
+    if not rows:
+        raise NoSuchPlan(f"no plan {public_id(ident)}: `postroom queue plans` lists those that are kept")
+    return _plan(rows[0])
+
+
+def latest(tx: Tx, limit: int, before: int | None = None) -> list[Plan | Damaged]:
+    """Newest first; `before`: only older ones."""
+    found = tx.rows(f"{_READ} WHERE id < ? ORDER BY id DESC LIMIT ?", (before or (1 << 63) - 1, limit)
+    )  # fmt: skip
+    return [_plan(row) for row in found]
+
+
+def entries(tx: Tx, plan: int, *, states: Sequence[str] = STATES, after: int = 0, limit: int = 100) -> list[PlanEntry]:
+    """What became of them, in the order of their ids."""
+    numbers = ", ".join([str(STATES.index(state)) for state in states])
+    rows = tx.rows(
+        f"SELECT entry, state, why FROM plan_entry WHERE plan = ? AND entry > ? AND entry <= {LAST_ENTRY} AND state IN ({numbers}) "
+        "ORDER BY entry LIMIT ?",
+        (plan, after, limit),
+    )
+    return [PlanEntry(entry, STATES[state], WHY.get(why, "")) for entry, state, why in rows]
+
+
+def reasons(tx: Tx, plan: int) -> list[Share]:
+    """Why entries were skipped, or left as they are when the plan was undone or ended, and how many for each reason."""
+    rows = tx.rows(
+        f"SELECT why, count(*) FROM plan_entry WHERE plan = ? AND state IN ({SKIPPED}, {KEPT}) GROUP BY why ORDER BY 2 DESC",
+        (plan,),
+    )
+    return [Share(WHY.get(why, ""), number) for why, number in rows]
+
+
+def damaged(tx: Tx, first: int, last: int) -> list[tuple[Damaged, bool]]:
+    """Those of a range of ids, each with whether it is over, so that nothing waits for it."""
+    rows = tx.rows(f"{_READ} WHERE id BETWEEN ? AND ? ORDER BY id", (first, last))
+    found = [(_plan(row), row[_COLUMNS.index("state")] in OVER) for row in rows]
+    return [(plan, over) for plan, over in found if isinstance(plan, Damaged)]
+
+
+def _is_time(value: object) -> bool:
+    return codes.is_number(value, codes.LAST_TIME)
+
+
+def _is_count(value: object) -> bool:
+    return codes.is_number(value, 1 << 63)
+
+
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "state": (*ACTIVE, *OVER, "making", "ready").__contains__,
+    "action": [action.value for action in Action].__contains__,
+    "notify": (0, 1).__contains__,
+    **dict.fromkeys(("query", "planner", "actor", "reason", "undoer"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("created", "expires"), _is_time),
+    **dict.fromkeys(("applied", "undo_until", "finished"), lambda value: value is None or _is_time(value)),
+    **dict.fromkeys(
+        ("gap", "reached", "entries", "bytes", "done", "skipped", "undone", "kept", "ended"), _is_count
+    ),
+}  # fmt: skip
+_QUEUES = frozenset([queue.value for queue in Queue])
+
+
+def _plan(row: Any) -> Plan | Damaged:
+    given = dict(zip(_COLUMNS, row, strict=True))
+    wrong = [name for name, rule in _RULES.items() if not rule(given[name])]
+    if given["state"] in ACTIVE and given["undo_until"] is None:
+        wrong.append("undo_until")
+    given["summary"] = _read_summary(given["summary"])
+    if given["summary"] is None:
+        wrong.append("summary")
+    if wrong:
+        return Damaged(given["id"], tuple(wrong))
+    given["action"] = Action(given["action"])
+    given["notify"] = bool(given["notify"])
+    return Plan(**given)
+
+
+def _read_summary(data: Any) -> Summary | None:
+    """None: it cannot be read. What it says of held mail bounds who may apply the plan, so that it is not passed over."""
+    if data == b"":
+        return Summary()
+    try:
+        summary = _summary(data) if isinstance(data, bytes) else None
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return summary if summary and _QUEUES.issuperset([share.name for share in summary.queues]) else None
+
+
+# -- writing
+
+
+def begin(
+    tx: Tx, ident: int, *, action: Action, query: str, planner: str, notify: bool, gap: Millis,
+    created: Millis, expires: Millis,
+) -> None:  # fmt: skip
+    """A plan that is being made."""
+    values = (
+        ident, "making", action.value, query, planner, "", "", "", int(notify), gap, created, expires, None, None, None, 0, 0,
+        0, 0, 0, 0, 0, 0, b"",
+    )  # fmt: skip
+    tx.rows(f"INSERT INTO plan ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(values))})", values)
+
+
+def add(tx: Tx, ident: int, frozen: Sequence[tuple[Any, ...]]) -> None:
+    """Rows of (entry, queue, from_queue, priority, info_id, attempts, since, next_attempt, turn)."""
+    for at in range(0, len(frozen), CHUNK):
+        part = frozen[at : at + CHUNK]
+        values = [value for row in part for value in (ident, *row)]
+        tx.rows(_insert(len(part)), values)
+    for info in {row[4] for row in frozen}:
+        tx.rows(_KEEP_TEXT, (ident, info))
+
+
+@cache
+def _insert(rows: int) -> str:
+    return (
+        f"INSERT INTO plan_entry ({_ENTRY_COLUMNS}) VALUES {', '.join(['(?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)'] * rows)}"
+    )
+
+
+def ready(tx: Tx, ident: int, entries: int, size: int, summary: Summary) -> None:
+    tx.rows(
+        "UPDATE plan SET state = 'ready', entries = ?, bytes = ?, summary = ? WHERE id = ? AND state = 'making'",
+        (entries, size, _encode(summary), ident),
+    )
+
+
+def drop(tx: Tx, ident: int, most: int) -> bool:
+    """Forget a plan, up to `most` of its entries at a time; True when it is gone."""
+    gone = tx.run(
+        "DELETE FROM plan_entry WHERE plan = ? AND entry IN (SELECT entry FROM plan_entry WHERE plan = ? LIMIT ?)",
+        (ident, ident, most),
+    )
+    if gone == most:
+        return False
+    tx.rows("DELETE FROM plan_info WHERE plan = ?", (ident,))
+    tx.rows("DELETE FROM plan WHERE id = ?", (ident,))
+    return True
+
+
+def expire(tx: Tx, now: Millis) -> None:
+    """Those that nobody applied in time; one that was never made to its end, too."""
+    tx.rows("UPDATE plan SET state = 'expired' WHERE state IN ('making', 'ready') AND expires <= ?", (now,))
+
+
+def discard(tx: Tx, ident: int, who: str, now: Millis) -> bool:
+    """Nobody wants it any more: as if its time were over. False: it is not waiting to be applied. One of nothing leaves no line in
+    the audit log: its maker found that nothing matched, and nobody could have applied it."""
+    gone = tx.rows(
+        "UPDATE plan SET state = 'expired' WHERE id = ? AND state = 'ready' RETURNING action, entries",
+        (ident,),
+    )
+    for action, entries in gone:
+        if not entries:
+            continue
+        detail = f"{action}, entries: {entries}"
+        audit.add(tx, at=now, actor=who, kind="plan.discard", what=public_id(ident), detail=detail)
+    return bool(gone)
+
+
+def forgettable(tx: Tx, before: Millis) -> int | None:
+    """A plan from before that is over."""
+    rows = tx.rows(_FORGET, (first_id_at(before),))
+    return rows[0][0] if rows else None
+
+
+def over(tx: Tx, now: Millis) -> list[int]:
+    """Plans whose undo window has ended, or whose end was begun; and those of which nobody can tell when it ends."""
+    return sorted([row[0] for row in tx.rows(_WINDOW_OVER, (now, codes.LAST_TIME))])

@@ -1,0 +1,333 @@
+"""Plans: freeze the entries that a query means, act on them as one, take it back as one.
+
+Each verb is a sequence of small reads and writes (plan_run.py), so that mail never waits for a large plan; what was committed is never
+done twice, so that a verb that was interrupted is simply asked for again.
+
+Promises: exactly what was frozen is acted on, what has changed since is left alone and told; created = ended + queued in every snapshot.
+Fails: PlanRefused with the reason, nothing done; NoSuchPlan; PlanDamaged; SearchTooBroad; StoreUnavailable, after which the verb can be asked for again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, NamedTuple
+
+from postroom.clock import Clock, Millis
+from postroom.ids import public_id
+from postroom.model import Action, Filter, Queue
+from postroom.settings import Plans
+from postroom.store import codes
+from postroom.store.engine import Tx
+from postroom.store.find.reader import Reader
+from postroom.store.find.sources import Bounds, Sources, bounds
+from postroom.store.plans import book, steps
+from postroom.store.plans.book import Damaged, Plan, Sample, Share, Summary
+from postroom.store.plans.run import MOST, Change, Look, Pace, Verb
+from postroom.store.plans.steps import PlanRefused, Step
+from postroom.store.queue import actions
+from postroom.store.store import Store
+
+NOTICED = 20  # when each may need a notice, and for it the beginning of its message
+PAGE = 1_000  # entries frozen at a time
+SHARES = 10  # domains and senders that are named
+SAMPLES = 10
+MOST_NAMES = 100_000  # domains or senders told apart
+NULL_SENDER = "null sender: there is nobody to return it to"
+NOT_PERMITTED = "not permitted to you"
+DAMAGED = "damaged: postroom verify --repair puts it right"
+_PAGE = (
+    "SELECT e.id, e.queue, e.from_queue, e.priority, e.info_id, e.attempts, e.since, e.next_attempt, e.lease, e.size, "
+    "e.recipient, e.env_from, e.subject FROM entry AS e WHERE e.id IN ({}) ORDER BY e.id"
+)
+
+
+Told = Callable[[int], None]  # entries that were dealt with since it was told last
+
+
+class Wish(NamedTuple):
+    """What somebody wants a plan for. `most`: entries that they may have in one; None: as the settings say."""
+
+    action: Action
+    filter: Filter
+    query: str
+    actor: str
+    notify: bool = False
+    barred: Collection[Queue] = ()  # where they may not do this
+    most: int | None = None
+
+
+# -- making
+
+
+class _Making:
+    """What is gathered while a plan's entries are frozen."""
+
+    def __init__(self, wish: Wish, now: Millis) -> None:
+        self._wish = wish
+        self._order = actions.Instruction(wish.action, wish.actor, "", now, wish.notify)
+        self.entries = self.bytes = 0
+        self._queues: Counter[str] = Counter()
+        self._domains: Counter[str] = Counter()
+        self._senders: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._samples: list[Sample] = []
+
+    def take(self, rows: list[Any]) -> list[tuple[Any, ...]]:
+        """Those of a page that belong to the plan, as `plan_book.add` wants them."""
+        frozen = []
+        for ident, number, *state, lease, size, recipient, sender, subject in rows:
+            queue = codes.shown(number)
+            sound = (
+                codes.is_placed(number, state[0])
+                and isinstance(recipient, str)
+                and codes.is_number(size, codes.LARGEST)
+            )
+            why = self._why_not(queue, number, lease, sender) if sound or number == codes.LEAVING else DAMAGED
+            if why:
+                self._left_out[why] += 1
+                continue
+            domain = recipient.rpartition("@")[2].lower()
+            turn = self._count(self._domains, domain)
+            self._count(self._senders, sender or "<>")
+            self._queues[queue.value] += 1
+            self.entries += 1
+            self.bytes += size
+            if len(self._samples) < SAMPLES:
+                self._samples.append(Sample(public_id(ident), queue.value, sender, recipient, subject, size))
+            frozen.append((ident, number, *state, turn))
+        return frozen
+
+    def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
+        if number == codes.LEAVING:
+            return "leaving: another plan ends it"
+        if queue in self._wish.barred:
+            return NOT_PERMITTED
+        why = actions.refusal(self._order, queue, leased=lease is not None)
+        if why or lease is not None:
+            return why or "being worked on just now"
+        return NULL_SENDER if self._wish.action is Action.BOUNCE and not sender else ""
+
+    def _count(self, names: Counter[str], name: str) -> int:
+        """How many of this name there were; beyond MOST_NAMES they share one."""
+        name = name if name in names or len(names) < MOST_NAMES else "others"
+        names[name] += 1
+        return names[name] - 1
+
+    def summary(self) -> Summary:
+        return Summary(
+            _shares(self._queues, None), _shares(self._domains), _shares(self._senders), _shares(self._left_out, None), self._samples
+        )  # fmt: skip
+
+
+def _shares(names: Counter[str], most: int | None = SHARES) -> list[Share]:
+    return [Share(name, number) for name, number in names.most_common(most)]
+
+
+def make(store: Store, wish: Wish, settings: Plans, clock: Clock, told: Told = lambda number: None) -> Verb[Plan]:
+    """Freeze what the query means now. Nothing is done to it yet."""
+    now = clock.now()
+    gap = settings.retry_window // settings.retry_rate
+    most = min(settings.max_entries, wish.most or settings.max_entries)
+    ident: int = yield Change(lambda tx: _begin(store, tx, wish, gap, now, now + settings.expiry))
+    making, pace, after = _Making(wish, now), Pace(PAGE), 0
+    top: int = yield Look(_top)
+    while True:
+        within = bounds(wish.filter, top)
+        page = _page(wish.filter, Bounds(max(within.low, after + 1), within.high), now, making)
+        number, last, frozen = yield Look(page)
+        if making.entries > most:
+            yield Change(lambda tx: _discard(tx, ident))
+            raise PlanRefused(
+                f"more than {most:,} entries are meant: one plan of yours may have {most:,}; narrow the query"
+            )
+        while frozen:
+            part, frozen = frozen[: pace.size], frozen[pace.size :]
+            yield Change(pace.timed(partial(_freeze, ident, part)))
+            pace.committed()
+        told(number)
+        if number < PAGE:
+            break
+        after = last
+    summary, entries, size = making.summary(), making.entries, making.bytes
+    yield Change(lambda tx: book.ready(tx, ident, entries, size, summary))
+    plan: Plan = yield Look(lambda reader: book.read(reader.tx, ident))
+    return plan
+
+
+def _begin(store: Store, tx: Tx, wish: Wish, gap: Millis, created: Millis, expires: Millis) -> int:
+    ident = store.context().ids.next()
+    book.begin(
+        tx, ident, action=wish.action, query=wish.query, planner=wish.actor, notify=wish.notify, gap=gap,
+        created=created, expires=expires,
+    )  # fmt: skip
+    return ident
+
+
+def _freeze(ident: int, part: list[tuple[Any, ...]], tx: Tx) -> None:
+    book.add(tx, ident, part)
+
+
+def _discard(tx: Tx, ident: int) -> None:
+    """Too large: what was frozen so far is forgotten by upkeep."""
+    tx.rows("UPDATE plan SET state = 'expired' WHERE id = ?", (ident,))
+
+
+def _top(reader: Reader) -> int:
+    return int(reader.tx.rows("SELECT coalesce(max(id), 0) FROM entry")[0][0])
+
+
+def _page(
+    filter: Filter, within: Bounds, now: Millis, making: _Making
+) -> Callable[[Reader], tuple[int, int, list[Any]]]:  # fmt: skip
+    """(how many rows, the last of them, those to be frozen). They are sorted out where they are read: not on the event loop."""
+
+    def look(reader: Reader) -> tuple[int, int, list[Any]]:
+        def page(parts: Sources) -> list[Any]:
+            if not parts.parts:
+                return []
+            ids, values = parts.page(PAGE, descending=False)
+            return reader.tx.rows(_PAGE.format(ids), values)
+
+        rows = reader.searches.run(filter, within, now, page)
+        return len(rows), rows[-1][0] if rows else 0, making.take(rows)
+
+    return look
+
+
+# -- applying and undoing
+
+
+def apply(
+    store: Store,
+    ident: int,
+    settings: Plans,
+    clock: Clock,
+    *,
+    actor: str,
+    reason: str,
+    told: Told = lambda number: None,
+) -> Verb[Plan]:
+    """Do it, to exactly what was frozen. The same plan again goes on where it was interrupted."""
+    if not reason.strip():
+        raise PlanRefused("a reason is needed: it stands in the timelines and in the audit log")
+    plan: Plan = yield Look(lambda reader: book.read(reader.tx, ident))
+    if plan.state == "ready":
+        changed = yield Look(lambda reader: steps.count_changed(reader.tx, ident))
+        if changed * 100 > plan.entries * settings.max_changed:
+            raise PlanRefused(
+                f"{changed:,} of {plan.entries:,} entries have changed since they were planned, more than the "
+                f"{settings.max_changed} percent of [plans] max_changed: make the plan anew"
+            )
+    yield Change(
+        lambda tx: steps.start(
+            tx, ident, "applying", of=("ready",), who=actor, reason=reason, now=clock.now(), window=settings.undo_window
+        )
+    )  # fmt: skip
+
+    def step(tx: Tx, size: int) -> Step:
+        return steps.apply(tx, store.context(), ident, size, clock.now(), settings.undo_window)
+
+    return (yield from _steps(ident, step, Pace(), told))
+
+
+def undo(store: Store, ident: int, clock: Clock, *, actor: str, told: Told = lambda number: None) -> Verb[Plan]:
+    """Back to where everything was, but for what has left or changed since."""
+    yield Change(
+        lambda tx: steps.start(tx, ident, "undoing", of=("applied", "applying"), who=actor, reason="", now=clock.now())
+    )
+    return (yield from _steps(ident, partial(_undoing, store, clock, ident), Pace(), told))
+
+
+def _undoing(store: Store, clock: Clock, ident: int, tx: Tx, size: int) -> Step:
+    return steps.undo(tx, store.context(), ident, size, clock.now())
+
+
+def _ending(store: Store, clock: Clock, ident: int, tx: Tx, size: int) -> Step:
+    return steps.end(tx, store.context(), ident, size, clock.now())
+
+
+def _steps(
+    ident: int, step: Callable[[Tx, int], Step], pace: Pace, told: Told, most: int | None = None,
+    committed: Callable[[Step], None] = lambda step: None,
+) -> Verb[Plan]:  # fmt: skip
+    taken = 0
+    while most is None or taken < most:
+        size = pace.size
+        done: Step = yield Change(pace.timed(lambda tx, size=size: step(tx, size)))  # type: ignore[misc]
+        pace.committed()
+        committed(done)
+        told(done.entries)
+        taken += done.entries
+        if done.finished:
+            break
+    plan: Plan = yield Look(lambda reader: book.read(reader.tx, ident))
+    return plan
+
+
+# -- upkeep
+
+ROUND = 2_000  # entries of one round: other chores wait for it
+
+
+def look_after(
+    store: Store, clock: Clock, before: Millis, hurt: Callable[[Damaged], None] = lambda plan: None
+) -> Verb[int]:  # fmt: skip
+    """One round: what windows that are over leave to be ended, plans that nobody applied, plans from `before`. How many entries ended.
+    A plan that is damaged is left alone, and given to `hurt` in each round."""
+    now = clock.now()
+    ended = 0
+    for ident in (yield Look(lambda reader: book.over(reader.tx, now))):
+        plan: Plan | Damaged = yield Look(lambda reader, ident=ident: book.look(reader.tx, ident))  # type: ignore[misc]
+        if isinstance(plan, Damaged):
+            hurt(plan)
+            continue
+        if plan.state == "undoing":  # begun in time, and interrupted
+            yield from _steps(ident, partial(_undoing, store, clock, ident), Pace(), lambda number: None)
+            continue
+        yield Change(lambda tx, ident=ident: _close(tx, ident, now))  # type: ignore[misc]
+        tells = steps.order_of(plan, now).tells
+        step = partial(_ending, store, clock, ident)
+        done: Plan = yield from _steps(
+            ident, step, Pace(NOTICED if tells else MOST), lambda number: None, ROUND, _ended(store, plan.action)
+        )
+        ended += done.ended - plan.ended
+        if done.state == "ending":
+            return ended
+    yield from _forget(now, before)
+    return ended
+
+
+def _ended(store: Store, action: Action) -> Callable[[Step], None]:
+    """After the commit of a step: its ends are counted, the bodies that nobody needs any more are deleted."""
+
+    def committed(step: Step) -> None:
+        if step.ended:
+            store.count_ended(actions.ENDING[action], step.ended)
+        for name in step.objects:
+            store.bodies.delete(name)
+
+    return committed
+
+
+def _close(tx: Tx, ident: int, now: Millis) -> None:
+    """The window is over: nobody undoes it any more."""
+    of = ("applied", "applying")
+    steps.start(tx, ident, "ending", of=of, who="", reason="", now=now)
+
+
+def _forget(now: Millis, before: Millis) -> Verb[None]:
+    found = yield Look(lambda reader: _wanting(reader.tx, now))
+    if found:
+        yield Change(lambda tx: book.expire(tx, now))
+    pace = Pace()
+    while (ident := (yield Look(lambda reader: book.forgettable(reader.tx, before)))) is not None:
+        gone = False
+        while not gone:
+            gone = yield Change(pace.timed(lambda tx, ident=ident: book.drop(tx, ident, pace.size)))  # type: ignore[misc]
+            pace.committed()
+
+
+def _wanting(tx: Tx, now: Millis) -> bool:
+    return bool(tx.rows("SELECT 1 FROM plan WHERE state IN ('making', 'ready') AND expires <= ? LIMIT 1", (now,)))

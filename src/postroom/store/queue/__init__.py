@@ -1,0 +1,1 @@
+"""What happens to entries: accept, claim, move, act, end."""

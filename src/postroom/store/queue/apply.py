@@ -1,0 +1,226 @@
+"""What the writer does inside its transaction: plain functions from records to rows.
+
+Promises: each function is one part of the writer's batch and commits nothing by itself; what it counts for the ledger goes
+into `Tally`, written in the same transaction. Fails: apsw errors pass through to the writer; a guarded write that touches no
+row is reported as lost, never retried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from postroom.clock import Millis
+from postroom.ids import IdGiver
+from postroom.model import Action, Message, Priority, Queue
+from postroom.rules.lifecycle import QUEUED_INFO
+from postroom.store import codes
+from postroom.store.engine import Tx
+from postroom.store.fold import fold, search_text
+from postroom.store.records import Accepted, EndedEntry, Moved, NewMessage, Waited
+from postroom.store.sqlite import statements as sql
+
+_pack = msgspec.msgpack.Encoder().encode
+CHUNK = 32  # rows
+INFO_LENGTH = 512
+
+
+class LedgerLines:
+    """What one process life has counted, and what the current batch adds to it."""
+
+    __slots__ = ("added", "life")
+
+    def __init__(self, life: int) -> None:
+        self.life = life
+        self.added: dict[str, int] = {}
+
+    def add(self, kind: str, number: int = 1) -> None:
+        self.added[kind] = self.added.get(kind, 0) + number
+
+    def write(self, tx: Tx) -> None:
+        if self.added:
+            values: list[Any] = []
+            for kind, number in self.added.items():
+                values += (self.life, kind, number)
+            tx.run(sql.ledger_add(len(self.added)), values)
+            self.added = {}
+
+
+class Infos:
+    """The info dictionary as the writer knows it: text -> id. Forgotten on rollback, bounded."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def id(self, tx: Tx, text: str) -> int:
+        known = self._known.get(text)
+        if known is None:
+            short = text[:INFO_LENGTH]
+            known = int(tx.rows(sql.INFO_ADD, (short, fold(short)))[0][0])
+            if len(self._known) >= 4096:
+                self._known.clear()
+            self._known[text] = known
+        return known
+
+    def forget(self) -> None:
+        self._known.clear()
+
+
+def _chunks(columns: int, values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    step = CHUNK * columns
+    for at in range(0, len(values), step):
+        yield values[at : at + step] if len(values) > step else values
+
+
+def run_chunks(tx: Tx, statement: Callable[[int], str], columns: int, values: Sequence[Any]) -> int:
+    """Run a multi-row statement over a flat list of values: one step for up to CHUNK rows, each size prepared once. How many
+    rows it touched."""
+    return sum([tx.run(statement(len(part) // columns), part) for part in _chunks(columns, values)])
+
+
+def insert(
+    tx: Tx, ids: IdGiver, infos: Infos, ledger: LedgerLines, news: Sequence[tuple[NewMessage, Millis | None]],
+    next_attempt: Callable[[Millis], Millis],
+) -> list[Accepted]:  # fmt: skip
+    """Messages, bodies and entries of a batch. `lease_until` given = born leased, the attempt counted."""
+    messages: list[Any] = []
+    bodies: list[Any] = []
+    entries: list[Any] = []
+    accepted: list[Accepted] = []
+    queued = infos.id(tx, QUEUED_INFO)
+    for new, lease_until in news:
+        client, facts = new.client, new.facts
+        first = 0
+        given: list[int] = []
+        bulk = new.queue is Queue.BULK
+        queue = codes.QUEUE[new.queue]
+        priority = codes.PRIORITY[Priority.LOW] if bulk else 0
+        attachment = 1 if facts.attachment else 0
+        for recipient in new.recipients:
+            ident = ids.next()
+            first = first or ident
+            given.append(ident)
+            entries += (
+                ident, first, queue, None, codes.ROUTE[recipient.route], recipient.address, recipient.name, priority,
+                queued, 0 if lease_until is None else 1, new.received,
+                new.received if lease_until is None else next_attempt(new.received), lease_until,
+                None if lease_until is None else ident, 0, 0, None, "", new.env_from, facts.from_address, facts.from_name,
+                facts.to_header, facts.subject, client.ip, new.size, attachment,
+                search_text(
+                    new.env_from, facts.from_address, facts.from_name, recipient.address, recipient.name,
+                    facts.to_header, facts.subject, client.ip,
+                ),
+            )  # fmt: skip
+        messages += (
+            first, client.ip, client.name, client.helo, 1 if client.esmtp else 0, client.tls, client.user, new.env_from,
+            facts.from_address, facts.from_name, facts.to_header, facts.subject, facts.message_id, new.size, attachment,
+            _pack((facts.hops, facts.body_at, facts.parts, facts.depth, facts.problems)), b"", new.received,
+            new.body_object, new.body_hash,
+        )  # fmt: skip
+        if not new.body_object:
+            bodies += (first, new.body)
+        ledger.add(new.origin, len(given))
+        message = Message(
+            first, client, new.env_from, facts, new.size, new.received, new.body, new.body_object, new.body_hash
+        )
+        accepted.append(Accepted(message, tuple(given), lease_until is not None))
+    run_chunks(tx, sql.insert_messages, len(sql.MESSAGE_COLUMNS), messages)
+    run_chunks(tx, sql.insert_bodies, 2, bodies)
+    run_chunks(tx, sql.insert_entries, len(sql.ENTRY_COLUMNS), entries)
+    return accepted
+
+
+def event(tx: Tx, entry: int, at: Millis, kind: str, queue: int, info: int | None, actor: str = "") -> None:
+    tx.run(sql.insert_events(1), (entry, at, kind, queue, info, actor))
+
+
+def move(tx: Tx, infos: Infos, moved: Moved) -> Action | bool | None:
+    """Applied = the action a person asked for meanwhile, or None; lost = False."""
+    rows = tx.rows(
+        sql.ENTRY_MOVE,
+        (
+            codes.QUEUE[moved.queue], infos.id(tx, moved.info), moved.attempts, moved.at, moved.next_attempt, moved.entry,
+            moved.lease,
+        ),
+    )  # fmt: skip
+    if not rows:
+        return False
+    return codes.action(rows[0][0])
+
+
+def wait(tx: Tx, infos: Infos, waited: Waited) -> bool:
+    """False = the lease was lost. A person's request is honoured now that the lease ends."""
+    asked = tx.rows(sql.ENTRY_REQUEST, (waited.entry, waited.lease))
+    if not asked:
+        return False
+    queue, from_queue, at, info = waited.queue, waited.from_queue, waited.next_attempt, waited.info
+    kind, actor = waited.kind, ""
+    request = asked[0][0]
+    if request is not None and queue is not Queue.HELD:
+        actor = "request"
+        if codes.action(request) is Action.HOLD:
+            queue, from_queue, info, kind = Queue.HELD, queue, "Held by a person", "held"
+        else:
+            at = waited.at
+    number, info_id = codes.QUEUE[queue], infos.id(tx, info)
+    tx.run(
+        sql.ENTRY_WAIT,
+        (
+            number, codes.QUEUE[from_queue] if from_queue else None, info_id, waited.attempts, at, waited.label,
+            f" {waited.waived}" if waited.waived else "", waited.entry, waited.lease,
+        ),
+    )  # fmt: skip
+    event(tx, waited.entry, waited.at, kind, number, info_id, actor)
+    if waited.verdicts:
+        tx.run(sql.MESSAGE_VERDICTS, (_pack(waited.verdicts), waited.entry))
+    return True
+
+
+def end(
+    tx: Tx, ids: IdGiver, infos: Infos, ledger: LedgerLines, ends: Sequence[EndedEntry],
+    next_attempt: Callable[[Millis], Millis],
+) -> tuple[list[EndedEntry], list[str]]:  # fmt: skip
+    """Entries to the history, their notices accepted in the same transaction. (lost ones, objects to delete after commit)"""
+    lost: list[EndedEntry] = []
+    if _copy_to_history(tx, ends) != len(ends):
+        ends, lost = _held_ones(tx, ends)
+    run_chunks(tx, sql.delete_entries, 1, [ended.entry for ended in ends])
+    messages = list({ended.message: None for ended in ends})
+    run_chunks(tx, sql.delete_messages, 1, messages)
+    run_chunks(tx, sql.delete_bodies, 1, messages)
+    for ended in ends:
+        ledger.add(ended.outcome)
+    notices = [(ended.notice, None) for ended in ends if ended.notice is not None]
+    if notices:
+        insert(tx, ids, infos, ledger, notices, next_attempt)
+    objects = {ended.message: ended.body_object for ended in ends if ended.body_object}
+    if objects:
+        for part in _chunks(1, list(objects)):
+            for (ident,) in tx.rows(sql.still_there(len(part)), part):
+                objects.pop(ident, None)
+    return lost, list(objects.values())
+
+
+def _copy_to_history(tx: Tx, ends: Sequence[EndedEntry]) -> int:
+    """How many were copied: those whose lease still held."""
+    values: list[Any] = []
+    for ended in ends:
+        values += (
+            ended.entry, ended.lease, codes.QUEUE[ended.queue], ended.attempts, ended.label,
+            codes.OUTCOME[ended.outcome], ended.at, ended.reply, ended.events,
+        )  # fmt: skip
+    return run_chunks(tx, sql.insert_history, 9, values)
+
+
+def _held_ones(tx: Tx, ends: Sequence[EndedEntry]) -> tuple[list[EndedEntry], list[EndedEntry]]:
+    """(those whose lease still held, the lost ones), after some of a batch were not copied."""
+    kept: list[EndedEntry] = []
+    lost: list[EndedEntry] = []
+    for ended in ends:
+        rows = tx.rows("SELECT 1 FROM entry WHERE id = ? AND lease = ?", (ended.entry, ended.lease))
+        (kept if rows else lost).append(ended)
+    return kept, lost

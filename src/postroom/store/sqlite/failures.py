@@ -1,0 +1,24 @@
+"""What SQLite raises, by kind, and what it means."""
+
+from __future__ import annotations
+
+import apsw
+
+FAILURE: tuple[type[Exception], ...] = (apsw.Error,)
+DAMAGE: tuple[type[Exception], ...] = (apsw.CorruptError,)
+INTERRUPTED: tuple[type[Exception], ...] = (apsw.InterruptError,)  # a watched read was too long
+LOCKED: tuple[type[Exception], ...] = (apsw.BusyError, apsw.LockedError)  # another process writes for too long
+NO_ROOM: tuple[type[Exception], ...] = (
+    apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError,
+)  # fmt: skip
+_ENVIRONMENT = (*LOCKED, *NO_ROOM, apsw.NoMemError, apsw.ProtocolError, MemoryError)
+
+
+def is_environment(problem: BaseException) -> bool:
+    """Disk full, unreadable, locked, out of memory: trying again later can help."""
+    return isinstance(problem, _ENVIRONMENT)
+
+
+def may_be_the_index(problem: BaseException) -> bool:
+    """Whether a search that failed may do better without the search index: the file of it can be unreadable alone."""
+    return isinstance(problem, apsw.IOError) or not is_environment(problem)

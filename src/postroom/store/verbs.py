@@ -1,0 +1,81 @@
+"""What others ask of the store: a verb called with its arguments gives a `Write` or a `Read`, and the store runs it.
+
+    made = await store.write(access.create_app(sealer, name="soar", role="reader"))
+    found = await store.read(plans.latest(10))
+
+So nobody outside the store ever holds a transaction. `then` does more in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+from postroom.store.engine import ReadTx, Tx
+
+P = ParamSpec("P")
+T = TypeVar("T", covariant=True)
+R = TypeVar("R")
+
+
+class Looking(Protocol):
+    """A reader, as far as a verb needs it."""
+
+    tx: ReadTx
+
+
+class Write(Generic[T]):
+    """Something to be done inside the writer's next transaction: all of it, or nothing."""
+
+    __slots__ = ("_do",)
+
+    def __init__(self, do: Callable[[Tx], T]) -> None:
+        self._do = do
+
+    def __call__(self, tx: Tx) -> T:
+        return self._do(tx)
+
+    def then(self, more: Callable[[T], Write[Any] | None]) -> Write[T]:
+        """The same, and in the same transaction what `more` makes of its result."""
+
+        def both(tx: Tx) -> T:
+            result = self._do(tx)
+            following = more(result)
+            if following is not None:
+                following(tx)
+            return result
+
+        return Write(both)
+
+
+class Read(Generic[T]):
+    """Something to be looked up through a reader."""
+
+    __slots__ = ("_look",)
+
+    def __init__(self, look: Callable[[Looking], T]) -> None:
+        self._look = look
+
+    def __call__(self, reader: Looking) -> T:
+        return self._look(reader)
+
+
+def writes(function: Callable[Concatenate[Tx, P], R]) -> Callable[P, Write[R]]:
+    """A verb of a function that changes something inside a transaction."""
+
+    @wraps(function)
+    def verb(*args: P.args, **named: P.kwargs) -> Write[R]:
+        return Write(lambda tx: function(tx, *args, **named))
+
+    return verb
+
+
+def reads(function: Callable[Concatenate[ReadTx, P], R]) -> Callable[P, Read[R]]:
+    """A verb of a function that looks something up."""
+
+    @wraps(function)
+    def verb(*args: P.args, **named: P.kwargs) -> Read[R]:
+        return Read(lambda reader: function(reader.tx, *args, **named))
+
+    return verb

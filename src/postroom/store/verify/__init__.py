@@ -1,0 +1,1 @@
+"""Proving a store: one file for each kind of truth."""

@@ -1,0 +1,1 @@
+"""Lease, check, send, record; and what runs beside mail."""
