@@ -35,9 +35,10 @@ from postroom.smtp_in import receive, server
 from postroom.smtp_out import connection, pool, session
 from postroom.store import store
 from postroom.store.backup import backup, pins
+from postroom.store.engine import Tx
 from postroom.store.keep import upkeep
 from postroom.store.queue import apply, claim
-from postroom.store.sqlite import search_index, writer
+from postroom.store.sqlite import connections, engine, search_index, writer
 from postroom.work import worker
 
 NONE = "none"
@@ -214,7 +215,7 @@ MOMENTS: dict[str, Moment] = {
     "inside a transaction": Moment("load", 200, statement(WRITER, "")),
     "before commit": Moment("load", 40, statement(WRITER, "COMMIT")),
     "amid commit": Moment("load", 40, statement(WRITER, "COMMIT", amid=True)),
-    "after commit, before its answers": Moment("load", 40, before(store.Store, "_committed")),
+    "after commit, before its answers": Moment("load", 40, before(engine.Sqlite, "_committed")),
     "answers on the loop": Moment("load", 40, before(writer.Writer, "_run_answers")),
     "250 said": Moment("load", 60, flushed(receive._Handover, "kept")),
     # it goes on
@@ -265,7 +266,7 @@ MOMENTS: dict[str, Moment] = {
     "start": Moment("start", 30, statement(STARTER, "")),
     "recovery": Moment("start", 3, statement(STARTER, "UPDATE entry")),
     "recovery made, not committed": Moment("start", 1, statement(STARTER, "COMMIT")),
-    "recovery committed": Moment("start", 1, after(store.Store, "_recover")),
+    "recovery committed": Moment("start", 1, after(engine.Sqlite, "prepare")),
     "migration": Moment("migration", 30, statement(STARTER, "")),
     "stop": Moment(
         "stop",
@@ -287,15 +288,14 @@ MOMENTS: dict[str, Moment] = {
 
 
 def _without_commit_sync() -> None:
-    original = store.sqlite.writing
+    original = connections.writing
 
     def writing(path: Any) -> apsw.Connection:
         made = original(path)
         made.execute("PRAGMA synchronous=OFF")
         return made
 
-    store.sqlite.writing = writing
-    postroom.store.sqlite.checkpoint.sqlite.writing = writing
+    connections.writing = writing
 
 
 def _without_name_sync() -> None:
@@ -314,8 +314,8 @@ def _without_labels() -> None:
 
 
 def _without_deferred() -> None:
-    def wait(cursor: apsw.Cursor, _infos: Any, waited: Any) -> bool:
-        cursor.execute("DELETE FROM entry WHERE id = ?", (waited.entry,))
+    def wait(tx: Tx, _infos: Any, waited: Any) -> bool:
+        tx.run("DELETE FROM entry WHERE id = ?", (waited.entry,))
         return True
 
     apply.wait = wait
