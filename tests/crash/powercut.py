@@ -29,7 +29,6 @@ from postroom.model import Entry, Filter, Label, Outcome
 from postroom.settings import Settings
 from postroom.store.codes import OUTCOME
 from postroom.store.find.reader import Reader
-from postroom.store.sqlite.tx import fetch
 from postroom.store.store import open_store
 from postroom.telemetry import Log
 from tests.crash.agreement import LIMIT, disagreements
@@ -201,7 +200,7 @@ class Examination:
             return
         try:
             reader = store.read_now()
-            [(whole,)] = fetch(reader.connection, "PRAGMA integrity_check(3)")
+            [(whole,)] = reader.tx.rows("PRAGMA integrity_check(3)")
             self._expect(whole == "ok", f"integrity_check: {whole}")
             self.problems += disagreements(store.path)
             self._look_at_key(reader)
@@ -242,7 +241,7 @@ class Examination:
 
     def _look_at_key(self, reader: Reader) -> None:
         """What is sealed with a key is of no use without it."""
-        if fetch(reader.connection, "SELECT 1 FROM app"):
+        if reader.tx.rows("SELECT 1 FROM app"):
             left = self._place / "data/secrets.key"
             there = left.read_bytes() if left.exists() else b""
             self._expect(
@@ -252,7 +251,7 @@ class Examination:
 
     @staticmethod
     def _history(reader: Reader) -> Iterator[tuple[Key, int]]:
-        for subject, recipient, outcome in fetch(reader.connection, "SELECT subject, recipient, outcome FROM history"):
+        for subject, recipient, outcome in reader.tx.rows("SELECT subject, recipient, outcome FROM history"):
             yield (subject, recipient), outcome
 
     def _look_for_acknowledged(self, queued: set[Key], history: dict[Key, int]) -> None:
