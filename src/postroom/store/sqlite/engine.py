@@ -20,16 +20,19 @@ from postroom.ids import BESIDE, IdGiver
 from postroom.sealing import make_directory
 from postroom.settings import Settings
 from postroom.store.bodies import Bodies
-from postroom.store.engine import ReadTx, Tx
-from postroom.store.queue.batch import Batch, Recorder
+from postroom.store.engine import Batch, ReadTx, Records, Tx, named
 from postroom.store.sqlite import connections, schema
-from postroom.store.sqlite import statements as sql
 from postroom.store.sqlite.checkpoint import Checkpointer
 from postroom.store.sqlite.opening import look_before_opening
 from postroom.store.sqlite.search_index import SearchIndex
 from postroom.store.sqlite.tx import SqliteTx
 from postroom.store.sqlite.writer import Writer
 from postroom.telemetry import Counts, Log
+
+LAST_ID = named(
+    "sqlite.last_id",
+    "SELECT max(coalesce((SELECT max(id) FROM entry), 0), coalesce((SELECT max(id) FROM history), 0))",
+)
 
 
 class Sqlite:
@@ -82,18 +85,18 @@ class Sqlite:
         else:
             schema.migrate(connection, self.path)
         self._tx = SqliteTx(connection)
-        self.last_id = int(self._tx.rows(sql.LAST_ID)[0][0])
+        self.last_id = int(self._tx.value(LAST_ID))
         self.ids = IdGiver(self._clock, node=BESIDE if self._beside else 0, last=self.last_id)
         if not self._beside:
             self._checkpointer = Checkpointer(self.path, self._log)
             connection.set_wal_hook(self._committed)
 
-    def start(self, recorder: Recorder, delete_object: Callable[[str], None]) -> None:
+    def start(self, records: Records, delete_object: Callable[[str], None]) -> None:
         """From now on `hand` commits."""
         checkpointer = self._checkpointer
         # Beside a gateway a text is taken anew in each transaction: the gateway may have swept it (keep/upkeep.py).
-        between = partial(checkpointer.between, self._tx.connection) if checkpointer else recorder.infos.forget
-        self.writer = Writer(self._tx, recorder, log=self._log, delete_object=delete_object, between=between)
+        between = partial(checkpointer.between, self._tx.connection) if checkpointer else records.forget_texts
+        self.writer = Writer(self._tx, records, log=self._log, delete_object=delete_object, between=between)
         if checkpointer is not None:
             checkpointer.start()
         self.writer.start()

@@ -86,6 +86,10 @@ class SearchIndex:
         self.filler: Filler | None = None
         self.halted = False  # it may not grow: what room is left belongs to mail (pressure.py)
 
+    def follow(self, *, log: Log, commits: Callable[[], int], advance: Callable[[int], int]) -> None:
+        self.filler = Filler(self, log=log, commits=commits, advance=advance)
+        self.filler.start()
+
     def stop(self) -> None:
         if self.filler is not None and self.filler.is_alive():
             self.filler.stop()

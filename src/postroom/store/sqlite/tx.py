@@ -41,6 +41,9 @@ class SqliteTx:
         found = self.rows(statement, values)
         return found[0] if found else None
 
+    def value(self, statement: str, values: Values = ()) -> Any:
+        return self.rows(statement, values)[0][0]
+
     def run(self, statement: str, values: Values = ()) -> int:
         self._execute(statement, values)
         return self._changes()

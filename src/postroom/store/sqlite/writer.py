@@ -17,10 +17,8 @@ import time
 from collections.abc import Callable
 
 from postroom.errors import StoreUnavailable
-from postroom.store.engine import Tx
-from postroom.store.queue.batch import Answer, Batch, Call, CallDone, Recorded, Recorder, failed, given
+from postroom.store.engine import PROVE, Answer, Batch, Call, CallDone, Recorded, Records, Tx, failed, given
 from postroom.store.records import EndedEntry
-from postroom.store.sqlite import statements as sql
 from postroom.store.sqlite.failures import FAILURE, is_environment
 from postroom.store.sqlite.tx import SqliteTx
 from postroom.telemetry import Log
@@ -38,7 +36,7 @@ class Writer(threading.Thread):
     def __init__(
         self,
         tx: SqliteTx,
-        recorder: Recorder,
+        records: Records,
         *,
         log: Log,
         delete_object: Callable[[str], None],
@@ -46,7 +44,7 @@ class Writer(threading.Thread):
     ) -> None:
         super().__init__(name="postroom-writer", daemon=True)
         self._tx = tx
-        self._recorder = recorder
+        self._records = records
         self._log = log
         self._delete_object = delete_object
         self._between = between  # runs between transactions: the checkpointer's last step
@@ -160,15 +158,14 @@ class Writer(threading.Thread):
 
     def _transaction(self, batch: Batch) -> Recorded:
         self._tx.run("BEGIN IMMEDIATE")
-        recorded = self._recorder.record(self._tx, batch, self._call)
+        recorded = self._records.record(self._tx, batch, self._call)
         self._tx.run("COMMIT")
         return recorded
 
     def _call(self, function: Call, finished: CallDone, alone: bool) -> Answer:
         """A call's failure rolls back only what it did. One that is alone needs no savepoint for that: within one, SQLite keeps
         each page that changes once more, and walks through all of these after each statement that fires a trigger."""
-        ledger = self._recorder.ledger
-        added = dict(ledger.added)
+        counted = self._records.counted()
         if not alone:
             self._tx.run("SAVEPOINT call")
         try:
@@ -177,8 +174,7 @@ class Writer(threading.Thread):
             if is_environment(problem):
                 raise
             self._tx.run("ROLLBACK; BEGIN IMMEDIATE" if alone else "ROLLBACK TO call; RELEASE call")
-            ledger.added = added
-            self._recorder.forget()
+            self._records.forget(counted)
             failure = problem
             return lambda: finished(None, failure)
         if not alone:
@@ -186,8 +182,7 @@ class Writer(threading.Thread):
         return lambda: finished(result, None)
 
     def _roll_back(self) -> None:
-        self._recorder.ledger.added = {}
-        self._recorder.forget()
+        self._records.forget()
         with contextlib.suppress(*FAILURE):
             if self._tx.in_snapshot:
                 self._tx.run("ROLLBACK")
@@ -237,5 +232,4 @@ class Writer(threading.Thread):
 
 
 def _prove(tx: Tx) -> None:
-    """Must really write: SQLite writes nothing for a row that stays as it is, and such a commit proves nothing."""
-    tx.run(sql.PROVE)
+    tx.run(PROVE)
