@@ -1,11 +1,12 @@
 """The store: everything the rest of Postroom can do with the database.
 
-The verbs of the mail path (`accept`, `move`, `wait`, `end`) are called on the event loop and return at once. The engine's
-one writer commits everything that is waiting in one transaction, then answers on the loop. Reads run on read-only
-connections in a few threads and never block the writer. `write` runs any function in the writer's next transaction.
+The verbs of the mail path (`accept`, `move`, `wait`, `end`) are called on the event loop and return at once. The
+engine's one writer commits everything that is waiting in one transaction, then answers on the loop. Reads run on
+read-only connections in a few threads and never block the writer. `write` runs any function in the writer's next
+transaction.
 
-Fails: StoreUnusable if the store cannot be opened; StoreUnavailable if a batch could not be committed, and then nothing of
-it was kept. A write under a lost lease is dropped and reported to `on_lost`.
+Fails: StoreUnusable if the store cannot be opened; StoreUnavailable if a batch could not be committed, and then nothing
+of it was kept. A write under a lost lease is dropped and reported to `on_lost`.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Store:
         return reader
 
     async def read(self, function: Callable[[Reader], T], like: Hashable = None) -> T:
-        """Run a read in the reader threads; `like` as in `Readers.run`. StoreUnavailable if the database cannot be read."""
+        """Run a read in the reader threads; `like` as in `Readers.run`. StoreUnavailable if that fails."""
 
         def reading() -> T:
             try:
@@ -211,7 +212,8 @@ class Store:
         return taken
 
     async def reschedule(self) -> int:
-        """After the clock was set back: entries that wait beyond their schedule are due by it again. Returns how many."""
+        """After the clock was set back, entries that wait too long are due by their schedule again. Returns how
+        many."""
         changed = 0
         for queue in WORKED_ON:
             top: tuple[Millis, int] | None = horizon.TOP
@@ -299,8 +301,8 @@ class Store:
     # -- for upkeep (keep/upkeep.py)
 
     def start_fillers(self) -> None:
-        """Let the search index and the counters follow the mail, some seconds behind, on a thread of their own: mail that
-        passes at once pays for neither. Once, in the serving process; `close` ends it."""
+        """Let the search index and the counters follow the mail, some seconds behind, on a thread of their own: mail
+        that passes at once pays for neither. Once, in the serving process; `close` ends it."""
         self.index.follow(log=self._log, commits=lambda: self.counts.commits, advance=self.advance_counters)
 
     def advance_counters(self, newest: int) -> int:

@@ -1,7 +1,7 @@
 """The terms of a `model.Filter` as SQL conditions. Values are always bound, so searched text is literal.
 
-This defines what a search means: every index that sources.py may choose finds the same entries. Fails: AssertionError for
-a term that needs `now` and did not get it. What a person wrote has been checked before (`postroom.query`).
+This defines what a search means: every index that sources.py may choose finds the same entries. Fails: AssertionError
+for a term that needs `now` and did not get it. What a person wrote has been checked before (`postroom.query`).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _like(text: str, pattern: bool) -> str:
 
 
 def _within(network: str) -> Condition:
-    """Whole octets of IPv4 are a prefix of the text. `ip_within` decides the rest, after the longest possible prefix."""
+    """Whole octets of IPv4 are a prefix of the text; `ip_within` decides the rest, behind the longest prefix."""
     parsed = ipaddress.ip_network(network)
     if parsed.version == 4:
         octets = str(parsed.network_address).split(".")[: parsed.prefixlen // 8]

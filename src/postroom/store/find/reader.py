@@ -1,6 +1,7 @@
 """Reads of entries, messages and counts, on a read-only connection. Each one is consistent in itself.
 
-Promises: a read takes no lease, and no lock that a writer waits for. Fails: database errors pass through; SearchTooBroad.
+Promises: a read takes no lease, and no lock that a writer waits for. Fails: database errors pass through;
+SearchTooBroad.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ class Reader:
         """At most `limit` entries in `order`.
 
         `after`: entries that follow this id in that order (keyset page). `before`: the last `limit` entries before it,
-        still in `order`. `top`: no id above this one, so that a page stays consistent while new mail arrives. `now`: the
-        time for states such as "due". SearchTooBroad if the search takes longer than its bound.
+        still in `order`. `top`: no id above this one, so that a page stays consistent while new mail arrives. `now`:
+        the time for states such as "due". SearchTooBroad if the search takes longer than its bound.
         """
         newest = order is Order.NEWEST
         backwards = before is not None
@@ -130,7 +131,8 @@ class Reader:
         return None if row is None else _ended(row)
 
     def message(self, ident: int) -> Message | None:
-        """A message, with its body if that is in the database. Otherwise `body` is None and `body_object` names its file."""
+        """A message, with its body if that is in the database; otherwise `body` is None, and `body_object` is its
+        file."""
         row = self.tx.row(MESSAGE_READ, {"message": ident})
         if row is None:
             return None
@@ -171,7 +173,7 @@ class Reader:
         return {queue: found[number] for number, queue in enumerate(codes.QUEUES)}
 
     def leaving(self) -> int:
-        """Entries that end when the undo window of their plan closes: they are in the store, but in none of the queues."""
+        """Entries in none of the queues: they end when the undo window of their plan closes."""
         return counters.leaving(self.tx)
 
     def locked_counts(self, now: Millis) -> dict[Queue, int]:

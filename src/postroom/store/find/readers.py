@@ -2,8 +2,8 @@
 
 Searches for the same thing go to the same thread while it is idle, because it keeps what it has learnt: totals, which
 pieces are rare, pages of the index. Reads that mail needs have a thread of their own, so broad searches never hold them
-up. Promises: no read waits while a thread is idle. Fails: StoreUnavailable if there is no memory for a thread; exceptions
-of the read itself pass through.
+up. Promises: no read waits while a thread is idle. Fails: StoreUnavailable if there is no memory for a thread;
+exceptions of the read itself pass through.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class Searches:
         self._rarity = Rarity(self._tx)
 
     def run(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
-        """Call `look` with the parts that hold the matches, in one snapshot; again without the index if that is damaged."""
+        """Call `look` with the parts that hold the matches, in one snapshot. Again without the index if it is
+        damaged."""
         with self._tx.snapshot():
             try:
                 found = self._looked(filter, within, now, look)
@@ -223,8 +224,8 @@ class _Watch:
         took = time.perf_counter() - self._began
         if took > self._bound:
             self.why = (
-                f"the search is too broad to be answered within {self._bound:g} s: give three characters or more in one "
-                "piece, a queue, or a shorter time"
+                f"the search is too broad to be answered within {self._bound:g} s: give three characters or more in "
+                "one piece, a queue, or a shorter time"
             )
         elif self._lock is not None and not self._held and took > TOGETHER:
             self._held = self._lock.acquire(blocking=False)

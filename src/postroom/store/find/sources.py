@@ -1,9 +1,10 @@
 """`model.Filter` -> the disjoint parts of the tables that hold the matches, each read through the index that suits it.
 
 A page is the first ids of all parts together, a count is the sum of theirs. The parts name their index, because the
-planner, given an id range and a queue, may walk the table by id instead (138 ms instead of 33 with a million rows). Texts
-of three characters or more are found in the search index up to its watermark; above it, rows are read. Pure: SQL text and
-values. Promises: the parts are disjoint, and together exactly what conditions.py says. Fails: as conditions.py does.
+planner, given an id range and a queue, may walk the table by id instead (138 ms instead of 33 with a million rows).
+Texts of three characters or more are found in the search index up to its watermark; above it, rows are read. Pure: SQL
+text and values. Promises: the parts are disjoint, and together exactly what conditions.py says. Fails: as conditions.py
+does.
 """
 
 from __future__ import annotations
@@ -269,7 +270,7 @@ class _Build:
             yield (), ""
 
     def waiting(self, within: Bounds, terms: Sequence[Term]) -> Iterator[Source]:
-        """Entries with a chosen reason: by the table of reasons as far as it reaches, above that by the index of the queue."""
+        """Entries with a chosen reason: by the table of reasons as far as it reaches, above it by the queue's index."""
         reach = 0 if self._reasons is None else self._reasons.reach
         yield from self.scans(Bounds(max(within.low, reach + 1), within.high), terms)
         older = Bounds(within.low, min(within.high, reach))
@@ -289,8 +290,8 @@ class _Build:
     def index(
         self, within: Bounds, expression: str, rest: Sequence[Term], *, without: Sequence[int] | None, many: bool
     ) -> Iterator[Source]:
-        """Through the search index, without ended entries and without those that have one of the infos `without`. `many`:
-        about as many match as the queues hold."""
+        """Through the search index, without ended entries and without those that have one of the infos `without`.
+        `many`: about as many match as the queues hold."""
         if within.low > within.high:
             return
         where = Conditions([], [])
@@ -310,7 +311,7 @@ class _Build:
         yield found._replace(merged=self._merged(within, expression, without)) if many else found
 
     def _merged(self, within: Bounds, expression: str, without: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
-        """Merges both sides in the order of their ids: 50 ns for each entry of either, instead of 200 ns for each match."""
+        """Merges both sides, each in the order of its ids: 50 ns for each entry, instead of 200 ns for each match."""
         parts, values = [], []
         for queue in self._queues or _ALL_QUEUES:
             where = Conditions([], [])

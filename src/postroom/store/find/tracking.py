@@ -1,9 +1,9 @@
 """Finding a message wherever it is or was - queue, history, refusals at SMTP time - newest first, within a time limit.
 
-No index covers these texts. So each table is walked by id from its newest row, CHUNK rows at a time, always the one that
-is furthest behind. Matches above the point that all tables have reached are final. When the time is up, the next page
-goes on from that point, so every page makes progress. Promises: each match once, in the order of ids. Fails: database
-errors pass through.
+No index covers these texts. So each table is walked by id from its newest row, CHUNK rows at a time, always the one
+that is furthest behind. Matches above the point that all tables have reached are final. When the time is up, the next
+page goes on from that point, so every page makes progress. Promises: each match once, in the order of ids. Fails:
+database errors pass through.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ STATUSES = (
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True):
-    """What to look for; empty means "any". Texts are substrings in any case; client address and Message-ID are whole."""
+    """What to look for; empty means "any". Texts are substrings in any case, `ip` and `header_id` are whole."""
 
     since: Millis
     until: Millis
@@ -178,7 +178,8 @@ def search(
 
 _ENTRY = (
     "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, "
-    "t.attachment, t.route, t.queue, t.priority, t.attempts, (SELECT i.text FROM info AS i WHERE i.id = t.info_id), t.locked_until"
+    "t.attachment, t.route, t.queue, t.priority, t.attempts, (SELECT i.text FROM info AS i WHERE i.id = t.info_id), "
+    "t.locked_until"
 )
 _HISTORY = (
     "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, "

@@ -1,9 +1,9 @@
 """Keeps the store small: old history and its events, unused texts, bodies without a row, free pages.
 
-Promises: everything that can be found by reading is found on a reader; the writer gets steps of about STEP_TIME. Nothing
-here holds more in memory than a bitmap of the dictionary and the names in one directory. Whatever is deleted has been
-proven unused, never by a clock alone: a text by a sweep number that grows in the order of transactions, a body by
-reading the rows after reading what is in flight. Fails: StoreUnavailable; the next round finds what was left.
+Promises: everything that can be found by reading is found on a reader; the writer gets steps of about STEP_TIME.
+Nothing here holds more in memory than a bitmap of the dictionary and the names in one directory. Whatever is deleted
+has been proven unused, never by a clock alone: a text by a sweep number that grows in the order of transactions, a body
+by reading the rows after reading what is in flight. Fails: StoreUnavailable; the next round finds what was left.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _vacuum(pages: int, tx: Tx) -> int:
 
 
 def sweep_due(reader: Reader, now: Millis) -> bool:
-    """Whether the dictionary has grown enough for a sweep, which reads every entry. Replies that contain ids make it grow."""
+    """Whether the dictionary has grown enough for a sweep, which reads every entry. Replies with ids make it grow."""
     texts = int(reader.tx.value(INFO_COUNT))
     swept, left = (int(reader.tx.value(UPKEEP_GET, {"what": what})) for what in ("swept", "texts"))
     grown = texts - left
@@ -193,8 +193,8 @@ async def sweep_infos(store: Store, now: Millis) -> int:
     """Delete the texts that no entry and no event uses; how many.
 
     From the first transaction on, every text that any process uses gets the number of this sweep. All reads begin after
-    that transaction. A text that they do not find in use, and that does not have the number, is not used by anything and
-    will not be.
+    that transaction. A text that they do not find in use, and that does not have the number, is not used by anything
+    and will not be.
     """
 
     def begin(tx: Tx) -> int:
@@ -272,8 +272,8 @@ def _suspects(bodies: Bodies, directory: str, before: Millis, reader: Reader) ->
 
 
 async def settle_doubtful(store: Store) -> int:
-    """Delete bodies whose commit failed; how many. A failed commit may have reached the disk and reappear after a crash,
-    until a later one has succeeded. From then on the row is known to be missing, and the file can go."""
+    """Delete bodies whose commit failed; how many. A failed commit may have reached the disk and reappear after a
+    crash, until a later one has succeeded. From then on the row is known to be missing, and the file can go."""
     doubtful = list(store.bodies.doubtful)
     if not doubtful:
         return 0

@@ -3,8 +3,8 @@ entries; pause and resume stages.
 
 To retry, hold or release a leased entry leaves a request, which the worker carries out when the lease ends; a hold is
 refused once the entry may be on its way to the next hop. All other actions need an entry that is not being worked on:
-hold it first. Every action leaves an event with its actor, and an action on held mail a row in the release log. `acting`
-and `switching` add the line of the audit log: both are written, or neither.
+hold it first. Every action leaves an event with its actor, and an action on held mail a row in the release log.
+`acting` and `switching` add the line of the audit log: both are written, or neither.
 """
 
 from __future__ import annotations

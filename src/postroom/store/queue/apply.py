@@ -99,8 +99,8 @@ def _chunks(columns: int, values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def run_chunks(tx: Tx, statement: Callable[[int], str], columns: int, values: Sequence[Any]) -> int:
-    """Run a statement for several rows over a flat list of values, up to CHUNK rows at a time: so each number of rows is
-    prepared once. Returns how many rows were touched."""
+    """Run a statement for several rows over a flat list of values, up to CHUNK rows at a time: so each number of rows
+    is prepared once. Returns how many rows were touched."""
     return sum([tx.run(statement(len(part) // columns), part) for part in _chunks(columns, values)])
 
 
@@ -131,8 +131,8 @@ def insert(
                 ident, first, queue, None, codes.ROUTE[recipient.route], recipient.address, recipient.name, priority,
                 queued, 0 if lease_until is None else 1, new.received,
                 new.received if lease_until is None else next_attempt(new.received), lease_until,
-                None if lease_until is None else ident, 0, 0, None, "", new.env_from, facts.from_address, facts.from_name,
-                facts.to_header, facts.subject, client.ip, new.size, attachment,
+                None if lease_until is None else ident, 0, 0, None, "", new.env_from, facts.from_address,
+                facts.from_name, facts.to_header, facts.subject, client.ip, new.size, attachment,
                 search_text(
                     new.env_from, facts.from_address, facts.from_name, recipient.address, recipient.name,
                     facts.to_header, facts.subject, client.ip,
@@ -205,8 +205,8 @@ def end(
     tx: Tx, ids: IdGiver, infos: Infos, ledger: LedgerLines, ends: Sequence[EndedEntry],
     next_attempt: Callable[[Millis], Millis],
 ) -> tuple[list[EndedEntry], list[str]]:  # fmt: skip
-    """Move entries to the history and accept their notices. Returns the ends whose lease was lost, and the stored bodies
-    to delete after the commit."""
+    """Move entries to the history and accept their notices. Returns the ends whose lease was lost, and the stored
+    bodies to delete after the commit."""
     lost: list[EndedEntry] = []
     if _copy_to_history(tx, ends) != len(ends):
         ends, lost = _held_ones(tx, ends)

@@ -1,9 +1,9 @@
 """Leases: claiming what is due, renewing, and taking over what a dead or stalled worker left.
 
-A claim counts the attempt and sets the next one *as if this one had failed*; success improves on that. When a lease ends
-without a result, its entry is due at once. After three such ends in a row, the schedule applies and the entry is marked
-suspect. If the entry could have reached delivery under that lease, whatever its queue on disk says, it is labelled "may
-have been delivered"; an entry that was born leased always could. Lease times are those of `Engine.now`.
+A claim counts the attempt and sets the next one *as if this one had failed*; success improves on that. When a lease
+ends without a result, its entry is due at once. After three such ends in a row, the schedule applies and the entry is
+marked suspect. If the entry could have reached delivery under that lease, whatever its queue on disk says, it is
+labelled "may have been delivered"; an entry that was born leased always could. Lease times are those of `Engine.now`.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def claim(
     tx: Tx, engine: Engine, infos: Infos, rules: Rules, queue: Queue, limit: int, now: Millis,
     in_hand: Container[int],
 ) -> Taken:  # fmt: skip
-    """Lease up to `limit` due entries of one queue. Leases of entries `in_hand` are renewed, not taken over: they can end
-    while this process works when the clock jumps or the disk stalls."""
+    """Lease up to `limit` due entries of one queue. Leases of entries `in_hand` are renewed, not taken over: they can
+    end while this process works when the clock jumps or the disk stalls."""
     ids = engine.ids
     leases: list[Lease] = []
     labelled: list[int] = []
