@@ -243,11 +243,11 @@ def end_all(tx: Tx, context: ActionContext, order: Instruction, chosen: Sequence
         event(tx, found.ident, order.now, outcome.value, found.number, text, order.actor)
         lease = context.ids.next()
         tx.run(ENTRY_TAKE, {"lease": lease, "now": order.now, "entry": found.ident})
-        body_object, told = _notice(tx, context, order, found)
+        body_object, letter = _notice(tx, context, order, found)
         ends.append(
             EndedEntry(
                 found.ident, lease, found.message, found.queue, outcome, order.info, found.attempts, 0,
-                order.now, body_object=body_object, notice=told,
+                order.now, body_object=body_object, notice=letter,
             )
         )  # fmt: skip
     lost, objects = end(tx, context.ids, context.infos, context.ledger, ends, context.next_attempt)
@@ -273,7 +273,7 @@ def _notice(tx: Tx, context: ActionContext, order: Instruction, found: Found) ->
             start = b"" if body is None else body[0]
     except EnvironmentFailed:  # the sender gets a notice all the same
         start = b""
-    told = notice(
+    letter = notice(
         entry=found.ident,
         env_from=env_from,
         recipient=recipient if isinstance(recipient, str) else "",
@@ -287,7 +287,7 @@ def _notice(tx: Tx, context: ActionContext, order: Instruction, found: Found) ->
         route=way_back(codes.route(route)),
         beginning=start,
     )
-    return body_object, told
+    return body_object, letter
 
 
 def slices(ids: Sequence[int], *, notify: bool) -> list[Sequence[int]]:
