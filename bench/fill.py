@@ -31,9 +31,10 @@ from postroom.model import Label, Queue
 from postroom.settings import Settings
 from postroom.store import codes
 from postroom.store.engine import Tx
+from postroom.store.find.reader import ENTRIES_ALL
 from postroom.store.queue import apply
+from postroom.store.queue import statements as sql
 from postroom.store.records import Accepted, NewMessage
-from postroom.store.sqlite import statements as sql
 from postroom.store.store import Store, open_store
 
 SPAN = 7 * DAY
@@ -186,7 +187,7 @@ def fill(
     chance = random.Random(seed)
     store = open_store(Settings(data=str(data)), clock=moments)
     try:
-        if store.read_now().tx.rows(sql.ENTRIES_ALL)[0][0]:
+        if store.read_now().tx.rows(ENTRIES_ALL)[0][0]:
             raise PostroomError(f"{data} has a queue already: give an empty directory")
         Filling(store, moments, end, World(chance, real_sizes=real_sizes), chance).run(entries, mix or MIX, progress)
         created, ended, queued = store.read_now().ledger()

@@ -25,12 +25,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock", "units", "ids", "model", "rules.retry", "settings", "sealing", "telemetry", "supervisor"),
     ("rules", "facts", "query"),
     ("store.fold", "store.codes", "store.sqlite.failures"),
-    ("store.engine", "store.records", "store.timeline", "store.verbs"),
-    ("store.bodies", "store.bounded", "store.damage", "store.sqlite"),
+    ("store.engine", "store.records", "store.timeline", "store.verbs", "store.bodies"),
+    ("store.bounded", "store.damage", "store.sqlite"),
     ("store.access", "store.logs"),
     ("store.find",),
     ("store.queue",),
-    ("store.sqlite.writer", "store.sqlite.engine"),
     ("store.store",),
     ("store.plans", "store.keep", "store.backup"),
     ("store.verify",),
@@ -62,6 +61,15 @@ KNOWS_APSW = {
     "postroom/store/verify/": "only SQLite can tell which page is damaged",
     "postroom/cli/place.py": "what a failure means for the person at the keyboard",
     "postroom/http/console/__init__.py": "what a failure means for the person at the screen",
+}
+# Who may name the room of SQLite from outside, and why. The list only shrinks.
+KNOWS_SQLITE = {
+    "postroom/store/engine.py": "the kinds of failure of every engine come together there",
+    "postroom/store/store.py": "open_store chooses the engine",
+    "postroom/store/find/search.py": "it reads SQLite's search index",
+    "postroom/store/find/sources.py": "it writes the SQL that reads SQLite's search index",
+    "postroom/store/backup/": "it copies SQLite's pages",
+    "postroom/store/verify/": "it checks SQLite's pages and its search index",
 }
 FORBIDDEN_NAMES = frozenset({"manager", "managers", "helper", "helpers", "util", "utils", "common", "base", "misc"})
 LONGEST_FILE = 500
@@ -216,6 +224,40 @@ def test_only_the_engine_knows_its_driver() -> None:
 def test_the_list_of_who_knows_the_driver_is_no_longer_than_it_must_be() -> None:
     using = {path for path, tree in modules().items() for _, name in imports(tree) if name.split(".")[0] == "apsw"}
     assert [known for known in KNOWS_APSW if not any(path.startswith(known) for path in using)] == []
+
+
+def test_only_a_few_modules_name_the_room_of_the_engine() -> None:
+    room = "postroom.store.sqlite"
+    using = {
+        f"{path}:{line}": path
+        for path, tree in modules().items()
+        if path.startswith("postroom/") and not path.startswith("postroom/store/sqlite/")
+        for line, name in imports(tree)
+        if name == room or name.startswith(f"{room}.")
+    }
+    wrong = [f"src/{place}" for place, path in using.items() if not path.startswith(tuple(KNOWS_SQLITE))]
+    assert wrong == [], "ask through Tx, Finder or Engine (store/engine.py)"
+    assert [known for known in KNOWS_SQLITE if not any(path.startswith(known) for path in using.values())] == []
+
+
+def test_statements_are_named_once_and_by_their_room() -> None:
+    """An engine replaces a statement by its name."""
+    places: dict[str, str] = {}
+    wrong = []
+    for path, tree in modules().items():
+        if not path.startswith("postroom/store/"):
+            continue
+        parts = path.split("/")
+        room = parts[2] if len(parts) > 3 else "store"
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "named"):
+                continue
+            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+            if not re.fullmatch(rf"{room}\.[a-z_]+", str(name)) or name in places:
+                wrong.append(f"src/{path}:{node.lineno}: {name!r}, see {places.get(str(name), 'store/engine.py')}")
+            places[str(name)] = f"src/{path}:{node.lineno}"
+    assert places
+    assert wrong == [], "call it `room.what`, and nothing else by the same name"
 
 
 def test_rules_are_pure() -> None:

@@ -7,7 +7,7 @@ from postroom.http.gateway.calls.queues import PATH
 from postroom.http.gateway.wire.dates import stamp
 from postroom.model import Action, Queue, Route
 from postroom.store.access import identity
-from postroom.store.keep import retained, samples
+from postroom.store.keep import expiry, samples
 from tests.http.conftest import HandClock, Served
 from tests.http.siblings import ask, data, faults
 
@@ -67,9 +67,9 @@ async def test_nothing_sampled_is_empty_arrays(served: Served) -> None:
 async def test_samples_are_forgotten_with_the_history(served: Served) -> None:
     assert isinstance(served.clock, HandClock)
     begin = served.clock.now()
-    await retained.look_after(served.store, served.services.settings.retention, begin)
+    await expiry.look_after(served.store, served.services.settings.retention, begin)
     later = begin + served.services.settings.retention.history + HOUR
-    assert await retained.look_after(served.store, served.services.settings.retention, later) == 20
+    assert await expiry.look_after(served.store, served.services.settings.retention, later) == 20
     served.clock.move(later - begin)
     window = {"start": stamp(begin - DAY), "end": stamp(later)}
     (found,) = data(await ask(served, PATH, window))

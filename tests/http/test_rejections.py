@@ -10,7 +10,7 @@ from postroom.clock import DAY, HOUR
 from postroom.http.gateway.calls.rejections import PATH
 from postroom.http.gateway.wire.dates import stamp
 from postroom.store.access import identity
-from postroom.store.keep import retained
+from postroom.store.keep import expiry
 from postroom.store.logs import rejections
 from postroom.store.logs.rejections import NewRejection
 from tests.http.conftest import HandClock, Served
@@ -111,9 +111,9 @@ async def test_kept_for_a_week(served: Served) -> None:
     await put(served, SIZE, SIZE)
     retention = served.services.settings.retention
     begin = stamp(served.clock.now())
-    await retained.look_after(served.store, retention, served.clock.now() + retention.rejections)
+    await expiry.look_after(served.store, retention, served.clock.now() + retention.rejections)
     assert await kinds(served, {"start": begin}) == ["size", "size"]
-    await retained.look_after(served.store, retention, served.clock.now() + retention.rejections + 1)
+    await expiry.look_after(served.store, retention, served.clock.now() + retention.rejections + 1)
     assert await kinds(served, {"start": begin}) == []
 
 

@@ -12,7 +12,7 @@ from postroom.http.gateway.calls.release_logs import PATH
 from postroom.http.gateway.wire.dates import stamp
 from postroom.model import Action, Route
 from postroom.store.access import identity
-from postroom.store.keep import retained
+from postroom.store.keep import expiry
 from tests.http.conftest import HandClock, Served
 from tests.http.siblings import ask, data, faults, hold, ident
 
@@ -117,9 +117,9 @@ async def test_lines_outlive_their_entries_and_are_forgotten_with_the_history(se
     assert isinstance(served.clock, HandClock)
     await filled(served)
     retention = served.services.settings.retention
-    await retained.look_after(served.store, retention, served.clock.now() + retention.history - 500)
+    await expiry.look_after(served.store, retention, served.clock.now() + retention.history - 500)
     assert [line["subject"] for line in await lines(served)] == ["LÜNCH"]
-    await retained.look_after(served.store, retention, served.clock.now() + retention.history + 1)
+    await expiry.look_after(served.store, retention, served.clock.now() + retention.history + 1)
     assert await lines(served) == []
 
 

@@ -9,9 +9,8 @@ import pytest
 from postroom.clock import DAY, HOUR, MINUTE, SECOND, HandClock
 from postroom.model import Queue
 from postroom.settings import Limits
-from postroom.store.queue.horizon import AHEAD, NEVER, horizon
+from postroom.store.queue.horizon import AHEAD, ENTRY_PUT_OFF, NEVER, horizon
 from postroom.store.records import Waited
-from postroom.store.sqlite import statements as sql
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
@@ -166,7 +165,10 @@ def test_leases_of_another_length_say_nothing_about_the_clock(
 
 def test_the_search_for_what_is_put_off_walks_the_index(store: Store) -> None:
     plan = store.write_now(
-        lambda tx: tx.rows(f"EXPLAIN QUERY PLAN {sql.ENTRY_PUT_OFF}", (0, 0, NEVER, NEVER, NEVER, 10))
+        lambda tx: tx.rows(
+            f"EXPLAIN QUERY PLAN {ENTRY_PUT_OFF}",
+            {"queue": 0, "now": 0, "latest": NEVER, "before": NEVER, "most": 10},
+        )
     )
     said = " ".join(str(row[-1]) for row in plan)
     assert "entry_due" in said

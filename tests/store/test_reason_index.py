@@ -8,8 +8,8 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.model import Field, Filter
+from postroom.store.keep import upkeep
 from postroom.store.sqlite import reasons as reason_index
-from postroom.store.sqlite import statements as sql
 from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
 from postroom.store.verify.verify import verify
@@ -44,7 +44,7 @@ def in_index(filling: Filling) -> list[int]:
 
 
 def forget(store: Store, *infos: int) -> None:
-    store.write_now(lambda tx: tx.rows(sql.forget_infos(len(infos)), (*infos, 1 << 60)))
+    store.write_now(lambda tx: tx.rows(upkeep.forget_infos(len(infos)), (*infos, 1 << 60)))
 
 
 def test_they_are_taken_in_in_steps_and_what_is_newer_is_read(store: Store, filling: Filling) -> None:

@@ -15,11 +15,10 @@ from postroom.settings import Settings
 from postroom.store import codes
 from postroom.store.find import counters
 from postroom.store.fold import SearchTooBroad
-from postroom.store.keep import fillers as following
 from postroom.store.sqlite import rarity
 from postroom.store.sqlite.search_index import ENDED_LEAST, Filler, Filling
 from postroom.store.store import Store
-from postroom.telemetry import Counts, Log
+from postroom.telemetry import Log
 from tests.store.conftest import Opener, a_message, accepted
 from tests.store.crowd import fill
 
@@ -241,7 +240,7 @@ def test_the_filler_fills_counts_and_repairs_beside_the_mail(store: Store) -> No
     def advance(newest: int) -> int:
         if newest >= there[-1]:
             counted.set()
-        return following.advance(store, newest)
+        return store.advance_counters(newest)
 
     filler = Filler(store.index, log=Log(), commits=lambda: 0, advance=advance, behind=0.0)
     filler.start()
@@ -265,7 +264,7 @@ def test_an_index_that_may_not_grow_waits_until_it_may(store: Store) -> None:
 
     def advance(newest: int) -> int:
         looks.append(newest)
-        return following.advance(store, newest)
+        return store.advance_counters(newest)
 
     store.index.halted = True
     filler = Filler(store.index, log=Log(), commits=lambda: 0, advance=advance, behind=0.0)
@@ -301,7 +300,7 @@ def wait_until(holds) -> None:
 def test_a_store_stops_its_filler(opening: Opener) -> None:
     store = opening()
     accepted(store, a_message())
-    following.start_fillers(store, log=Log(), counts=Counts())
+    store.start_fillers()
     store.close()
     assert not any(thread.name == "postroom-search" for thread in threading.enumerate())
 

@@ -13,9 +13,10 @@ import pytest
 from postroom.clock import DAY, HOUR, MINUTE, HandClock
 from postroom.model import Action, Filter, Origin, Outcome, Queue
 from postroom.store.access import identity
-from postroom.store.keep import upkeep
+from postroom.store.find.reader import LOCKED_COUNT
+from postroom.store.keep import expiry, upkeep
+from postroom.store.queue.claim import LEASED
 from postroom.store.records import EndedEntry, NewMessage, Waited
-from postroom.store.sqlite import statements as sql
 from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted, hand
@@ -191,7 +192,7 @@ def test_a_text_taken_while_a_sweep_looks_is_kept(
 
     def look(statement, values, reader):
         rows = looked(statement, values, reader)
-        if statement == getattr(sql, meanwhile) and rows:
+        if statement == getattr(upkeep, meanwhile) and rows:
             deferred(store, "comes back", clock)
             store.write_now(lambda tx: tx.rows("DELETE FROM event"))
         return rows
@@ -309,7 +310,7 @@ def test_damage_to_the_index_or_to_a_row_costs_no_body(
     for name in (kept.body_object, orphan):
         aged(store, name, clock)
         store.bodies.settled(name)
-    monkeypatch.setattr(sql, "objects_used", lambda rows: f"SELECT '' WHERE '' IN ({','.join('?' * rows)})")
+    monkeypatch.setattr(upkeep, "objects_used", lambda rows: f"SELECT '' WHERE '' IN ({','.join('?' * rows)})")
     garbage = "UPDATE message SET body_object = ? WHERE id = ?"
     store.write_now(lambda tx: tx.rows(garbage, ("what was this?", entry)))
     assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
@@ -355,7 +356,7 @@ def test_what_waits_in_the_line_to_the_writer_is_decided_before_a_doubtful_body(
 
 
 def test_bodies_are_found_by_their_own_index(store: Store) -> None:
-    plan = store.read_now().tx.rows("EXPLAIN QUERY PLAN " + sql.objects_used(3), ("a", "b", "c"))
+    plan = store.read_now().tx.rows("EXPLAIN QUERY PLAN " + upkeep.objects_used(3), ("a", "b", "c"))
     (step,) = [row[3] for row in plan]
     assert step == "SEARCH message USING COVERING INDEX message_object (body_object=?)"
 
@@ -370,9 +371,9 @@ def test_mail_with_its_body_in_the_database_is_not_in_that_index(store: Store) -
 # -- a quick start
 
 
-@pytest.mark.parametrize("statement", ["LEASED", "LOCKED_COUNTS"])
+@pytest.mark.parametrize("statement", [LEASED, LOCKED_COUNT], ids=["leased", "locked"])
 def test_what_is_leased_is_found_in_the_index_without_reading_rows(store: Store, statement: str) -> None:
-    program = store.read_now().tx.rows("EXPLAIN " + getattr(sql, statement), (0, 0, 1))
+    program = store.read_now().tx.rows("EXPLAIN " + statement, (0, 0, 1))
     (index,) = {tx for _, code, tx, _, _, kind, *_ in program if code == "OpenRead" and str(kind).startswith("k(")}
     columns = [tx for _, code, tx, *_ in program if code == "Column"]
     assert columns[0] == index, "the condition on the lease is decided before the row is read"
@@ -389,10 +390,10 @@ def test_sessions_that_are_over_go(store: Store, clock: HandClock) -> None:
 
     store.write_now(users)
     commits = store.counts.commits
-    during(store, lambda: upkeep.end_sessions(store, clock.now()))
+    store.write_now(lambda tx: expiry.reap(tx, clock.now(), 0))
     assert store.counts.commits == commits, "nothing to write"
     clock.move(2 * HOUR)
-    during(store, lambda: upkeep.end_sessions(store, clock.now()))
+    store.write_now(lambda tx: expiry.reap(tx, clock.now(), 0))
     assert count(store, "console_session") == 1
 
 

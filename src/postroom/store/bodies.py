@@ -1,8 +1,9 @@
-"""Large bodies: one file each, durable before its row exists.
+"""Large bodies: one file each, on the disk before its row exists.
 
-Promises: `put` returns only after the file and its directory are synced, so a row never names bytes that a power cut can
-take. A put whose row never came leaves an orphan, collected by upkeep, which never takes one that is `in_flight`. Fails:
-EnvironmentFailed naming the file. Names are random, spread over 256 directories made beforehand, so one directory sync is enough.
+Promises: `put` returns only after the file and its directory are synced, so no row names bytes that a power cut can
+take. A file whose row never came is an orphan; upkeep deletes it, but never while it is `in_flight`. Names are random
+and spread over 256 directories that exist beforehand, so that syncing one directory is enough. Fails:
+EnvironmentFailed, with the name of the file.
 """
 
 from __future__ import annotations
@@ -20,33 +21,33 @@ from postroom.sealing import make_directory
 from postroom.settings import Settings
 
 _OURS = re.compile(r"[0-9a-f]{32}")
-INLINE_BODY = 128 * 1024  # bytes; larger ones are files (architecture: accept = one commit below this)
+INLINE_BODY = 128 * 1024  # bytes; smaller bodies are in the database, so that one commit accepts a message
 
 
 class Bodies:
     def __init__(self, root: Path, *, create: bool = True) -> None:
         self.root = root
-        self.in_flight: set[str] = set()  # put by this process, their row not known to be committed yet
-        self.doubtful: set[str] = set()  # of these: the commit failed, which does not prove that it never comes back
+        self.in_flight: set[str] = set()  # written by this process; the commit of their row is not known yet
+        self.doubtful: set[str] = set()  # those whose commit failed; it may still reappear after a crash
         if create:
             try:
                 make_directory(root)
                 for number in range(256):
                     (root / f"{number:02x}").mkdir(exist_ok=True, mode=0o700)
-                for directory in (root, root.parent):  # or a power cut could take the directories with what is in them
+                for directory in (root, root.parent):  # so that a power cut cannot take the directories
                     _sync(directory)
             except OSError as problem:
                 raise StoreUnusable(
-                    f"cannot keep bodies in {root}: {problem.filename}: {problem.strerror}; check [store] bodies, its rights "
-                    "and disk"
+                    f"cannot keep bodies in {root}: {problem.filename}: {problem.strerror}; check [store] bodies, its "
+                    "rights and disk"
                 ) from problem
 
     def put(self, data: bytes) -> str:
-        """Keep the bytes; the name to find them by."""
+        """Store the bytes. Returns their name."""
         token = secrets.token_hex(16)
         name = f"{token[:2]}/{token}"
         path = self.root / name
-        self.in_flight.add(name)  # first: whoever sees the file must find it here, too
+        self.in_flight.add(name)  # first: upkeep must find it here once it sees the file
         try:
             with open(path, "xb", opener=lambda p, f: os.open(p, f, 0o600)) as file:
                 file.write(data)
@@ -59,7 +60,7 @@ class Bodies:
         return name
 
     def path(self, name: str) -> Path:
-        if not is_body_name(name):  # a damaged row may say anything, and this name may be deleted
+        if not is_body_name(name):  # a damaged row may say anything, and this file may be deleted
             raise EnvironmentFailed(f"{name!r} is not the name of a message body")
         return self.root / name
 
@@ -75,20 +76,20 @@ class Bodies:
         self.settled(name)
 
     def settled(self, name: str) -> None:
-        """Its row is committed, or will never be."""
+        """The row is committed, or will never be."""
         self.in_flight.discard(name)
         self.doubtful.discard(name)
 
     def doubt(self, name: str) -> None:
-        """Its commit failed: upkeep finds out what became of it."""
+        """The commit failed: upkeep finds out whether the row exists."""
         self.doubtful.add(name)
 
     def names(self) -> list[str]:
-        """Everything kept here. Only files that are named as `put` names them: others are not ours."""
+        """All bodies: files named as `put` names them. Other files are not ours."""
         return [name for number in range(256) for name in self.names_in(f"{number:02x}")]
 
     def names_in(self, directory: str, before: Millis | None = None) -> list[str]:
-        """What one of the 256 directories holds; `before`: only what was written before this time."""
+        """The bodies in one of the 256 directories; `before`: only those written before this time."""
         names = []
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.root / directory) as files:
             for file in files:
@@ -100,7 +101,7 @@ class Bodies:
 
 
 def is_body_name(name: object) -> bool:
-    """Whether `put` gives such names."""
+    """Whether `put` could have given this name."""
     if not isinstance(name, str):
         return False
     directory, _, file = name.partition("/")
@@ -123,8 +124,8 @@ def bodies_path(settings: Settings) -> Path:
 
 
 def body_problem(bodies: Bodies, name: str, size: int) -> tuple[str, bool]:
-    """(why this file cannot be the body that was accepted, whether that may be for now only); ("", False) = nothing speaks
-    against it. Does not read it."""
+    """Why this file cannot be the body that was accepted, and whether that may be only for now; ("", False) if it looks
+    right. Does not read the file."""
     if not is_body_name(name):
         return f"{name}: not the name of a body", False
     path = bodies.path(name)

@@ -1,7 +1,6 @@
-"""A bound in time for reads that no index narrows down: logs are searched, and summed up, row by row.
+"""A time limit for reads without an index: logs are searched and summed up row by row.
 
-Promises: what runs inside `bounded` ends soon after its time, wherever SQLite is in it. Fails: SearchTooBroad, which says what to ask
-instead.
+Promises: statements inside `bounded` end soon after the limit. Fails: SearchTooBroad, which says what to ask instead.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ BOUND = 0.5  # seconds
 
 @contextmanager
 def bounded(tx: ReadTx, seconds: float, instead: str) -> Iterator[None]:
-    """`instead`: what the caller may ask that is answered."""
+    """`instead`: what to ask so that it can be answered."""
     end = time.perf_counter() + seconds
     try:
         with tx.watch(lambda: time.perf_counter() > end):

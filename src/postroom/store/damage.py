@@ -1,7 +1,7 @@
-"""The words that an entry is marked with when something of it cannot be read.
+"""The texts that mark an entry when a part of it cannot be read.
 
-Never delete what cannot be read: its entries go to `held`, with one of these texts, for a person to decide. They are few: they
-stand in the dictionary of reasons.
+What cannot be read is never deleted: its entries go to `held` with one of these texts, for a person to decide. There
+are few of them, because they go into the dictionary of reasons.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ENTRY_UNREADABLE = "Its recipient cannot be read; postroom verify --repair tells
 INFO_LOST = "The stored reason was lost"
 STATE_DAMAGED = "Its stored state is damaged; postroom verify --repair puts it right"
 
-# Entries that are held with one of these are known and shown: nothing more can be done for them without a person.
+# Entries held with one of these are known damage: nothing more can be done for them without a person.
 MARKS = frozenset({UNREADABLE, BODY_GONE, BODY_CHANGED, MISPLACED, ENDED_BEFORE, RESTORED_STATE, RECIPIENT_LOST})
 
-NOBODY = "unknown@lost.invalid"  # stands for a lost recipient: reaches nobody, whatever is done with it (RFC 6761 6.4)
+NOBODY = "unknown@lost.invalid"  # in place of a lost recipient: can reach nobody (RFC 6761 6.4)

@@ -1,9 +1,9 @@
-"""The searched text of an entry: its fields folded once, each region behind its own control character. Pure.
+"""The searched text of an entry: its fields, folded, each region behind a control character of its own. Pure.
 
-    \\x01 envelope from, header from, its name  \\x02 recipient, its name, To field  \\x03 subject  \\x04 remote ip  \\x05
+    \\x01 envelope from, header from, name  \\x02 recipient, name, To field  \\x03 subject  \\x04 remote ip  \\x05
 
-Inside a region the fields are separated by \\x1f. A search text loses its control characters, so that it can neither
-match nor reach across a border; everything left is literal.
+Inside a region, \\x1f separates the fields. Control characters are removed from a search text, so that it cannot match
+across a border; the rest of it is literal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 from postroom.errors import PeerError
 from postroom.model import Field
 
-MAX_TEXT = 256  # characters of a search; longer is refused at the border (http, cli)
+MAX_TEXT = 256  # characters of a search; http and cli refuse longer ones
 
 _CLEAN = dict.fromkeys((*range(32), *range(127, 160)), " ")
 _REGION = {
@@ -25,16 +25,16 @@ _REGION = {
 
 
 class SearchTooBroad(PeerError):
-    """It cannot be answered within its bound; the text says what to give instead."""
+    """The search cannot be answered within its time limit; the text says what to give instead."""
 
 
 def fold(text: str) -> str:
-    """One fold for what is stored and what is searched: compatibility form, any case."""
+    """The one fold for stored and searched texts: compatibility form, lower case."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 
 def clean(text: str) -> str:
-    """Control characters to spaces."""
+    """Replace control characters with spaces."""
     return text if text.isprintable() else text.translate(_CLEAN)
 
 
@@ -42,7 +42,7 @@ def search_text(
     env_from: str, from_address: str, from_name: str, recipient: str, recipient_name: str, to_header: str,
     subject: str, remote_ip: str,
 ) -> str:  # fmt: skip
-    """The text of one entry."""
+    """The searched text of one entry."""
     if not f"{env_from}{from_address}{from_name}{recipient}{recipient_name}{to_header}{subject}".isprintable():
         env_from, from_address, from_name = clean(env_from), clean(from_address), clean(from_name)
         recipient, recipient_name = clean(recipient), clean(recipient_name)
@@ -59,7 +59,7 @@ def needle(text: str) -> str:
 
 
 def region_pattern(field: Field, text: str) -> str | None:
-    """A LIKE pattern (escape `\\`) that finds the needle inside the field's region; None for all fields."""
+    """A LIKE pattern (escape `\\`) that finds the needle in the region of a field; None for all fields."""
     borders = _REGION.get(field)
     if borders is None:
         return None

@@ -1,4 +1,4 @@
-"""What goes to the store and comes back, beside the words of `model`."""
+"""The records that the mail path gives to the store and gets back, beside those of `model`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from postroom.model import Client, Facts, Message, Origin, Outcome, Queue, Recip
 
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message on its way in. Either `body` holds the bytes or `body_object` names what `bodies` has synced."""
+    """A message on its way in. Either `body` holds the bytes, or `body_object` names the file that `bodies` has
+    synced."""
 
     client: Client
     env_from: str
@@ -28,9 +29,9 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """Committed: the answer that allows "250". `entries` has one id per recipient, in order.
+    """The message is committed, and "250" may be sent. `entries` has one id for each recipient, in order.
 
-    `born` tells whether the entries are leased to this process (lease = entry id) and go straight on in memory.
+    `born`: the entries are leased to this process (the lease is the id of the entry) and go straight on in memory.
     """
 
     message: Message
@@ -42,19 +43,19 @@ AcceptDone = Callable[[Accepted | StoreUnavailable], None]
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
-    """An entry goes on in another queue under the same lease."""
+    """An entry goes on to another queue under the same lease."""
 
     entry: int
     lease: int
     queue: Queue
     info: str
     attempts: int
-    next_attempt: Millis  # as if the attempt that follows had failed
+    next_attempt: Millis  # as if the next attempt had failed
     at: Millis
 
 
 class Waited(msgspec.Struct, frozen=True, gc=False):
-    """A lease ends with "later" or "held": `queue` is HELD for the latter."""
+    """A lease ends, and the entry waits or is held (`queue` is HELD)."""
 
     entry: int
     lease: int
@@ -66,29 +67,29 @@ class Waited(msgspec.Struct, frozen=True, gc=False):
     label: int  # bits to add
     at: Millis
     kind: str  # event word
-    verdicts: tuple[Verdict, ...] = ()  # passed so far, kept on the message for the next try
-    waived: str = ""  # the check that holds this entry; it is not asked again after a release
+    verdicts: tuple[Verdict, ...] = ()  # of checks passed so far, kept with the message for the next try
+    waived: str = ""  # the check that holds this entry; skipped after a release
 
 
 class EndedEntry(msgspec.Struct, frozen=True, gc=False):
-    """A lease ends with the entry's end. `notice`: a bounce to accept in the same transaction."""
+    """A lease ends because the entry ends. `notice`: a notice to accept in the same transaction."""
 
     entry: int
     lease: int
     message: int
-    queue: Queue  # where it ended; a move that was never written shows here
+    queue: Queue  # where it ended, even if the move there was never written
     outcome: Outcome
     reply: str
     attempts: int
     label: int  # bits to add
     at: Millis
-    events: bytes = b""  # packed, of entries that never waited (postroom.store.timeline)
-    body_object: str = ""  # to be deleted with the message's last entry
+    events: bytes = b""  # packed, if the entry never waited (store/timeline.py)
+    body_object: str = ""  # to delete with the last entry of the message
     notice: NewMessage | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
-    """A claimed entry: the attempt is counted, the next one set as if this one had failed."""
+    """A claimed entry. The attempt is counted, and the next one is set as if this one had failed."""
 
     entry: int
     lease: int
@@ -97,12 +98,12 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     recipient: str
     attempts: int
     next_attempt: Millis
-    since: Millis  # when it came under the schedule it is tried by
-    waived: tuple[str, ...] = ()  # checks that a person has lifted for this entry
+    since: Millis  # when its current schedule began
+    waived: tuple[str, ...] = ()  # checks that a person has waived for this entry
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
-    """A message with all its entries that were due: what the worker works on."""
+    """A message with those of its entries that were due."""
 
     message: Message
     leases: tuple[Lease, ...]

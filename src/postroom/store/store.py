@@ -1,11 +1,12 @@
-"""The store's public verbs. Everything the rest of Postroom knows of the database is in this file's signatures.
+"""The store: everything the rest of Postroom can do with the database.
 
-Hot-path verbs (`accept`, `move`, `wait`, `end`) are called on the event loop, return at once and go to the one writer,
-which commits everything that waits as one transaction and then answers on the loop. Reads run on read-only connections
-in a small thread pool and never block the writer. `write` runs any function inside the writer's next transaction.
+The verbs of the mail path (`accept`, `move`, `wait`, `end`) are called on the event loop and return at once. The
+engine's one writer commits everything that is waiting in one transaction, then answers on the loop. Reads run on
+read-only connections in a few threads and never block the writer. `write` runs any function in the writer's next
+transaction.
 
-Fails: StoreUnusable when it cannot be opened, StoreUnavailable when a batch could not be committed (nothing of it was
-kept); a write that names a lost lease is dropped and reported to `on_lost`.
+Fails: StoreUnusable if the store cannot be opened; StoreUnavailable if a batch could not be committed, and then nothing
+of it was kept. A write under a lost lease is dropped and reported to `on_lost`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from postroom.model import Action, ActionReport, Outcome, Queue, Scope
 from postroom.rules.lifecycle import WORKED_ON
 from postroom.settings import Settings
 from postroom.store.bodies import Bodies, bodies_path
-from postroom.store.engine import FAILURE, Tx
+from postroom.store.engine import FAILURE, Batch, Engine, MoveDone, Tx
+from postroom.store.find import counters
 from postroom.store.find.reader import Reader
 from postroom.store.find.readers import MAIL, Readers
-from postroom.store.queue import actions, horizon, recorded
+from postroom.store.queue import actions, horizon
 from postroom.store.queue import claim as claiming
-from postroom.store.queue.batch import Batch, MoveDone, Recorder
+from postroom.store.queue.recorder import Recorder
 from postroom.store.queue.unread import not_now, tell_entries, tell_messages, with_messages
 from postroom.store.records import AcceptDone, Claimed, EndedEntry, Moved, NewMessage, Waited
 from postroom.store.sqlite.engine import Sqlite
@@ -40,15 +42,17 @@ _UNREADABLE: tuple[type[Exception], ...] = (*FAILURE, StoreUnusable, MemoryError
 
 
 class Store:
-    """Use `open_store`. `beside`: another process serves this store; nothing is recovered, nothing is reaped."""
+    """Use `open_store`. `beside`: another process serves this store, so nothing is recovered."""
 
-    def __init__(self, settings: Settings, *, clock: Clock, log: Log, counts: Counts, beside: bool) -> None:
-        self._engine = engine = Sqlite(settings, clock=clock, log=log, counts=counts, beside=beside)
+    def __init__(
+        self, engine: Engine, settings: Settings, *, clock: Clock, log: Log, counts: Counts, beside: bool
+    ) -> None:
+        self._engine = engine
         self.path, self.index = engine.path, engine.finder
         self.counts = counts
-        self.ledger_difference = 0  # when it was last looked at (store/keep/ledger.py)
-        self.recovered = (0, 0)  # leases of a predecessor that were ended, entries labelled because of it
-        self.clock_was_ahead = False  # a time later than now has been seen here: see `reschedule`
+        self.ledger_difference = 0  # as last checked (store/keep/ledger.py)
+        self.recovered = (0, 0)  # leases of a predecessor that were ended, entries labelled because of that
+        self.clock_was_ahead = False  # this store has seen a later time than now: see `reschedule`
         self._clock = clock
         self._log = log
         self.apply(settings)
@@ -69,8 +73,8 @@ class Store:
         self._threads = Readers()
 
     def apply(self, settings: Settings) -> None:
-        """New settings, for what is claimed from now on."""
-        self._hostname, self._plans = settings.gateway.hostname, settings.plans  # in notices; for what is made due
+        """Use new settings for everything that is claimed from now on."""
+        self._hostname, self._plans = settings.gateway.hostname, settings.plans
         retry, hold_maybe = settings.retry, settings.delivery.maybe_delivered == "hold"
         self._rules = claiming.Rules(retry.processing, retry.delivery, settings.limits.lease, hold_maybe)
 
@@ -86,7 +90,7 @@ class Store:
         return reader
 
     async def read(self, function: Callable[[Reader], T], like: Hashable = None) -> T:
-        """Run a read in the reader threads (`like`: as `Readers.run`). StoreUnavailable when the database cannot be read."""
+        """Run a read in the reader threads; `like` as in `Readers.run`. StoreUnavailable if that fails."""
 
         def reading() -> T:
             try:
@@ -99,16 +103,16 @@ class Store:
     # -- the hot path: called on the event loop, one batch to the writer per loop turn
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on answers come on this loop."""
+        """Give answers on this loop from now on."""
         self._loop = loop
         self._engine.answer_on(loop)
 
     def accept(self, message: NewMessage, lease_until: Millis | None, done: AcceptDone) -> None:
-        """`lease_until` given: the entries are born leased to this process, their lease is their own id."""
+        """With a `lease_until`, entries are born leased to this process: their lease is their own id."""
         self._waiting().arrivals.append((message, lease_until, done))
 
     def move(self, moved: Moved, done: MoveDone | None = None) -> None:
-        """`done` gets False when the lease was lost, the action a person asked for meanwhile, or None."""
+        """`done` gets False if the lease was lost, otherwise the action a person asked for meanwhile, or None."""
         self._waiting().moves.append((moved, done))
 
     def wait(self, waited: Waited) -> None:
@@ -118,7 +122,7 @@ class Store:
         self._waiting().ends.append(ended)
 
     def _waiting(self) -> Batch:
-        """Where this loop turn's records are gathered."""
+        """Gathers the records of this turn of the loop."""
         outbox = self._outbox
         if not outbox:
             assert self._loop is not None, "attach a loop first"
@@ -129,26 +133,26 @@ class Store:
         batch, self._outbox = self._outbox, Batch()
         self._engine.hand(batch)
 
-    # -- everything else goes through the writer, too
+    # -- everything else that writes
 
     async def write(self, function: Callable[[Tx], T]) -> T:
-        """Run a function in the writer's next transaction; its failure rolls back only what it did."""
+        """Run a function in the writer's next transaction. If it raises, only what it did is rolled back."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def finished(result: Any, problem: BaseException | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed while stopping: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop was closed while stopping
                 loop.call_soon_threadsafe(_settle, future, result, problem)
 
         if self._outbox:
-            self._hand()  # what was said before comes first
+            self._hand()  # what came before is written before
         batch = Batch()
         batch.calls.append((function, finished))
         self._engine.hand(batch)
         return await future
 
     def write_now(self, function: Callable[[Tx], T]) -> T:
-        """The same for callers without an event loop (command line, tests): waits for the commit."""
+        """The same for callers without an event loop (commands, tests): waits for the commit."""
         future: Future[T] = Future()
 
         def finished(result: Any, problem: BaseException | None) -> None:
@@ -165,15 +169,15 @@ class Store:
     async def claim(
         self, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int] = frozenset()
     ) -> list[Claimed]:
-        """Lease due entries, at most as many of each queue as said and `most` together, and read their messages.
-        Entries `in_hand` are renewed instead. A message that cannot be read goes to `held`, marked, and is shown there.
+        """Lease due entries and read their messages: of each queue up to its number, and up to `most` in all. Entries
+        `in_hand` are renewed instead. Entries whose message cannot be read go to `held`, with a mark.
         """
-        asked = self._clock.now()
+        asked = self._engine.now()
 
         def claim(tx: Tx) -> list[claiming.Taken]:
-            # A claim that stood in line for long (the disk stood still, the clock jumped) may know less of what is in hand
-            # than it must: messages born meanwhile are not there yet. The next one is asked when their answers have run.
-            if abs(self._clock.now() - asked) > self._rules.lease // 4:
+            # After a long wait (the disk stalled, the clock jumped), `in_hand` may lack messages that were born leased
+            # meanwhile. The next claim knows them: it comes after their answers have run.
+            if abs(self._engine.now() - asked) > self._rules.lease // 4:
                 return []
             return self._claim(tx, queues, most, in_hand)
 
@@ -186,7 +190,7 @@ class Store:
             return []
         try:
             claimed, unread = await self.read(lambda reader: with_messages(reader, self.bodies, leases), MAIL)
-        except StoreUnavailable as problem:  # given back: a lease that only runs out would look like a death
+        except StoreUnavailable as problem:  # give the leases back: if they just ran out, it would look like a crash
             claimed, unread = [], not_now(leases, problem)
         tell_messages(unread, self._log, self.counts)
         for one in unread:
@@ -196,11 +200,11 @@ class Store:
     def _claim(
         self, tx: Tx, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int]
     ) -> list[claiming.Taken]:
-        now = self._clock.now()
+        now = self._engine.now()
         infos, taken = self._recorder.infos, []
         for queue, limit in queues:
             if most and limit:
-                part = claiming.claim(tx, self._engine.ids, infos, self._rules, queue, min(limit, most), now, in_hand)
+                part = claiming.claim(tx, self._engine, infos, self._rules, queue, min(limit, most), now, in_hand)
                 most -= len(part.leases)
                 taken.append(part)
         if any(part.found for part in taken):
@@ -208,7 +212,8 @@ class Store:
         return taken
 
     async def reschedule(self) -> int:
-        """After the clock was set back, what waits beyond its schedule waits by its schedule. How many entries."""
+        """After the clock was set back, entries that wait too long are due by their schedule again. Returns how
+        many."""
         changed = 0
         for queue in WORKED_ON:
             top: tuple[Millis, int] | None = horizon.TOP
@@ -220,8 +225,8 @@ class Store:
         return changed
 
     async def renew(self, leases: Sequence[tuple[int, int]]) -> list[int]:
-        """Heartbeat; the entries whose lease was lost."""
-        until = self._clock.now() + self._rules.lease
+        """Heartbeat. Returns the entries whose lease was lost."""
+        until = self._engine.now() + self._rules.lease
 
         def renew(tx: Tx) -> list[int]:
             self._recorder.horizon.reach(tx, until)
@@ -233,8 +238,8 @@ class Store:
         self, action: Action, ids: Sequence[int], *, actor: str, reason: str = "", notify: bool = False,
         held: bool | None = None,
     ) -> ActionReport:  # fmt: skip
-        """In slices, so that no acknowledgement waits for a large action. Of rejections: `notify` tells the sender. `held`
-        refuses what is not (True), or what is held (False)."""
+        """Act on entries, in slices, so that no acknowledgement waits for a large action. `notify`: a rejection sends a
+        notice to the sender. `held`: act only on entries that are held (True), or only on others (False)."""
         order = actions.Instruction(action, actor, reason, self._clock.now(), notify, held, actions.Turns(self._plans))
         parts = []
         for part in actions.slices(ids, notify=notify):
@@ -253,10 +258,10 @@ class Store:
         return actions.joined(parts)
 
     def _acting(self, order: actions.Instruction, ids: Sequence[int]) -> Callable[[Tx], actions.Acted]:
-        return recorded.acting(self.context(), order, ids)
+        return actions.acting(self.context(), order, ids)
 
     def context(self) -> actions.ActionContext:
-        """What acting on entries needs, inside a transaction of the writer."""
+        """What acting on entries needs inside a transaction."""
         recorder = self._recorder
         return actions.ActionContext(
             recorder.infos,
@@ -276,27 +281,38 @@ class Store:
         return acted.report
 
     def count_ended(self, outcome: Outcome, number: int) -> None:
-        """After a commit in which a person's action ended them."""
+        """Count entries that a person's action has ended, after its commit."""
         self.counts.ended[outcome] = self.counts.ended.get(outcome, 0) + number
 
     async def pause(self, scope: Scope, *, actor: str) -> bool:
-        """False when it was paused already."""
-        return await self.write(recorded.switching(scope, actor, self._clock.now(), paused=True))
+        """False if it was paused already."""
+        return await self.write(actions.switching(scope, actor, self._clock.now(), paused=True))
 
     async def resume(self, scope: Scope, *, actor: str) -> bool:
-        """False when it was not paused."""
-        return await self.write(recorded.switching(scope, actor, self._clock.now(), paused=False))
+        """False if it was not paused."""
+        return await self.write(actions.switching(scope, actor, self._clock.now(), paused=False))
 
     def pause_now(self, scope: Scope, *, actor: str) -> bool:
-        return self.write_now(recorded.switching(scope, actor, self._clock.now(), paused=True))
+        return self.write_now(actions.switching(scope, actor, self._clock.now(), paused=True))
 
     def resume_now(self, scope: Scope, *, actor: str) -> bool:
-        return self.write_now(recorded.switching(scope, actor, self._clock.now(), paused=False))
+        return self.write_now(actions.switching(scope, actor, self._clock.now(), paused=False))
 
-    # -- for upkeep (upkeep.py)
+    # -- for upkeep (keep/upkeep.py)
+
+    def start_fillers(self) -> None:
+        """Let the search index and the counters follow the mail, some seconds behind, on a thread of their own: mail
+        that passes at once pays for neither. Once, in the serving process; `close` ends it."""
+        self.index.follow(log=self._log, commits=lambda: self.counts.commits, advance=self.advance_counters)
+
+    def advance_counters(self, newest: int) -> int:
+        """A step of the counters up to this id; 0: nothing to do, or the store cannot be written."""
+        if self.failing or not counters.wanting(self.read_now().tx, newest):
+            return 0
+        return self.write_now(lambda tx: counters.advance(tx, newest))
 
     def forget_texts(self) -> None:
-        """Inside a transaction: every text of the dictionary is taken anew from here on."""
+        """Inside a transaction: look up the id of every text again from here on."""
         self._recorder.infos.forget()
 
     def checkpoint_soon(self) -> None:
@@ -306,16 +322,16 @@ class Store:
 
     @property
     def life(self) -> int:
-        """What the ledger knows this process by."""
+        """The name of this process in the ledger."""
         return self._recorder.ledger.life
 
     @property
     def failing(self) -> str:
-        """Why the last commit failed; empty = it did not."""
+        """Why the last commit failed; empty if it succeeded."""
         return self._engine.failing
 
     def close(self) -> None:
-        """Commit what was handed over, then close. Idempotent."""
+        """Commit what was handed over, then close. May be called twice."""
         self.index.stop()
         if self._outbox:
             self._hand()
@@ -327,7 +343,7 @@ class Store:
         self._engine.close()
 
     def _first_attempt(self, received: Millis) -> Millis:
-        """The next attempt of an entry, should its first one fail."""
+        """The next attempt of an entry if its first one fails."""
         return self._rules.as_if_failed(Queue.PROCESSING, 1, received, received)
 
     def _lost(self, entry: int) -> None:
@@ -335,7 +351,7 @@ class Store:
         self.on_lost(entry)
 
     def _recover(self, tx: Tx) -> None:
-        now, until = self._clock.now(), horizon.horizon(tx)
+        now, until = self._engine.now(), horizon.horizon(tx)
         self.clock_was_ahead = horizon.is_ahead(tx, self._engine.last_id, now)
         found = claiming.recover(tx, self._recorder.infos, self._rules, now, until)
         horizon.begin(tx, now)
@@ -344,10 +360,14 @@ class Store:
 
 
 def open_store(
-    settings: Settings, *, clock: Clock | None = None, log: Log | None = None, counts: Counts | None = None, beside: bool = False,
+    settings: Settings, *, clock: Clock | None = None, log: Log | None = None, counts: Counts | None = None,
+    beside: bool = False,
 ) -> Store:  # fmt: skip
-    """Open (and create, unless `beside`) the store that the settings name."""
-    return Store(settings, clock=clock or SystemClock(), log=log or Log(), counts=counts or Counts(), beside=beside)
+    """Open the store that the settings name; create it unless `beside`. StoreUnusable with the remedy if that fails."""
+    clock, log, counts = clock or SystemClock(), log or Log(), counts or Counts()
+    # The only engine so far. A second one is chosen here, by the scheme of [store] url.
+    engine = Sqlite(settings, clock=clock, log=log, counts=counts, beside=beside)
+    return Store(engine, settings, clock=clock, log=log, counts=counts, beside=beside)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:

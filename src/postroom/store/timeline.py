@@ -1,6 +1,6 @@
-"""Packed events of an entry that never waited: what lies between its acceptance and its end. Pure.
+"""The packed events of an entry that never waited: everything between its acceptance and its end. Pure.
 
-A passing message's events are written once, in its history row; entries that waited have rows in `event`.
+Events of a passing message are written once, in its history row. Entries that waited have rows in `event`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What others ask of the store: a verb called with its arguments gives a `Write` or a `Read`, and the store runs it.
+"""The way to ask the store for something: call a verb with its arguments, and let the store run the `Write` or `Read`.
 
     made = await store.write(access.create_app(sealer, name="soar", role="reader"))
     found = await store.read(plans.latest(10))
 
-So nobody outside the store ever holds a transaction. `then` does more in the same transaction.
+So no code outside the store holds a transaction. `then` does more in the same transaction.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ R = TypeVar("R")
 
 
 class Looking(Protocol):
-    """A reader, as far as a verb needs it."""
+    """What a verb needs of a reader."""
 
     tx: ReadTx
 
 
 class Write(Generic[T]):
-    """Something to be done inside the writer's next transaction: all of it, or nothing."""
+    """Something to do in the writer's next transaction, completely or not at all."""
 
     __slots__ = ("_do",)
 
@@ -37,7 +37,7 @@ class Write(Generic[T]):
         return self._do(tx)
 
     def then(self, more: Callable[[T], Write[Any] | None]) -> Write[T]:
-        """The same, and in the same transaction what `more` makes of its result."""
+        """Do this, and in the same transaction what `more` returns for its result."""
 
         def both(tx: Tx) -> T:
             result = self._do(tx)
@@ -50,7 +50,7 @@ class Write(Generic[T]):
 
 
 class Read(Generic[T]):
-    """Something to be looked up through a reader."""
+    """Something to read through a reader."""
 
     __slots__ = ("_look",)
 
@@ -62,7 +62,7 @@ class Read(Generic[T]):
 
 
 def writes(function: Callable[Concatenate[Tx, P], R]) -> Callable[P, Write[R]]:
-    """A verb of a function that changes something inside a transaction."""
+    """Make a verb of a function that changes something inside a transaction."""
 
     @wraps(function)
     def verb(*args: P.args, **named: P.kwargs) -> Write[R]:
@@ -72,7 +72,7 @@ def writes(function: Callable[Concatenate[Tx, P], R]) -> Callable[P, Write[R]]:
 
 
 def reads(function: Callable[Concatenate[ReadTx, P], R]) -> Callable[P, Read[R]]:
-    """A verb of a function that looks something up."""
+    """Make a verb of a function that reads something."""
 
     @wraps(function)
     def verb(*args: P.args, **named: P.kwargs) -> Read[R]:

@@ -16,7 +16,7 @@ from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
 from postroom.settings import Settings
 from postroom.store.backup import pins
-from postroom.store.keep import expiry, ledger, retained, upkeep
+from postroom.store.keep import expiry, ledger, upkeep
 from postroom.store.plans import book as plan_book
 from postroom.store.plans import run as plan_run
 from postroom.store.plans import verbs as plans
@@ -28,7 +28,6 @@ REAP_EVERY = 60.0
 REAP_SOONEST = 1.0
 ORPHANS_EVERY = 3600.0
 SWEEP_EVERY = 600.0  # a look whether it is worth it
-SESSIONS_EVERY = 3600.0
 LEDGER_EVERY = 60.0
 PLANS_EVERY = 1.0
 
@@ -62,7 +61,6 @@ class Upkeep:
             Chore("history", often, self._forget_history, first=often),
             Chore("orphans", ORPHANS_EVERY, self._collect_orphans, first=DISK_LOOK),
             Chore("infos", SWEEP_EVERY, self._sweep_infos, first=SWEEP_EVERY),
-            Chore("sessions", SESSIONS_EVERY, self._end_sessions, first=SESSIONS_EVERY),
             Chore("access", REAP_EVERY, self._expire_access, first=REAP_EVERY),
             Chore("ledger", LEDGER_EVERY, self._check_ledger, first=DISK_LOOK),
             Chore("plans", PLANS_EVERY, self._look_after_plans, first=DISK_LOOK),
@@ -143,7 +141,7 @@ class Upkeep:
         await ledger.check(self._store, self._log)
 
     async def _expire_access(self) -> None:
-        """Tokens, signatures, audit lines: small steps until nothing is left to do."""
+        """Sessions, tokens, signatures, audit lines: small steps until nothing is left to do."""
         now = self._clock.now()
         before = now - self._settings.retention.audit
         while await self._store.write(lambda tx: expiry.reap(tx, now, before)):
@@ -161,11 +159,8 @@ class Upkeep:
             self._damaged_plans.add(plan.id)
             self._log.error("plan_damaged", plan=public_id(plan.id), problem=str(plan))
 
-    async def _end_sessions(self) -> None:
-        await upkeep.end_sessions(self._store, self._clock.now())
-
     async def _look_after_retained(self) -> None:
-        await retained.look_after(self._store, self._settings.retention, self._clock.now())
+        await expiry.look_after(self._store, self._settings.retention, self._clock.now())
 
 
 def _often(settings: Settings) -> float:

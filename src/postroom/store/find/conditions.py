@@ -1,7 +1,7 @@
-"""The terms of a `model.Filter` -> conditions of SQL. Values are always bound: whatever is searched for is literal text.
+"""The terms of a `model.Filter` as SQL conditions. Values are always bound, so searched text is literal.
 
-This is what a search means; whichever index is used (sources.py) finds the same entries. Fails: AssertionError for a term that needs
-`now` and did not get it; anything that a person wrote has been checked before (query.py).
+This defines what a search means: every index that sources.py may choose finds the same entries. Fails: AssertionError
+for a term that needs `now` and did not get it. What a person wrote has been checked before (`postroom.query`).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _COMPARED = {
     Aspect.SIZE: "e.size",
     Aspect.NEXT: "e.next_attempt - ?",
 }
-Condition = tuple[str, tuple[Any, ...]]  # of an entry `e`, and what is bound in it
+Condition = tuple[str, tuple[Any, ...]]  # on an entry `e`, and its bound values
 Infos = Callable[[str], Sequence[int]]  # the ids of the texts of the dictionary that contain a needle
-MANY_IDS = 500  # written one by one
+MANY_IDS = 500  # more are bound as one list
 _HELD = codes.QUEUE[Queue.HELD]
 
 
 def terms_of(filter: Filter) -> tuple[Term, ...]:
-    """All terms, the filter's one text among them."""
+    """All terms of a filter, including its text."""
     if not filter.text:
         return filter.terms
     return (Term(Aspect(filter.field.value), Relation.HAS, filter.text), *filter.terms)
 
 
 def said(terms: Iterable[Term], infos: Infos, now: Millis | None) -> Conditions:
-    """What the terms say of an entry `e`, each one checked on its row."""
+    """The conditions that check every term on the row of an entry `e`."""
     found = Conditions([], [])
     for term in terms:
         found.add(condition(term, infos, now), term.negated)
@@ -57,7 +57,7 @@ class Conditions(NamedTuple):
 
 
 def condition(term: Term, infos: Infos, now: Millis | None) -> Condition:
-    """Of one term, as if it were not negated."""
+    """The condition of one term, without its negation."""
     aspect, value = term.aspect, term.value
     if aspect in _COMPARED:
         bound: tuple[Any, ...] = (value,)
@@ -94,7 +94,7 @@ def condition(term: Term, infos: Infos, now: Millis | None) -> Condition:
 
 
 def _contains(aspect: Aspect, text: str, infos: Infos) -> Condition:
-    """Literal substring, any case. `instr` is a plain comparison of bytes; LIKE runs only on what it lets through."""
+    """A literal substring in any case. `instr` just compares bytes; LIKE runs only on rows that pass it."""
     text = needle(text)
     if aspect is Aspect.INFO:
         return among("e.info_id", infos(text))
@@ -106,19 +106,19 @@ def _contains(aspect: Aspect, text: str, infos: Infos) -> Condition:
 
 
 def among(column: str, found: Sequence[int]) -> Condition:
-    """That the id in it is one of these."""
+    """The id in this column is one of these."""
     if len(found) <= MANY_IDS:
         return f"{column} IN ({','.join(str(int(ident)) for ident in found)})", ()
     return among_many(column, found)
 
 
 def among_many(column: str, found: Sequence[int]) -> Condition:
-    """The same, in one text for any number of them."""
+    """The same, with one text for any number of ids."""
     return f"{column} IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, found))}]",)
 
 
 def _state(word: str, now: Millis) -> Condition:
-    """query.STATES, against the moment."""
+    """One of query.STATES, at this moment."""
     locked = "coalesce(e.locked_until, 0) > ?"
     if word == "locked":
         return locked, (now,)
@@ -137,13 +137,13 @@ def _any(alternatives: list[Condition]) -> Condition:
 
 
 def _like(text: str, pattern: bool) -> str:
-    """A LIKE pattern (escape `\\`); `*` stands for anything when it is one."""
+    """A LIKE pattern (escape `\\`). In a `pattern`, `*` matches anything."""
     literal = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return literal.replace("*", "%") if pattern else literal
 
 
 def _within(network: str) -> Condition:
-    """Whole octets of IPv4 are a prefix of the text; everything else is asked of `ip_within`, behind the longest prefix."""
+    """Whole octets of IPv4 are a prefix of the text; `ip_within` decides the rest, behind the longest prefix."""
     parsed = ipaddress.ip_network(network)
     if parsed.version == 4:
         octets = str(parsed.network_address).split(".")[: parsed.prefixlen // 8]
@@ -157,7 +157,7 @@ def _within(network: str) -> Condition:
 
 
 def register(tx: ReadTx) -> None:
-    """What the conditions need of a connection that reads."""
+    """Give a reading connection the functions that conditions use."""
     tx.lend("ip_within", _ip_within, 2)
 
 

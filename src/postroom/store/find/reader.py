@@ -1,6 +1,7 @@
-"""Reads: each one consistent in itself, on a read-only connection, never in the writer's way.
+"""Reads of entries, messages and counts, on a read-only connection. Each one is consistent in itself.
 
-Looking never disturbs: no read takes a lease or a lock that a writer waits for. Fails: apsw errors pass through; SearchTooBroad.
+Promises: a read takes no lease, and no lock that a writer waits for. Fails: database errors pass through;
+SearchTooBroad.
 """
 
 from __future__ import annotations
@@ -27,21 +28,54 @@ from postroom.model import (
 )  # fmt: skip
 from postroom.store import codes, timeline
 from postroom.store.damage import INFO_LOST, STATE_DAMAGED
-from postroom.store.engine import ReadTx
+from postroom.store.engine import Finder, ReadTx, named
 from postroom.store.find import counters
 from postroom.store.find.search import Searches
 from postroom.store.find.sources import Bounds, Sources, bounds
-from postroom.store.sqlite import statements as sql
-from postroom.store.sqlite.search_index import SearchIndex
 
 _facts = msgspec.msgpack.Decoder(tuple[int, int, int, int, tuple[str, ...]]).decode
 _verdicts = msgspec.msgpack.Decoder(tuple[Verdict, ...]).decode
 
+ENTRIES = (
+    "SELECT e.id, e.message_id, e.queue, e.from_queue, e.route, e.recipient, e.recipient_name, e.priority, i.text, "
+    "e.attempts, e.next_attempt, e.locked_until, e.lease, e.strikes, e.label, e.env_from, e.from_address, e.from_name, "
+    "e.to_header, e.subject, e.remote_ip, e.size, e.attachment FROM entry AS e LEFT JOIN info AS i ON i.id = e.info_id"
+)
+ENTRY_READ = named("find.entry_read", f"{ENTRIES} WHERE e.id = :entry")
+HISTORY_READ = named(
+    "find.history_read",
+    "SELECT id, message_id, queue, route, recipient, env_from, from_address, subject, remote_ip, size, attachment, "
+    "attempts, label, outcome, ended, reply FROM history WHERE id = :entry",
+)
+MESSAGE_READ = named(
+    "find.message_read",
+    "SELECT id, remote_ip, remote_name, helo, esmtp, tls, auth_user, env_from, from_address, from_name, to_header, "
+    "subject, message_id, size, attachment, facts, verdicts, received, body_object, body_hash FROM message "
+    "WHERE id = :message",
+)
+BODY_READ = named("find.body_read", "SELECT bytes FROM body WHERE message_id = :message")
+EVENT_READ = named(
+    "find.event_read",
+    "SELECT v.at, v.kind, v.queue, coalesce(i.text, ''), v.actor FROM event AS v "
+    "LEFT JOIN info AS i ON i.id = v.info_id WHERE v.entry_id = :entry ORDER BY v.id",
+)
+PACKED_EVENTS = named("find.packed_events", "SELECT events FROM history WHERE id = :entry")
+# The words "(lease IS NOT NULL) = TRUE" are a column of the index entry_due: no row is read.
+LOCKED_COUNT = named(
+    "find.locked_count",
+    "SELECT count(*) FROM entry WHERE queue = :queue "
+    "AND coalesce(locked_until, next_attempt) BETWEEN :first AND :last AND (lease IS NOT NULL) = TRUE",
+)
+LEDGER_READ = named("find.ledger_read", "SELECT kind, sum(number) FROM ledger GROUP BY kind")
+ENTRIES_ALL = named("find.entries_all", "SELECT count(*) FROM entry")
+PAUSES = named("find.pauses", "SELECT scope, since FROM pause")
+
 
 class Reader:
-    """One per thread. Lists are newest first unless `order` says otherwise. `index`: where texts are found; None: in the rows."""
+    """One per thread. Lists are newest first unless `order` says otherwise. Without an `index`, texts are searched in
+    the rows."""
 
-    def __init__(self, tx: ReadTx, index: SearchIndex | None = None) -> None:
+    def __init__(self, tx: ReadTx, index: Finder | None = None) -> None:
         self.tx = tx
         self.searches = Searches(tx, index)
 
@@ -51,9 +85,9 @@ class Reader:
     ) -> list[Entry]:  # fmt: skip
         """At most `limit` entries in `order`.
 
-        `after`: those that come behind this id in that order (keyset page); `before`: the last `limit` in front of it, still
-        in `order`; `top`: no id above this one, so that a page stays consistent while new mail arrives; `now`: for states of the
-        moment. SearchTooBroad when it cannot be answered within its bound.
+        `after`: entries that follow this id in that order (keyset page). `before`: the last `limit` entries before it,
+        still in `order`. `top`: no id above this one, so that a page stays consistent while new mail arrives. `now`:
+        the time for states such as "due". SearchTooBroad if the search takes longer than its bound.
         """
         newest = order is Order.NEWEST
         backwards = before is not None
@@ -70,63 +104,63 @@ class Reader:
                 return []
             ids, values = parts.page(limit, descending=descending)
             direction = "DESC" if descending else "ASC"
-            return self.tx.rows(f"{sql.ENTRY_READ}WHERE e.id IN ({ids}) ORDER BY e.id {direction}", values)
+            return self.tx.rows(f"{ENTRIES} WHERE e.id IN ({ids}) ORDER BY e.id {direction}", values)
 
         entries = [_entry(row) for row in self.searches.run(filter, Bounds(low, high), now, page)]
         return entries[::-1] if backwards else entries
 
     def count(self, filter: Filter, *, top: int | None = None, now: Millis | None = None) -> int:
-        """Exactly how many entries match. SearchTooBroad as for `find`."""
+        """The exact number of entries that match. SearchTooBroad as for `find`."""
         within = bounds(filter, top)
         if counters.is_plain(filter):
-            with self.tx.snapshot():  # one snapshot
+            with self.tx.snapshot():
                 return counters.total(self.tx, filter, *within)
 
         def total(parts: Sources) -> int:
-            return sum([int(self.tx.rows(*one)[0][0]) for one in parts.counts()])
+            return sum([int(self.tx.value(*one)) for one in parts.counts()])
 
         return self.searches.run(filter, within, now, total)
 
     def entry(self, ident: int) -> Entry | None:
-        rows = self.tx.rows(sql.ENTRY_READ + "WHERE e.id = ?", (ident,))
-        return _entry(rows[0]) if rows else None
+        row = self.tx.row(ENTRY_READ, {"entry": ident})
+        return None if row is None else _entry(row)
 
     def ended(self, ident: int) -> Ended | None:
-        """The same entry in the history."""
-        rows = self.tx.rows(sql.HISTORY_READ + "WHERE id = ?", (ident,))
-        return _ended(rows[0]) if rows else None
+        """An entry that has ended, from the history."""
+        row = self.tx.row(HISTORY_READ, {"entry": ident})
+        return None if row is None else _ended(row)
 
     def message(self, ident: int) -> Message | None:
-        """With its body when that is in the database; body None: the bytes are the object `body_object`."""
-        rows = self.tx.rows(sql.MESSAGE_READ, (ident,))
-        if not rows:
+        """A message, with its body if that is in the database; otherwise `body` is None, and `body_object` is its
+        file."""
+        row = self.tx.row(MESSAGE_READ, {"message": ident})
+        if row is None:
             return None
         body: bytes | None = None
-        if not rows[0][18]:
-            found = self.tx.rows(sql.BODY_READ, (ident,))
-            body = found[0][0] if found else None
-        return _message(rows[0], body)
+        if not row[18]:
+            found = self.tx.row(BODY_READ, {"message": ident})
+            body = None if found is None else found[0]
+        return _message(row, body)
 
     def readable_message(self, ident: int) -> Message | None:
-        """For people, who are shown the rest of an entry all the same: None also when its row is damaged."""
+        """For people, who see the rest of the entry all the same: None also if the row of the message is damaged."""
         try:
             return self.message(ident)
         except (ValueError, TypeError):  # msgspec's errors are of the first kind
             return None
 
     def events(self, ident: int) -> list[Event]:
-        """An entry's timeline, oldest first, living or ended: its acceptance and end are told from its row."""
+        """The timeline of an entry, waiting or ended, oldest first. Acceptance and end come from its row."""
         events = [Event(id_time(ident), "accepted", Queue.PROCESSING)]
         ended = self.ended(ident)
         if ended is None and self.entry(ident) is None:
             return []
         events += [
             Event(at, kind, codes.shown(queue), info, actor)
-            for at, kind, queue, info, actor in self.tx.rows(sql.EVENT_READ, (ident,))
+            for at, kind, queue, info, actor in self.tx.rows(EVENT_READ, {"entry": ident})
         ]
         if ended is not None:
-            packed = self.tx.rows("SELECT events FROM history WHERE id = ?", (ident,))[0][0]
-            events += timeline.unpack(packed)
+            events += timeline.unpack(self.tx.value(PACKED_EVENTS, {"entry": ident}))
             last = events[-1]
             if (last.at, last.kind) != (ended.ended, ended.outcome):  # a person's rejection has its event already
                 events.append(Event(ended.ended, ended.outcome, ended.queue, ended.reply))
@@ -134,41 +168,41 @@ class Reader:
 
     def queue_counts(self) -> dict[Queue, int]:
         """Entries in each queue, zeros included."""
-        with self.tx.snapshot():  # one snapshot
+        with self.tx.snapshot():
             found = counters.by_queue(self.tx)
         return {queue: found[number] for number, queue in enumerate(codes.QUEUES)}
 
     def leaving(self) -> int:
-        """Entries that end when the undo window of their plan is over: queued, in none of the queues."""
+        """Entries in none of the queues: they end when the undo window of their plan closes."""
         return counters.leaving(self.tx)
 
     def locked_counts(self, now: Millis) -> dict[Queue, int]:
-        """Entries that are being worked on, by queue."""
+        """Entries being worked on, by queue."""
         return {
-            queue: self.tx.rows(sql.LOCKED_COUNTS, (number, now + 1, now + HOUR))[0][0]
+            queue: self.tx.value(LOCKED_COUNT, {"queue": number, "first": now + 1, "last": now + HOUR})
             for queue, number in codes.QUEUE.items()
         }
 
     def ledger(self) -> tuple[dict[str, int], dict[str, int], int]:
-        """(created by origin, ended by outcome, still queued); created - ended - queued is always zero."""
-        with self.tx.snapshot():  # one snapshot for both reads
-            found = dict(self.tx.rows(sql.LEDGER_READ))
-            queued = int(self.tx.rows(sql.ENTRIES_ALL)[0][0])
+        """(created by origin, ended by outcome, still queued). Created - ended - queued is always zero."""
+        with self.tx.snapshot():
+            found = dict(self.tx.rows(LEDGER_READ))
+            queued = int(self.tx.value(ENTRIES_ALL))
         outcomes = {outcome.value for outcome in Outcome}
         created = {kind: number for kind, number in found.items() if kind not in outcomes}
         ended = {kind: number for kind, number in found.items() if kind in outcomes}
         return created, ended, queued
 
     def backlog(self) -> int:
-        """Entries in all queues, as the ledger has it: without counting them."""
+        """Entries in all queues, from the ledger instead of by counting."""
         outcomes = {outcome.value for outcome in Outcome}
-        found = self.tx.rows(sql.LEDGER_READ)
+        found = self.tx.rows(LEDGER_READ)
         return sum([-int(number) if kind in outcomes else int(number) for kind, number in found])
 
     def pauses(self) -> dict[Scope, Millis]:
-        """What is paused, since when. A stage that nobody knows (damage) stops nothing; `postroom verify` tells of it."""
+        """Paused stages, and since when. An unknown stage (damage) stops nothing; `postroom verify` reports it."""
         known = {scope.value: scope for scope in Scope}
-        return {known[scope]: since for scope, since, _ in self.tx.rows(sql.PAUSES) if scope in known}
+        return {known[scope]: since for scope, since in self.tx.rows(PAUSES) if scope in known}
 
 
 def _entry(row: Any) -> Entry:
@@ -184,8 +218,8 @@ def _entry(row: Any) -> Entry:
     return Entry(
         ident, message_id, codes.shown(queue), None if from_queue is None else codes.shown(from_queue),
         codes.route(route), recipient, recipient_name, codes.priority(priority), INFO_LOST if info is None else info,
-        attempts, next_attempt, locked_until, lease, strikes, label, env_from, from_address, from_name, to_header, subject,
-        remote_ip, size, bool(attachment), id_time(ident),
+        attempts, next_attempt, locked_until, lease, strikes, label, env_from, from_address, from_name, to_header,
+        subject, remote_ip, size, bool(attachment), id_time(ident),
     )  # fmt: skip
 
 
@@ -211,14 +245,15 @@ def _ended(row: Any) -> Ended:
 
 def _message(row: Any, body: bytes | None) -> Message:
     (
-        ident, ip, name, helo, esmtp, tls, user, env_from, from_address, from_name, to_header, subject, message_id, size,
-        attachment, facts, verdicts, received, body_object, body_hash,
+        ident, ip, name, helo, esmtp, tls, user, env_from, from_address, from_name, to_header, subject, message_id,
+        size, attachment, facts, verdicts, received, body_object, body_hash,
     ) = row  # fmt: skip
     hops, body_at, parts, depth, problems = _facts(facts)
     return Message(
         ident, Client(ip, name, helo, bool(esmtp), tls, user), env_from,
         Facts(
-            from_address, from_name, to_header, subject, message_id, bool(attachment), hops, body_at, parts, depth, problems
+            from_address, from_name, to_header, subject, message_id, bool(attachment), hops, body_at, parts, depth,
+            problems,
         ),
         size, received, body, body_object, body_hash, _verdicts(verdicts) if verdicts else (),
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """The threads that read, each with a connection of its own.
 
-Searches for the same thing are given to the same thread as long as that one is idle: what it has learnt of them - their totals, which
-pieces are rare, the pages of the index - is its own. What mail needs has a thread that nothing else is given to, so no number of broad
-searches holds it up. Promises: none waits while another thread is idle. Fails: StoreUnavailable when there is no memory for a
-thread; whatever is run there passes through.
+Searches for the same thing go to the same thread while it is idle, because it keeps what it has learnt: totals, which
+pieces are rare, pages of the index. Reads that mail needs have a thread of their own, so broad searches never hold them
+up. Promises: no read waits while a thread is idle. Fails: StoreUnavailable if there is no memory for a thread;
+exceptions of the read itself pass through.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from postroom.errors import StoreUnavailable
 T = TypeVar("T")
 READERS = 3
 NO_MEMORY_PAUSE = 0.05  # seconds
-MAIL = object()  # in place of what is searched for
+MAIL = object()  # as `like`: the thread for mail
 
 
 class _Job(NamedTuple):
@@ -29,17 +29,17 @@ class _Job(NamedTuple):
     function: Callable[[], Any]
 
     def outcome(self) -> tuple[Any, BaseException | None]:
-        """Runs it, unless nobody waits any more."""
+        """Run it, unless nobody waits for it any more."""
         if self.future.cancelled():
             return None, None
         try:
             return self.function(), None
-        except BaseException as problem:  # noqa: BLE001 - whoever waits for it gets it
+        except BaseException as problem:  # noqa: BLE001 - it is raised where the result is awaited
             return None, problem
 
 
 class _Worker:
-    """One thread, started when it is first needed. `next_one` is asked, when a job has been run, for another; None makes it idle."""
+    """One thread, started when it is first needed. After each job it asks `next_one` for another; None: it is idle."""
 
     def __init__(self, name: str, next_one: Callable[[], _Job | None]) -> None:
         self._name = name
@@ -49,7 +49,7 @@ class _Worker:
         self._ended = False
 
     def give(self, job: _Job) -> None:
-        """RuntimeError or MemoryError when there is no thread for it."""
+        """RuntimeError or MemoryError if the thread cannot run it."""
         if self._ended:
             raise RuntimeError("it is closed")
         if self._thread is None:
@@ -62,8 +62,8 @@ class _Worker:
         while (job := self._jobs.get()) is not None:
             while job is not None:
                 future, (result, problem) = job.future, job.outcome()
-                job = self._next_one()  # before it is told: whoever asks for the same again finds this thread idle
-                _told(future, result, problem)
+                job = self._next_one()  # before the answer: the next search for the same thing finds this thread idle
+                _answer(future, result, problem)
                 del future, result, problem  # nothing of it stays while the thread waits
 
     def end(self) -> None:
@@ -84,7 +84,7 @@ class Readers:
         self._lock = threading.Lock()
 
     def run(self, function: Callable[[], T], like: Hashable = None) -> asyncio.Future[T]:
-        """`like`: what is searched for, or MAIL."""
+        """`like`: the thing that is searched for, or MAIL."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         try:
             if like is MAIL:
@@ -113,7 +113,7 @@ class Readers:
 
     def _after(self, number: int) -> Callable[[], _Job | None]:
         def next_one() -> _Job | None:
-            """What has come meanwhile and found nobody idle."""
+            """The oldest job that found no thread idle."""
             with self._lock:
                 if self._waiting:
                     return self._waiting.popleft()
@@ -123,16 +123,16 @@ class Readers:
         return next_one
 
     def shutdown(self) -> None:
-        """What waits is still read."""
+        """Finish the waiting reads, then end."""
         for worker in (*self._workers, self._mail):
             worker.end()
 
 
-def _told(future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:
-    """Nothing that goes wrong here may end the thread: what is given to it would wait for ever."""
+def _answer(future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:
+    """Must not raise: jobs given to a thread that has died would wait for ever."""
     while True:
         try:
-            future.get_loop().call_soon_threadsafe(_tell, future, result, problem)
+            future.get_loop().call_soon_threadsafe(_settle, future, result, problem)
         except RuntimeError:  # the loop has ended: nobody waits
             return
         except MemoryError:
@@ -141,7 +141,7 @@ def _told(future: asyncio.Future[Any], result: Any, problem: BaseException | Non
             return
 
 
-def _tell(future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:
+def _settle(future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:
     if future.done():  # nobody waits any more
         return
     if problem is None:

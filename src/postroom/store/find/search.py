@@ -1,8 +1,8 @@
-"""A reader's searches: the search index beside its store, one snapshot of both, and the bound in time.
+"""A reader's searches: the store and the search index in one snapshot, with a limit on time.
 
-Promises: a search that must read many rows ends after its bound, and only one of its kind runs at a time, so that mail does not
-feel it; a damaged index is noticed, reported to the filler, and the answer read from the rows. Fails: SearchTooBroad, which tells
-how far the index is when that is why.
+Promises: a search that must read many rows ends after its bound, and only one of them runs at a time, so mail is not
+slowed down. A damaged index is reported to the filler, and the search is answered from the rows instead. Fails:
+SearchTooBroad, which says how far the index is if that is the reason.
 """
 
 from __future__ import annotations
@@ -15,57 +15,56 @@ from typing import TypeVar
 
 from postroom.clock import Millis
 from postroom.model import Filter, Queue
-from postroom.store.engine import FAILURE, INTERRUPTED, ReadTx, may_be_the_index
+from postroom.store.engine import FAILURE, INTERRUPTED, Finder, ReadTx, may_be_the_index
 from postroom.store.find import conditions, counters
 from postroom.store.find.counters import LAST
 from postroom.store.find.sources import MANY, Bounds, Reasons, Sources, sources
 from postroom.store.fold import SearchTooBroad
 from postroom.store.sqlite import reasons as reason_index
 from postroom.store.sqlite.rarity import Rarity
-from postroom.store.sqlite.search_index import SearchIndex
 
 T = TypeVar("T")
 Found = TypeVar("Found", bound=Sequence[int] | None)
 
-BOUND = 0.5  # seconds a search may take that no index narrows down
-BOUND_INDEXED = 5.0  # of one that an index does
+BOUND = 0.5  # seconds for a search that has to read many rows ...
+BOUND_INDEXED = 5.0  # ... and for one that an index narrows down
 TOGETHER = 0.1  # seconds that searches of the first kind may run side by side
 _NO_STATE: tuple[type[Exception], ...] = (*FAILURE, KeyError)
-LEAST_SHARE = 0.1  # of all entries: texts in fewer are never so many that a merge would be faster
+LEAST_SHARE = 0.1  # of all entries: a text that fewer of them hold is never counted faster by a merge
 MOST_KEPT = 500_000  # ids: some 20 MB a reader
 
 
 class Searches:
-    """Of one connection that reads."""
+    """The searches of one reading connection."""
 
-    def __init__(self, tx: ReadTx, index: SearchIndex | None) -> None:
+    def __init__(self, tx: ReadTx, index: Finder | None) -> None:
         self._tx = tx
         self._index = index
         self._generation = 0
         self.attached = False
         self._rarity = Rarity(tx)
-        self._known: dict[
-            tuple[str, ...], Sequence[int] | None
-        ] = {}  # looks that a page and its total have in common, ...
-        self._known_at: tuple[object, ...] = ()  # ... in this state of both files
-        self._kept = 0  # ids in it
+        # Lookups that a page and its total share, and the state of both files in which they were made.
+        self._known: dict[tuple[str, ...], Sequence[int] | None] = {}
+        self._known_at: tuple[object, ...] = ()
+        self._kept = 0  # ids in `_known`
         conditions.register(tx)
         self.refresh()
 
     def refresh(self) -> None:
-        """Between two transactions: the index as it is now."""
+        """Between two transactions: attach the index as it is now."""
         index = self._index
         if index is None or self._generation == index.generation or self._tx.in_snapshot:
             return
         self._generation = index.generation
         if self.attached:
             with contextlib.suppress(*FAILURE):
-                self._tx.rows("DETACH find")
+                self._tx.run("DETACH find")
         self.attached = index.attach(self._tx)
         self._rarity = Rarity(self._tx)
 
     def run(self, filter: Filter, within: Bounds, now: Millis | None, look: Callable[[Sources], T]) -> T:
-        """`look` at the parts that hold what matches, in one snapshot; once more without the index when that is damaged."""
+        """Call `look` with the parts that hold the matches, in one snapshot. Again without the index if it is
+        damaged."""
         with self._tx.snapshot():
             try:
                 found = self._looked(filter, within, now, look)
@@ -85,7 +84,7 @@ class Searches:
             return self._bounded(filter, within, now, look)
 
     def _incomplete(self, filter: Filter, within: Bounds, now: Millis | None) -> str:
-        """How far the search index is, for a search that it would narrow down if it were complete."""
+        """How far the search index is, if it would narrow this search down once it is complete."""
         if self._index is None or not sources(filter, within, watermark=LAST, infos=self._infos, now=now).indexed:
             return ""
         watermark, behind = self._state() if self.attached else (0, True)
@@ -94,12 +93,11 @@ class Searches:
         waiting = counters.total(self._tx, Filter(), 0, LAST)
         taken_in = counters.total(self._tx, Filter(), 0, watermark) if watermark else 0
         why = ", which stands still while there is little room on the disk," if self._index.halted else ""
-        return (
-            f"; the search index{why} is not complete yet: {100 * taken_in // max(waiting, 1)} % of what waits is in it"
-        )
+        share = 100 * taken_in // max(waiting, 1)
+        return f"; the search index{why} is not complete yet: {share} % of what waits is in it"
 
     def _sources(self, filter: Filter, within: Bounds, now: Millis | None) -> Sources:
-        """The watermark is read first: whatever the store holds up to it is in the index."""
+        """Reads the watermark first: everything in the store up to it is in the index."""
         watermark, behind = 0, False
         if self.attached and not counters.is_plain(filter):
             watermark, behind = self._state()
@@ -113,9 +111,9 @@ class Searches:
         return found._replace(indexed=False) if behind else found
 
     def _forget(self) -> None:
-        """What was found in another state than this snapshot's."""
+        """Forget lookups that were made in another state of the files."""
         names = ("main.", "find.") if self.attached else ("main.",)
-        at = (self._generation, *(self._tx.rows(f"PRAGMA {name}data_version")[0][0] for name in names))
+        at = (self._generation, *(self._tx.value(f"PRAGMA {name}data_version") for name in names))
         if at != self._known_at:
             self._known.clear()
             self._known_at, self._kept = at, 0
@@ -131,7 +129,7 @@ class Searches:
     def _distrust(self) -> None:
         assert self._index is not None
         self._index.distrust()
-        self.attached = False  # (it stays attached until the next refresh, and is not asked)
+        self.attached = False  # it stays attached until the next refresh, but is not used
 
     def _infos(self, needle: str) -> Sequence[int]:
         found = self._known.get((needle,))
@@ -158,11 +156,11 @@ class Searches:
             return reason_index.containing(self._tx, needle, attached=False)
 
     def _are_many(self, infos: Sequence[int], queue: int) -> bool:
-        if len(infos) > MANY:  # each of them is some entry's
+        if len(infos) > MANY:  # each of them belongs to an entry
             return True
         text, values = conditions.among("info_id", infos)
         look = f"SELECT count(*) FROM (SELECT 1 FROM reason WHERE {text} AND queue = ? LIMIT {MANY + 1})"
-        return int(self._tx.rows(look, (*values, queue))[0][0]) > MANY
+        return int(self._tx.value(look, (*values, queue))) > MANY
 
     def _few(self, text: str, column: str | None) -> Sequence[int] | None:
         key = (text, column or "")
@@ -205,10 +203,10 @@ class Searches:
 
 
 class _Watch:
-    """Called by SQLite as it works; True ends the statement."""
+    """The database calls it while it works; True ends the statement."""
 
-    def __init__(self, index: SearchIndex | None) -> None:
-        """Of the looks that tell which parts there are: in indexes, all of them."""
+    def __init__(self, index: Finder | None) -> None:
+        """Begins with the lookups that find out which parts there are: they all use indexes."""
         self._index = index
         self._held = False
         self.why = ""
@@ -226,8 +224,8 @@ class _Watch:
         took = time.perf_counter() - self._began
         if took > self._bound:
             self.why = (
-                f"the search is too broad to be answered within {self._bound:g} s: give three characters or more in one "
-                "piece, a queue, or a shorter time"
+                f"the search is too broad to be answered within {self._bound:g} s: give three characters or more in "
+                "one piece, a queue, or a shorter time"
             )
         elif self._lock is not None and not self._held and took > TOGETHER:
             self._held = self._lock.acquire(blocking=False)

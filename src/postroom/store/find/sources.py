@@ -1,9 +1,10 @@
-"""`model.Filter` -> the disjoint parts of the tables that hold what matches, each read through the index that suits it.
+"""`model.Filter` -> the disjoint parts of the tables that hold the matches, each read through the index that suits it.
 
-A page is the first so many ids of all parts together, a count the sum of theirs. Which index is used is said here, because the
-planner, given an id range and a queue, may walk the table by id instead (138 ms in place of 33 at a million rows). Texts of three
-characters or more are found in the search index (search_index.py) up to its watermark, and by reading rows above it. Pure: SQL
-text and values. Promises: the parts are disjoint, together exactly what conditions.py says. Fails: as conditions.py does.
+A page is the first ids of all parts together, a count is the sum of theirs. The parts name their index, because the
+planner, given an id range and a queue, may walk the table by id instead (138 ms instead of 33 with a million rows).
+Texts of three characters or more are found in the search index up to its watermark; above it, rows are read. Pure: SQL
+text and values. Promises: the parts are disjoint, and together exactly what conditions.py says. Fails: as conditions.py
+does.
 """
 
 from __future__ import annotations
@@ -21,29 +22,26 @@ from postroom.store.fold import needle
 from postroom.store.sqlite.rarity import phrase
 
 SHORTEST = 3  # characters that the index can look for
-RARE = 6  # characters of a local part with its @
-MANY = 10_000  # entries of a queue that wait for what is looked for: a page of so many is found sooner by a walk
+RARE = 6  # characters of a local part and its @
+MANY = 10_000  # matches in a queue: with more, a page is found sooner by walking the queue
 _COLUMNS = {
     Aspect.FROM: "sender", Aspect.TO: "recipient", Aspect.SUBJECT: "subject", Aspect.IP: "ip",
     Aspect.DESTINATION: "recipient",
 }  # fmt: skip
 _ALL_QUEUES = tuple(range(len(codes.QUEUES)))
 _ALL_ROUTES = tuple(range(len(codes.ROUTES)))
-_SHOWN = f"e.queue <> {codes.LEAVING}"  # of no queue that is asked for: mail whose end waits for the undo window is not listed
+_SHOWN = f"e.queue <> {codes.LEAVING}"  # mail that ends when the undo window of its plan closes is not listed
 
-Few = Callable[
-    [str, str | None], Sequence[int] | None
-]  # a text, a column: all entries of the index that may hold it, if few
-
-Common = Callable[
-    [str], bool
-]  # whether a text may be in at least half as many entries as there are in the queues asked for
+# (text, column) -> all entries of the index that may hold the text, if they are few.
+Few = Callable[[str, str | None], Sequence[int] | None]
+# text -> whether it may be in at least half as many entries as the wanted queues hold.
+Common = Callable[[str], bool]
 
 
 class Reasons(NamedTuple):
-    """The table that leads from a reason to its entries (counters.py)."""
+    """The table from reasons to entries (counters.py)."""
 
-    reach: int  # the last entry that it knows; 0 = none
+    reach: int  # the last entry it covers; 0: none
     many: Callable[[Sequence[int], int], bool]  # whether more than MANY entries of a queue have one of these
 
 
@@ -55,25 +53,28 @@ class Bounds(NamedTuple):
 
 
 class Source(NamedTuple):
-    """`body` follows a SELECT: FROM and WHERE; `ident` is the id in it."""
+    """`body`: FROM and WHERE, to follow a SELECT. `ident`: the name of the id in it."""
 
     ident: str
     body: str
     values: tuple[Any, ...]
-    walked: tuple[Source, ...] = ()  # the same entries, but read in their order: for a page, when this one is not
-    merged: tuple[str, tuple[Any, ...]] | None = None  # a SELECT of their number that is faster, when they are many
+    walked: tuple[Source, ...] = ()  # the same entries read in order, for a page, if this source does not
+    merged: tuple[str, tuple[Any, ...]] | None = None  # a SELECT that counts them faster, if they are many
 
 
 class Sources(NamedTuple):
     parts: tuple[Source, ...]
-    searched: bool  # rows may have to be read that do not match
-    indexed: bool  # the search index narrows it down
+    searched: bool  # rows that do not match may have to be read
+    indexed: bool  # an index of texts narrows the search down
 
     def page(self, limit: int, *, descending: bool) -> tuple[str, tuple[Any, ...]]:
         """A SELECT of ids, in order."""
         direction = "DESC" if descending else "ASC"
         parts = [part for one in self.parts for part in one.walked or (one,)]
-        texts = [f"SELECT id FROM (SELECT {one.ident} AS id {one.body} ORDER BY {one.ident} {direction} LIMIT ?)" for one in parts]  # fmt: skip
+        texts = [
+            f"SELECT id FROM (SELECT {one.ident} AS id {one.body} ORDER BY {one.ident} {direction} LIMIT ?)"
+            for one in parts
+        ]
         values = [value for one in parts for value in (*one.values, limit)]
         return f"{' UNION ALL '.join(texts)} ORDER BY id {direction} LIMIT ?", (*values, limit)
 
@@ -86,7 +87,7 @@ NOTHING = Sources((), searched=False, indexed=False)
 
 
 def bounds(filter: Filter, top: int | None = None) -> Bounds:
-    """Of the ids: a time window is a range of them."""
+    """The ids of the filter's time window."""
     low = 0 if filter.since is None else first_id_at(filter.since)
     high = LAST if filter.until is None else first_id_at(filter.until + 1) - 1
     return Bounds(low, high if top is None else min(high, top))
@@ -96,65 +97,91 @@ def sources(
     filter: Filter, within: Bounds, *, watermark: int, infos: Infos, now: Millis | None, few: Few | None = None,
     reasons: Reasons | None = None, common: Common | None = None,
 ) -> Sources:  # fmt: skip
-    """`watermark`: what has an id up to it is in the search index; 0 = there is none. `few`, `common`: asked of the texts that it finds."""
+    """The parts of the tables that hold the matches. `watermark`: the search index covers ids up to it; 0: there is no
+    index. `few` and `common` know how often the texts occur that the index finds."""
     if within.low > within.high:
         return NOTHING
     terms = terms_of(filter)
-    chosen: Sequence[int] | None = None  # one of them must be the info_id
-    rest: list[Term] = []  # to be checked on the row even behind the index
-    either: tuple[Term, Piece, Sequence[int]] | None = None  # found by the index or by its info
-    pieces: list[Piece] = []  # without those of `either`
-    for term in terms:
-        found = () if term.aspect not in (Aspect.INFO, Aspect.ERROR, Aspect.ALL) else infos(needle(str(term.value)))
-        piece = None if term.negated else piece_of(term)
-        if term.aspect in (Aspect.INFO, Aspect.ERROR) and not term.negated:
-            chosen = found if chosen is None else sorted(set(chosen).intersection(found))
-            if not chosen:
-                return NOTHING
-            rest += [term] if term.aspect is Aspect.ERROR else []
-        elif piece is None:
-            rest.append(term)
-        elif term.aspect is Aspect.ALL and found:
-            rest += [] if either is None else [either[0]]
-            either = (term, piece, found)
-            rest += [] if piece.exact else [term]
-        else:
-            pieces.append(piece)
-            rest += [] if piece.exact else [term]
-    if either is not None and (pieces or chosen is not None):  # something else narrows it down: the row will be checked
-        rest.append(either[0])
-        either = None
-    build = _Build(filter, chosen, infos, reasons, now)
+    asked = _asked(terms, infos)
+    if asked is None:
+        return NOTHING
+    build = _Build(filter, asked.chosen, infos, reasons, now)
     on_row = [term for term in terms if term.aspect is not Aspect.INFO or term.negated]
     if filter.ids:
         return Sources(tuple(build.by_ids(filter.ids, within, on_row)), searched=bool(terms), indexed=True)
-    pieces += [either[1]] if either is not None else []
-    expression = " AND ".join([piece.expression for piece in pieces])
-    if chosen is not None and not expression:
-        return Sources(tuple(build.waiting(within, rest)), searched=True, indexed=reasons is not None and not rest)
-    if not watermark or not expression:
+    if asked.chosen is not None and not asked.pieces:
+        indexed = reasons is not None and not asked.rest
+        return Sources(tuple(build.waiting(within, asked.rest)), searched=True, indexed=indexed)
+    if not watermark or not asked.pieces:
         return Sources(tuple(build.scans(within, on_row)), searched=bool(terms), indexed=False)
     newer, older = Bounds(max(within.low, watermark + 1), within.high), Bounds(within.low, min(within.high, watermark))
-    parts = list(build.scans(newer, on_row))
-    by_info = None if either is None else either[2]
-    ids = _fewest(pieces, few)
-    if ids is None:
-        many = common is not None and not rest and all(common(piece.text) for piece in pieces)
-        parts += build.index(older, expression, rest, without=by_info, many=many)
-    else:
-        parts += build.by_ids(ids, older, on_row, without=by_info)
-    if by_info is not None:
-        parts += _Build(filter, by_info, infos, reasons, now).waiting(older, rest)
+    parts = [*build.scans(newer, on_row), *_found(build, asked, older, on_row, few, common)]
+    if asked.by_info is not None:
+        parts += _Build(filter, asked.by_info, infos, reasons, now).waiting(older, asked.rest)
     return Sources(tuple(parts), searched=True, indexed=True)
 
 
-class Piece(NamedTuple):
-    """What the search index is asked for a term."""
+class _Asked(NamedTuple):
+    """The terms of a filter, by what answers them."""
 
-    text: str  # of three characters or more
+    chosen: Sequence[int] | None  # the info_id must be one of these
+    pieces: list[Piece]  # for the search index
+    rest: list[Term]  # checked on the row even behind an index
+    by_info: Sequence[int] | None  # an entry with one of these reasons matches, too, whatever the pieces find
+
+
+def _asked(terms: Sequence[Term], infos: Infos) -> _Asked | None:
+    """None: nothing can match."""
+    chosen: Sequence[int] | None = None
+    pieces: list[Piece] = []
+    rest: list[Term] = []
+    either: tuple[Term, Piece, Sequence[int]] | None = None  # matches by its text or by its reason
+    for term in terms:
+        if term.aspect in (Aspect.INFO, Aspect.ERROR) and not term.negated:
+            found = infos(needle(str(term.value)))
+            chosen = found if chosen is None else sorted(set(chosen).intersection(found))
+            if not chosen:
+                return None
+            rest += [term] if term.aspect is Aspect.ERROR else []
+            continue
+        piece = None if term.negated else piece_of(term)
+        if piece is None:
+            rest.append(term)
+            continue
+        found = infos(needle(str(term.value))) if term.aspect is Aspect.ALL else ()
+        if found:
+            rest += [] if either is None else [either[0]]
+            either = (term, piece, found)
+        else:
+            pieces.append(piece)
+        rest += [] if piece.exact else [term]
+    if either is None:
+        return _Asked(chosen, pieces, rest, None)
+    term, piece, found = either
+    if pieces or chosen is not None:  # something else narrows the search down: this term is checked on the row
+        return _Asked(chosen, pieces, [*rest, term], None)
+    return _Asked(None, [piece], rest, found)
+
+
+def _found(
+    build: _Build, terms: _Asked, within: Bounds, on_row: Sequence[Term], few: Few | None, common: Common | None
+) -> Iterator[Source]:
+    """What the search index holds of the pieces: row by row if they are rare, otherwise through the index."""
+    ids = _fewest(terms.pieces, few)
+    if ids is not None:
+        return build.by_ids(ids, within, on_row, without=terms.by_info)
+    many = common is not None and not terms.rest and all(common(piece.text) for piece in terms.pieces)
+    expression = " AND ".join([piece.expression for piece in terms.pieces])
+    return build.index(within, expression, terms.rest, without=terms.by_info, many=many)
+
+
+class Piece(NamedTuple):
+    """What to look for in the search index for one term."""
+
+    text: str  # at least three characters
     column: str | None  # None: any
-    exact: bool  # that is all the term says: otherwise it finds candidates, whose rows are checked
-    whole: str  # what every row that matches holds, at least the text
+    exact: bool  # finds exactly the matches; otherwise candidates, whose rows are checked
+    whole: str  # every match holds this; contains the text
 
     @property
     def expression(self) -> str:
@@ -162,7 +189,7 @@ class Piece(NamedTuple):
 
 
 def _fewest(pieces: Sequence[Piece], few: Few | None) -> Sequence[int] | None:
-    """The entries that a rare part of one of the texts is in; None: none is rare, or the whole phrase is as cheap."""
+    """The entries that hold a rare part of one of the texts. None: nothing is rare, or the whole phrase is as cheap."""
     for piece in pieces if few is not None else ():
         assert few is not None
         found = few(piece.whole, piece.column)
@@ -172,7 +199,7 @@ def _fewest(pieces: Sequence[Piece], few: Few | None) -> Sequence[int] | None:
 
 
 def piece_of(term: Term) -> Piece | None:
-    """None: the index cannot tell."""
+    """None: the index cannot answer this term."""
     text = str(term.value)
     column = _COLUMNS.get(term.aspect)
     if (term.aspect is not Aspect.ALL and column is None) or term.relation is Relation.WITHIN:
@@ -188,7 +215,7 @@ def piece_of(term: Term) -> Piece | None:
         whole = looked_for = max([*(piece[:-1] for piece in pieces[:-1]), pieces[-1]], key=len)
     else:
         whole = looked_for = needle(text)
-        # Of an address the local part is rare, and the domain in very many rows (10 ms in place of 60 at a million).
+        # The local part of an address is rare, its domain is in many rows (10 ms instead of 60 with a million rows).
         local = looked_for[: looked_for.find("@") + 1]
         exact = len(local) < RARE or local == looked_for
         looked_for = looked_for if exact else local
@@ -198,7 +225,7 @@ def piece_of(term: Term) -> Piece | None:
 
 
 class _Build:
-    """The parts of one filter. `chosen`: one of them must be the info_id, which stands in the index entry_queue."""
+    """The parts of one filter. `chosen`: the info_id, a column of the index entry_queue, must be one of these."""
 
     def __init__(
         self, filter: Filter, chosen: Sequence[int] | None, infos: Infos, reasons: Reasons | None, now: Millis | None
@@ -213,7 +240,7 @@ class _Build:
         self._narrow = bool(filter.routes) or filter.attachment is not None
 
     def scans(self, within: Bounds, terms: Sequence[Term], *, only: int | None = None) -> Iterator[Source]:
-        """Each queue, or `only` that one (with a route, an attachment) by its index: there its ids are in order."""
+        """Each queue, or `only` one, through the index in which its ids are in order."""
         if within.low > within.high:
             return
         for columns, index in self._combinations((only,) if only is not None else self._queues):
@@ -243,7 +270,7 @@ class _Build:
             yield (), ""
 
     def waiting(self, within: Bounds, terms: Sequence[Term]) -> Iterator[Source]:
-        """For one of the reasons chosen: as far as the table of reasons reaches by that, above by the queue's index."""
+        """Entries with a chosen reason: by the table of reasons as far as it reaches, above it by the queue's index."""
         reach = 0 if self._reasons is None else self._reasons.reach
         yield from self.scans(Bounds(max(within.low, reach + 1), within.high), terms)
         older = Bounds(within.low, min(within.high, reach))
@@ -263,14 +290,14 @@ class _Build:
     def index(
         self, within: Bounds, expression: str, rest: Sequence[Term], *, without: Sequence[int] | None, many: bool
     ) -> Iterator[Source]:
-        """Through the search index; ended entries, and those with one of the infos `without`, are left out. `many`: about as many
-        as there are in the queue."""
+        """Through the search index, without ended entries and without those that have one of the infos `without`.
+        `many`: about as many match as the queues hold."""
         if within.low > within.high:
             return
         where = Conditions([], [])
-        where.where.append("x.ix MATCH ? AND x.rowid >= ? AND x.rowid <= ?")  # bare: it is for the index to see
+        where.where.append("x.ix MATCH ? AND x.rowid >= ? AND x.rowid <= ?")  # no brackets: the index must see it
         where.values.extend((expression, *within))
-        inner = Conditions([], [])  # all of it stands in one index: no row is read
+        inner = Conditions([], [])  # answered by one index: no row is read
         inner.add(_one_of("n.queue", self._queues or _ALL_QUEUES))
         inner.add(("n.id = x.rowid", ()))
         self._add_infos(inner, "n.info_id")
@@ -284,7 +311,7 @@ class _Build:
         yield found._replace(merged=self._merged(within, expression, without)) if many else found
 
     def _merged(self, within: Bounds, expression: str, without: Sequence[int] | None) -> tuple[str, tuple[Any, ...]]:
-        """Both sides come in the order of their ids and are merged: 50 ns for each of either, in place of 200 for each that is found."""
+        """Merges both sides, each in the order of its ids: 50 ns for each entry, instead of 200 ns for each match."""
         parts, values = [], []
         for queue in self._queues or _ALL_QUEUES:
             where = Conditions([], [])
@@ -303,7 +330,7 @@ class _Build:
     def by_ids(
         self, ids: Sequence[int], within: Bounds, terms: Sequence[Term], *, without: Sequence[int] | None = None
     ) -> Iterator[Source]:
-        """Chosen one by one: by primary key."""
+        """These ids, by primary key."""
         ids = [ident for ident in ids if within.low <= ident <= within.high]
         if not ids:
             return

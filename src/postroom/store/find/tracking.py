@@ -1,8 +1,9 @@
-"""Finding a message wherever it is or was: queue, history, refusals at SMTP time; newest first, within a bounded time.
+"""Finding a message wherever it is or was - queue, history, refusals at SMTP time - newest first, within a time limit.
 
-There is no index on any of these texts. So each source is walked by id from its newest row, CHUNK rows at a time, always the source
-that is least far; what has been found above the point that all have reached is final. When the time is over, that point is where
-the next page goes on: every page gets further. Promises: each match once, in the order of ids. Fails: apsw errors pass through.
+No index covers these texts. So each table is walked by id from its newest row, CHUNK rows at a time, always the one
+that is furthest behind. Matches above the point that all tables have reached are final. When the time is up, the next
+page goes on from that point, so every page makes progress. Promises: each match once, in the order of ids. Fails:
+database errors pass through.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ STATUSES = (
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True):
-    """What is looked for; empty means "any". Texts are substrings, any case; address of the client and Message-ID are whole."""
+    """What to look for; empty means "any". Texts are substrings in any case, `ip` and `header_id` are whole."""
 
     since: Millis
     until: Millis
@@ -66,7 +67,7 @@ class Wanted(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Tracked(msgspec.Struct, frozen=True, gc=False):
-    """A message for one recipient, or a refusal (then what was not known yet is empty)."""
+    """A message to one recipient, or a refusal, of which only a part is known."""
 
     id: int
     status: str
@@ -88,7 +89,7 @@ class Tracked(msgspec.Struct, frozen=True, gc=False):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A page. `after`: where the next one begins; None = there is none. `complete`: not stopped by the time."""
+    """A page. `after`: where the next one begins; None: there is none. `complete`: it was not cut short by the time."""
 
     rows: list[Tracked]
     after: int | None
@@ -106,7 +107,7 @@ def ended_status(ended: Ended) -> str:
 def _status(
     queue: Queue, priority: Priority, attempts: int, info: str, locked_until: Millis | None, now: Millis
 ) -> str:
-    """An entry whose delivery was tried in vain is `deferred`, also while it is being tried again."""
+    """An entry whose delivery has failed is `deferred`, even while it is being tried again."""
     if queue in (Queue.DELIVERY, Queue.SYSTEM):
         tried = attempts - 1 if locked_until is not None and locked_until > now else attempts
         if tried > 0 and info != DELIVERY_INFO:
@@ -117,7 +118,7 @@ def _status(
 
 
 class _Source:
-    """One table on its way down. `border`: everything from there up has been looked at."""
+    """One table, walked downwards. `border`: everything from there up has been read."""
 
     def __init__(self, table: str, columns: str, where: list[tuple[str, list[Any]]], border: int) -> None:
         self.table = table
@@ -176,54 +177,70 @@ def search(
 
 
 _ENTRY = (
-    "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, t.attachment, "
-    "t.route, t.queue, t.priority, t.attempts, (SELECT i.text FROM info AS i WHERE i.id = t.info_id), t.locked_until"
+    "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, "
+    "t.attachment, t.route, t.queue, t.priority, t.attempts, (SELECT i.text FROM info AS i WHERE i.id = t.info_id), "
+    "t.locked_until"
 )
 _HISTORY = (
-    "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, t.attachment, "
-    "t.route, t.outcome, t.reply, t.ended"
+    "t.id, t.env_from, t.from_address, t.from_name, t.recipient, t.recipient_name, t.subject, t.remote_ip, "
+    "t.attachment, t.route, t.outcome, t.reply, t.ended"
 )
 _REJECTION = "t.id, t.env_from, t.recipient, t.ip, t.reply"
 
 
 def _sources(tx: ReadTx, wanted: Wanted, high: int) -> list[_Source]:
-    """Those that can hold a match at all."""
-    sources: list[_Source] = []
+    """The tables that can hold a match at all."""
+    found = (_queued(tx, wanted, high), _ended(tx, wanted, high), _refused(tx, wanted, high))
+    return [source for source in found if source is not None]
+
+
+def _queued(tx: ReadTx, wanted: Wanted, high: int) -> _Source | None:
+    statuses = set(wanted.statuses)
+    queues = [queue for queue, words in _IN_QUEUE.items() if not statuses or statuses.intersection(words)]
+    if not queues:
+        return None
+    where = [*_where(tx, wanted), one_of("t.queue", [codes.QUEUE[queue] for queue in queues])]
+    if wanted.header_id:
+        named = "EXISTS (SELECT 1 FROM message AS m WHERE m.id = t.message_id AND m.message_id IN (?, ?))"
+        where.append((named, _header_ids(wanted)))
+    return _Source("entry", _ENTRY, where, high)
+
+
+def _ended(tx: ReadTx, wanted: Wanted, high: int) -> _Source | None:
     statuses = wanted.statuses
-    queues = [queue for queue, words in _IN_QUEUE.items() if not statuses or set(words) & set(statuses)]
     outcomes = [outcome for outcome, word in OUTCOME_STATUS.items() if not statuses or word in statuses]
-    ids = (f"<{wanted.header_id}>", wanted.header_id) if wanted.header_id else ()
-    where = _where(tx, wanted)
-    if queues:
-        parts = [*where, one_of("t.queue", [codes.QUEUE[queue] for queue in queues])]
-        if ids:
-            named = "EXISTS (SELECT 1 FROM message AS m WHERE m.id = t.message_id AND m.message_id IN (?, ?))"
-            parts.append((named, [*ids]))
-        sources.append(_Source("entry", _ENTRY, parts, high))
-    if outcomes:
-        parts = [*where, one_of("t.outcome", [codes.OUTCOME[outcome] for outcome in outcomes])]
-        if ids:
-            parts.append(("t.header_id IN (?, ?)", [*ids]))
-        sources.append(_Source("history", _HISTORY, parts, high))
-    known = not (
-        ids or wanted.subject or wanted.routes or wanted.attachment is not None
-    )  # what a refusal does not know
-    if known and (not statuses or REFUSED in statuses):
-        parts = []
-        if wanted.sender:
-            parts.append(contains(tx, ("t.env_from",), wanted.sender))
-        if wanted.recipient:
-            parts.append(contains(tx, ("t.recipient",), wanted.recipient))
-        if wanted.ip:
-            parts.append(("t.ip = ?", [wanted.ip]))
-        kinds, passing = one_of("t.kind", rejections.PASSING)
-        parts.append((f"NOT ({kinds})", passing))
-        sources.append(_Source("rejection", _REJECTION, parts, high))
-    return sources
+    if not outcomes:
+        return None
+    where = [*_where(tx, wanted), one_of("t.outcome", [codes.OUTCOME[outcome] for outcome in outcomes])]
+    if wanted.header_id:
+        where.append(("t.header_id IN (?, ?)", _header_ids(wanted)))
+    return _Source("history", _HISTORY, where, high)
+
+
+def _refused(tx: ReadTx, wanted: Wanted, high: int) -> _Source | None:
+    """None also if a condition is on something that is not known of a refusal."""
+    if wanted.header_id or wanted.subject or wanted.routes or wanted.attachment is not None:
+        return None
+    if wanted.statuses and REFUSED not in wanted.statuses:
+        return None
+    where: list[tuple[str, list[Any]]] = []
+    if wanted.sender:
+        where.append(contains(tx, ("t.env_from",), wanted.sender))
+    if wanted.recipient:
+        where.append(contains(tx, ("t.recipient",), wanted.recipient))
+    if wanted.ip:
+        where.append(("t.ip = ?", [wanted.ip]))
+    kinds, passing = one_of("t.kind", rejections.PASSING)
+    where.append((f"NOT ({kinds})", passing))
+    return _Source("rejection", _REJECTION, where, high)
+
+
+def _header_ids(wanted: Wanted) -> list[Any]:
+    return [f"<{wanted.header_id}>", wanted.header_id]
 
 
 def _where(tx: ReadTx, wanted: Wanted) -> list[tuple[str, list[Any]]]:
-    """What queue and history have in common."""
+    """The conditions that queue and history share."""
     where: list[tuple[str, list[Any]]] = []
     for text, columns in (
         (wanted.sender, ("t.env_from", "t.from_address")),
@@ -276,7 +293,7 @@ def _of_rejection(row: Any, now: Millis) -> Tracked:
 
 
 class Known(msgspec.Struct, frozen=True):
-    """All that is known under one id: exactly one of the three."""
+    """What is known under one id: exactly one of the three."""
 
     entry: Entry | None = None
     ended: Ended | None = None
@@ -284,7 +301,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 def look_up(reader: Reader, ident: int) -> Known | None:
-    """None: it was never there, or has been forgotten."""
-    with reader.tx.snapshot():  # one snapshot: an entry that ends meanwhile is in one of both
+    """None: it never existed, or has been forgotten."""
+    with reader.tx.snapshot():  # an entry that ends meanwhile must be found in one of the two
         known = Known(reader.entry(ident), reader.ended(ident), rejections.find(reader.tx, ident))
     return None if known == Known() else known

@@ -1,9 +1,10 @@
-"""The ledger as people see it: everything created = everything ended + everything that still waits; the difference is always 0.
+"""The ledger as people see it: what was created = what has ended + what still waits. The difference is always 0.
 
-Each process life counts in the transaction of the fact (apply.Tally); here the lives are added up and compared with the queue.
+Each process life counts an event in the transaction of that event (`LedgerLines` in queue/apply.py). Here the lives are
+added up and compared with the queue.
 
-Promises: one snapshot, read off the writer's way; every account is shown, also one that only a repair writes (`correction`).
-Fails: apsw errors pass through; `check` raises StoreUnavailable.
+Promises: one snapshot, on a reader; every account is shown, even the one that only a repair writes (`correction`).
+Fails: database errors pass through; `check` raises StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import msgspec
 from postroom.clock import Millis
 from postroom.ids import BESIDE, id_node, id_time, public_id
 from postroom.model import Origin, Outcome, Queue
+from postroom.store.engine import named
 from postroom.store.find.reader import Reader
 from postroom.store.store import Store
 from postroom.telemetry import Log, stamp
 
-LIVES = 50  # shown one by one, the newest; those before them are added up
+LIVES = 50  # the newest lives are shown one by one, earlier ones are added up
 REMEDY = "mail is unaccounted for: postroom verify tells which"
 
-_LINES = "SELECT connection, kind, number FROM ledger ORDER BY connection DESC, kind"
+_LINES = named("keep.ledger_lines", "SELECT connection, kind, number FROM ledger ORDER BY connection DESC, kind")
 _OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 
 
@@ -45,7 +47,7 @@ class Ledger(msgspec.Struct, frozen=True):
     created: dict[str, int]  # by origin, zeros included
     ended: dict[str, int]  # by outcome, zeros included
     queued: dict[Queue, int]
-    leaving: int  # queued, but in none of the queues: they end when the undo window of their plan is over
+    leaving: int  # in none of the queues: they end when the undo window of their plan closes
     lives: tuple[Life, ...]  # newest first
     earlier: int  # lives before these
 
@@ -55,7 +57,7 @@ class Ledger(msgspec.Struct, frozen=True):
 
 
 def read(reader: Reader) -> Ledger:
-    with reader.tx.snapshot():  # one snapshot for lines and queue
+    with reader.tx.snapshot():
         lines = reader.tx.rows(_LINES)
         queued, leaving = reader.queue_counts(), reader.leaving()
     created = {origin.value: 0 for origin in Origin}
@@ -70,7 +72,7 @@ def read(reader: Reader) -> Ledger:
 
 
 def as_json(found: Ledger) -> dict[str, object]:
-    """One form for the command line and for our own API."""
+    """The form that the command line and our own API share."""
     return {
         "difference": found.difference,
         "created": found.created,

@@ -1,6 +1,6 @@
 """The steps of a plan, each inside one transaction of the writer: apply a slice, undo a slice, end a slice.
 
-What an action sets is the same text as for a single entry (sql.py), what ends entries the same function (actions.end_all). An entry that is
+What an action sets is the same text as for a single entry (queue/statements.py), what ends entries the same function (actions.end_all). An entry that is
 to end - rejected, bounced, deleted - first waits in a queue of its own number (codes.LEAVING), still counted as queued; when the undo
 window is over it is put back to where it was and ended there, in one transaction, so that the ledger agrees at every moment.
 
@@ -35,7 +35,7 @@ from postroom.store.plans.book import (
     Plan,
 )
 from postroom.store.queue import actions
-from postroom.store.sqlite import statements as sql
+from postroom.store.queue import statements as sql
 
 _RANGE = "p.plan = ? AND p.entry > ? AND p.entry <= ?"
 _BORDER = (  # a line of an entry that is no number, which SQLite puts behind the others, is never reached

@@ -1,9 +1,10 @@
-"""What a person does to entries: retry now, hold, release, to bulk and back, reject, bounce, delete; pause and resume. Inside
-the writer's transaction.
+"""What a person does inside the writer's transaction: retry, hold, release, bulk, unbulk, reject, bounce and delete
+entries; pause and resume stages.
 
-To retry, hold or release a leased entry is recorded as a request that the worker honours when its lease ends; it is refused
-once the entry may be on its way to the next hop. All else needs an entry that nobody works on: hold it first. Every action
-leaves an event with its actor, and what is done with held mail a row in the release log.
+To retry, hold or release a leased entry leaves a request, which the worker carries out when the lease ends; a hold is
+refused once the entry may be on its way to the next hop. All other actions need an entry that is not being worked on:
+hold it first. Every action leaves an event with its actor, and an action on held mail a row in the release log.
+`acting` and `switching` add the line of the audit log: both are written, or neither.
 """
 
 from __future__ import annotations
@@ -21,17 +22,45 @@ from postroom.settings import Plans
 from postroom.store import codes
 from postroom.store.bodies import INLINE_BODY, Bodies
 from postroom.store.damage import STATE_DAMAGED
-from postroom.store.engine import Tx
-from postroom.store.logs import released
+from postroom.store.engine import Tx, named
+from postroom.store.logs import audit, released
+from postroom.store.queue import statements as sql
 from postroom.store.queue.apply import Infos, LedgerLines, end, event
 from postroom.store.queue.notices import beginning, notice, way_back
 from postroom.store.records import EndedEntry, NewMessage
-from postroom.store.sqlite import statements as sql
 
 HELD_INFO = "Held by a person"
 SLICE = 200  # entries of one action in one transaction: about 10 ms of the writer
 PAUSE = 0.010  # seconds
-NOTICED_SLICE = 20  # when each may need a notice, and for it the beginning of its message
+NOTICED_SLICE = 20  # when each may need a notice, and so the beginning of its message
+
+ENTRY_RECIPIENT = named("queue.entry_recipient", "SELECT recipient FROM entry WHERE id = :entry")
+ENTRY_STATE = named(
+    "queue.entry_state",
+    "SELECT queue, from_queue, lease, message_id, attempts, since FROM entry WHERE id = :entry",
+)
+ENTRY_TAKE = named(
+    "queue.entry_take",
+    "UPDATE entry SET lease = :lease, locked_until = :now WHERE id = :entry AND lease IS NULL",
+)
+MESSAGE_NOTED = named(
+    "queue.message_noted",
+    "SELECT m.env_from, e.recipient, e.route, m.subject, m.received, m.body_object FROM entry AS e "
+    "JOIN message AS m ON m.id = e.message_id WHERE e.id = :entry",
+)
+BODY_START = named("queue.body_start", "SELECT substr(bytes, 1, :length) FROM body WHERE message_id = :message")
+ENTRY_RETRY_NOW = named(  # never later than it would have been tried
+    "queue.entry_retry_now", "UPDATE entry SET next_attempt = min(:due, max(next_attempt, :now)) WHERE id = :entry"
+)
+ENTRY_HOLD = named("queue.entry_hold", f"UPDATE entry SET {sql.HOLD_SET} WHERE id = ?")
+ENTRY_RELEASE = named("queue.entry_release", f"UPDATE entry SET {sql.RELEASE_SET} WHERE id = ?")
+ENTRY_SHIFT = named("queue.entry_shift", f"UPDATE entry SET {sql.SHIFT_SET} WHERE id = ?")
+ENTRY_ASK = named("queue.entry_ask", "UPDATE entry SET request = :action WHERE id = :entry")
+PAUSE_ADD = named(
+    "queue.pause_add",
+    "INSERT INTO pause (scope, since, actor) VALUES (:scope, :now, :actor) ON CONFLICT (scope) DO NOTHING",
+)
+PAUSE_DROP = named("queue.pause_drop", "DELETE FROM pause WHERE scope = :scope")
 
 _WORDS = {
     Action.HOLD: HELD_INFO,
@@ -57,7 +86,7 @@ WORKED_ON = "being worked on just now: hold it first, or try again"
 
 
 class ActionContext(NamedTuple):
-    """What acting needs of the store."""
+    """What an action needs of the store."""
 
     infos: Infos
     ids: IdGiver
@@ -68,34 +97,34 @@ class ActionContext(NamedTuple):
 
 
 class Turns:
-    """When each of many entries is due that one action makes due: so many of a destination in a time, so that "all" overruns none."""
+    """Spreads the entries that one action makes due over time, by destination, so that "all" overruns no receiver."""
 
     def __init__(self, plans: Plans) -> None:
         self._gap = plans.retry_window // plans.retry_rate
         self._taken: dict[str, int] = {}
 
     def due(self, tx: Tx, ident: int, now: Millis) -> Millis:
-        (recipient,) = tx.rows("SELECT recipient FROM entry WHERE id = ?", (ident,))[0]
-        domain = str(recipient).rpartition("@")[2].lower()  # a damaged one may be no text: whoever claims it holds it
+        recipient = tx.value(ENTRY_RECIPIENT, {"entry": ident})
+        domain = str(recipient).rpartition("@")[2].lower()  # a damaged one may be no text: the claim holds it
         turn = self._taken.get(domain, 0)
         self._taken[domain] = turn + 1
         return now + turn * self._gap
 
 
 class Instruction(NamedTuple):
-    """Who wants what, and why."""
+    """Who wants which action, and why."""
 
     action: Action
     actor: str
     reason: str
     now: Millis
     notify: bool = False  # of a rejection: tell the sender
-    held: bool | None = None  # True: what waits elsewhere is refused; False: what is held
-    turns: Turns | None = None  # of a retry, a release: how they are paced; None: all at once
+    held: bool | None = None  # True: only what is held; False: only what is not
+    turns: Turns | None = None  # paces a retry or release; None: all at once
 
     @property
     def tells(self) -> bool:
-        """Whether the sender is told."""
+        """Whether the sender gets a notice."""
         return self.action is Action.BOUNCE or (self.notify and self.action is Action.REJECT)
 
     @property
@@ -105,14 +134,14 @@ class Instruction(NamedTuple):
 
 
 class Acted(NamedTuple):
-    """What was done, and the stored bodies to delete once that is committed."""
+    """What was done, and the stored bodies to delete after the commit."""
 
     report: ActionReport
     objects: list[str]
 
 
 class Found(NamedTuple):
-    """An entry as ENTRY_STATE shows it."""
+    """An entry as ENTRY_STATE reads it."""
 
     ident: int
     number: int
@@ -128,16 +157,16 @@ class Found(NamedTuple):
 
 
 def act(tx: Tx, context: ActionContext, order: Instruction, ids: Sequence[int]) -> Acted:
-    """One action on some entries."""
+    """Do one action to some entries."""
     done: list[Found] = []
     requested: list[int] = []
     refused: list[tuple[int, str]] = []
     for ident in dict.fromkeys(ids):
-        rows = tx.rows(sql.ENTRY_STATE, (ident,))
-        if not rows:
+        row = tx.row(ENTRY_STATE, {"entry": ident})
+        if row is None:
             refused.append((ident, "not in the queue: it has ended or never existed"))
             continue
-        found = Found(ident, *rows[0])
+        found = Found(ident, *row)
         if found.number == codes.LEAVING:
             refused.append((ident, LEAVING))
             continue
@@ -148,7 +177,7 @@ def act(tx: Tx, context: ActionContext, order: Instruction, ids: Sequence[int]) 
         if why:
             refused.append((ident, why))
         elif found.lease is not None:
-            tx.run(sql.ENTRY_ASK, (codes.ACTION[order.action], ident))
+            tx.run(ENTRY_ASK, {"action": codes.ACTION[order.action], "entry": ident})
             event(tx, ident, order.now, "requested", found.number, context.infos.id(tx, order.info), order.actor)
             requested.append(ident)
         else:
@@ -160,7 +189,7 @@ def act(tx: Tx, context: ActionContext, order: Instruction, ids: Sequence[int]) 
 
 
 def refusal(order: Instruction, queue: Queue, *, leased: bool) -> str:
-    """Why this cannot be done to an entry there; empty = it can."""
+    """Why this cannot be done to an entry in that queue; empty if it can."""
     action, held = order.action, queue is Queue.HELD
     if not held and (action is Action.RELEASE or order.held):
         return f"not held: it is in {queue}"
@@ -185,26 +214,26 @@ def _apply(tx: Tx, infos: Infos, order: Instruction, found: Found) -> None:
     due = now if turns is None else turns.due(tx, ident, now)
     match order.action:
         case Action.RETRY:
-            tx.run(sql.ENTRY_RETRY_NOW, (due, now, ident))
+            tx.run(ENTRY_RETRY_NOW, {"due": due, "now": now, "entry": ident})
             event(tx, ident, now, "retried", found.number, text, order.actor)
         case Action.HOLD:
             held = codes.QUEUE[Queue.HELD]
-            tx.run(sql.ENTRY_HOLD, (held, text, ident))
+            tx.run(ENTRY_HOLD, (held, text, ident))
             event(tx, ident, now, "held", held, text, order.actor)
         case Action.RELEASE:
             assert found.from_number is not None
             released.record(tx, ident, Action.RELEASE, order.actor, order.reason, now)
-            tx.run(sql.ENTRY_RELEASE, (infos.id(tx, QUEUED_INFO), now, due, ident))
+            tx.run(ENTRY_RELEASE, (infos.id(tx, QUEUED_INFO), now, due, ident))
             event(tx, ident, now, "released", found.from_number, text, order.actor)
         case Action.BULK | Action.UNBULK:
             _, queue, priority = SHIFTS[order.action]
             number = codes.QUEUE[queue]
-            tx.run(sql.ENTRY_SHIFT, (number, codes.PRIORITY[priority], text, ident))
+            tx.run(ENTRY_SHIFT, (number, codes.PRIORITY[priority], text, ident))
             event(tx, ident, now, EVENT[order.action], number, text, order.actor)
 
 
 def end_all(tx: Tx, context: ActionContext, order: Instruction, chosen: Sequence[Found]) -> list[str]:
-    """The entries end as if under a lease of ours, their notices are accepted; bodies to delete after the commit."""
+    """End entries under a lease of our own, and accept their notices. Returns the bodies to delete after the commit."""
     ends: list[EndedEntry] = []
     outcome = ENDING[order.action]
     for found in chosen:
@@ -213,12 +242,12 @@ def end_all(tx: Tx, context: ActionContext, order: Instruction, chosen: Sequence
         text = context.infos.id(tx, order.info)
         event(tx, found.ident, order.now, outcome.value, found.number, text, order.actor)
         lease = context.ids.next()
-        tx.run(sql.ENTRY_TAKE, (lease, order.now, found.ident))
-        body_object, told = _notice(tx, context, order, found)
+        tx.run(ENTRY_TAKE, {"lease": lease, "now": order.now, "entry": found.ident})
+        body_object, letter = _notice(tx, context, order, found)
         ends.append(
             EndedEntry(
                 found.ident, lease, found.message, found.queue, outcome, order.info, found.attempts, 0,
-                order.now, body_object=body_object, notice=told,
+                order.now, body_object=body_object, notice=letter,
             )
         )  # fmt: skip
     lost, objects = end(tx, context.ids, context.infos, context.ledger, ends, context.next_attempt)
@@ -227,11 +256,11 @@ def end_all(tx: Tx, context: ActionContext, order: Instruction, chosen: Sequence
 
 
 def _notice(tx: Tx, context: ActionContext, order: Instruction, found: Found) -> tuple[str, NewMessage | None]:
-    """(the stored body's name, what tells the sender)."""
-    rows = tx.rows(sql.MESSAGE_NOTED, (found.ident,))
-    if not rows or not isinstance(rows[0][0], str):
-        return "", None  # the message's row, or who sent it, is lost: its entry can be ended all the same
-    env_from, recipient, route, subject, received, body_object = rows[0]
+    """(name of the stored body, notice to the sender)."""
+    row = tx.row(MESSAGE_NOTED, {"entry": found.ident})
+    if row is None or not isinstance(row[0], str):
+        return "", None  # the row of the message, or its sender, is lost: the entry can be ended all the same
+    env_from, recipient, route, subject, received, body_object = row
     standing = Standing(found.queue, found.attempts, found.since, null_sender=not env_from)
     outcome = ENDING[order.action]
     if not after_person(standing, outcome, order.info, notify=order.tells).notice:
@@ -240,11 +269,11 @@ def _notice(tx: Tx, context: ActionContext, order: Instruction, found: Found) ->
         if body_object:
             start = beginning(context.bodies.path(body_object))
         else:
-            body = tx.rows(sql.BODY_START, (2 * INLINE_BODY, found.message))
-            start = body[0][0] if body else b""
-    except EnvironmentFailed:  # the sender is told all the same
+            body = tx.row(BODY_START, {"length": 2 * INLINE_BODY, "message": found.message})
+            start = b"" if body is None else body[0]
+    except EnvironmentFailed:  # the sender gets a notice all the same
         start = b""
-    told = notice(
+    letter = notice(
         entry=found.ident,
         env_from=env_from,
         recipient=recipient if isinstance(recipient, str) else "",
@@ -258,7 +287,7 @@ def _notice(tx: Tx, context: ActionContext, order: Instruction, found: Found) ->
         route=way_back(codes.route(route)),
         beginning=start,
     )
-    return body_object, told
+    return body_object, letter
 
 
 def slices(ids: Sequence[int], *, notify: bool) -> list[Sequence[int]]:
@@ -268,8 +297,8 @@ def slices(ids: Sequence[int], *, notify: bool) -> list[Sequence[int]]:
 
 
 def paced(ids: Sequence[int], *, notify: bool) -> Iterator[Sequence[int]]:
-    """The same for a command beside a gateway: after each slice nobody here writes for as long as it took, at most PAUSE. The
-    gateway's writer cannot stand in line for SQLite's lock, it can only look again."""
+    """The same for a command beside a gateway. After each slice it pauses for as long as the slice took, at most PAUSE:
+    the gateway's writer cannot queue for the database's lock, it can only try again."""
     for part in slices(ids, notify=notify):
         began = time.perf_counter()
         yield part
@@ -285,10 +314,34 @@ def joined(parts: Sequence[ActionReport]) -> ActionReport:
 
 
 def pause(tx: Tx, scope: Scope, actor: str, now: Millis) -> bool:
-    """False = it was paused already."""
-    return bool(tx.rows(sql.PAUSE_ADD, (scope.value, now, actor)))
+    """False if it was paused already."""
+    return bool(tx.run(PAUSE_ADD, {"scope": scope.value, "now": now, "actor": actor}))
 
 
 def resume(tx: Tx, scope: Scope) -> bool:
-    """False = it was not paused."""
-    return bool(tx.rows(sql.PAUSE_DROP, (scope.value,)))
+    """False if it was not paused."""
+    return bool(tx.run(PAUSE_DROP, {"scope": scope.value}))
+
+
+def acting(context: ActionContext, order: Instruction, ids: Sequence[int]) -> Callable[[Tx], Acted]:
+    """`act`, with its line in the audit log."""
+
+    def run(tx: Tx) -> Acted:
+        acted = act(tx, context, order, ids)
+        audit.add_acted(tx, order.action, acted.report, at=order.now, actor=order.actor, reason=order.reason)
+        return acted
+
+    return run
+
+
+def switching(scope: Scope, actor: str, now: Millis, *, paused: bool) -> Callable[[Tx], bool]:
+    """Pause or resume a stage, with its line in the audit log. False if it was so already."""
+
+    def switch(tx: Tx) -> bool:
+        done = pause(tx, scope, actor, now) if paused else resume(tx, scope)
+        if done:
+            kind = "queue.pause" if paused else "queue.resume"
+            audit.add(tx, at=now, actor=actor, kind=kind, what=scope.value)
+        return done
+
+    return switch

@@ -1,8 +1,8 @@
 """What the writer does inside its transaction: plain functions from records to rows.
 
-Promises: each function is one part of the writer's batch and commits nothing by itself; what it counts for the ledger goes
-into `Tally`, written in the same transaction. Fails: apsw errors pass through to the writer; a guarded write that touches no
-row is reported as lost, never retried.
+Promises: each function is one part of the writer's batch and commits nothing by itself. What it counts for the ledger
+goes into `LedgerLines`, which are written in the same transaction. Fails: database errors pass through to the writer; a
+write under a lost lease touches no row, is reported as lost and never tried again.
 """
 
 from __future__ import annotations
@@ -17,18 +17,40 @@ from postroom.ids import IdGiver
 from postroom.model import Action, Message, Priority, Queue
 from postroom.rules.lifecycle import QUEUED_INFO
 from postroom.store import codes
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 from postroom.store.fold import fold, search_text
+from postroom.store.queue import statements as sql
 from postroom.store.records import Accepted, EndedEntry, Moved, NewMessage, Waited
-from postroom.store.sqlite import statements as sql
 
 _pack = msgspec.msgpack.Encoder().encode
 CHUNK = 32  # rows
 INFO_LENGTH = 512
 
+INFO_ADD = named(
+    "queue.info_add",
+    "INSERT INTO info (text, folded, used) VALUES (:text, :folded, (SELECT number FROM upkeep WHERE what = 'sweep')) "
+    "ON CONFLICT (text) DO UPDATE SET used = excluded.used RETURNING id",
+)
+ENTRY_MOVE = named(  # positional: once for each message
+    "queue.entry_move",
+    "UPDATE entry SET queue = ?, info_id = ?, attempts = ?, since = ?, next_attempt = ? WHERE id = ? AND lease = ? "
+    "RETURNING request",
+)
+ENTRY_WAIT = named(  # positional: once for each message that has to wait
+    "queue.entry_wait",
+    "UPDATE entry SET queue = ?, from_queue = ?, info_id = ?, attempts = ?, next_attempt = ?, label = label | ?, "
+    "locked_until = NULL, lease = NULL, strikes = 0, request = NULL, waived = waived || ? WHERE id = ? AND lease = ?",
+)
+ENTRY_REQUEST = named("queue.entry_request", "SELECT request, queue FROM entry WHERE id = :entry AND lease = :lease")
+ENTRY_LEASED = named("queue.entry_leased", "SELECT 1 FROM entry WHERE id = :entry AND lease = :lease")
+MESSAGE_VERDICTS = named(
+    "queue.message_verdicts",
+    "UPDATE message SET verdicts = :verdicts WHERE id = (SELECT message_id FROM entry WHERE id = :entry)",
+)
+
 
 class LedgerLines:
-    """What one process life has counted, and what the current batch adds to it."""
+    """The ledger of one process life: what the open transaction adds to it."""
 
     __slots__ = ("added", "life")
 
@@ -49,7 +71,7 @@ class LedgerLines:
 
 
 class Infos:
-    """The info dictionary as the writer knows it: text -> id. Forgotten on rollback, bounded."""
+    """The part of the info dictionary that the writer knows: text -> id. Bounded, forgotten on rollback."""
 
     __slots__ = ("_known",)
 
@@ -60,7 +82,7 @@ class Infos:
         known = self._known.get(text)
         if known is None:
             short = text[:INFO_LENGTH]
-            known = int(tx.rows(sql.INFO_ADD, (short, fold(short)))[0][0])
+            known = int(tx.value(INFO_ADD, {"text": short, "folded": fold(short)}))
             if len(self._known) >= 4096:
                 self._known.clear()
             self._known[text] = known
@@ -77,8 +99,8 @@ def _chunks(columns: int, values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def run_chunks(tx: Tx, statement: Callable[[int], str], columns: int, values: Sequence[Any]) -> int:
-    """Run a multi-row statement over a flat list of values: one step for up to CHUNK rows, each size prepared once. How many
-    rows it touched."""
+    """Run a statement for several rows over a flat list of values, up to CHUNK rows at a time: so each number of rows
+    is prepared once. Returns how many rows were touched."""
     return sum([tx.run(statement(len(part) // columns), part) for part in _chunks(columns, values)])
 
 
@@ -86,7 +108,8 @@ def insert(
     tx: Tx, ids: IdGiver, infos: Infos, ledger: LedgerLines, news: Sequence[tuple[NewMessage, Millis | None]],
     next_attempt: Callable[[Millis], Millis],
 ) -> list[Accepted]:  # fmt: skip
-    """Messages, bodies and entries of a batch. `lease_until` given = born leased, the attempt counted."""
+    """Write messages, bodies and entries of a batch. With a `lease_until`, entries are born leased and the attempt
+    counts."""
     messages: list[Any] = []
     bodies: list[Any] = []
     entries: list[Any] = []
@@ -108,8 +131,8 @@ def insert(
                 ident, first, queue, None, codes.ROUTE[recipient.route], recipient.address, recipient.name, priority,
                 queued, 0 if lease_until is None else 1, new.received,
                 new.received if lease_until is None else next_attempt(new.received), lease_until,
-                None if lease_until is None else ident, 0, 0, None, "", new.env_from, facts.from_address, facts.from_name,
-                facts.to_header, facts.subject, client.ip, new.size, attachment,
+                None if lease_until is None else ident, 0, 0, None, "", new.env_from, facts.from_address,
+                facts.from_name, facts.to_header, facts.subject, client.ip, new.size, attachment,
                 search_text(
                     new.env_from, facts.from_address, facts.from_name, recipient.address, recipient.name,
                     facts.to_header, facts.subject, client.ip,
@@ -139,27 +162,25 @@ def event(tx: Tx, entry: int, at: Millis, kind: str, queue: int, info: int | Non
 
 
 def move(tx: Tx, infos: Infos, moved: Moved) -> Action | bool | None:
-    """Applied = the action a person asked for meanwhile, or None; lost = False."""
-    rows = tx.rows(
-        sql.ENTRY_MOVE,
+    """False if the lease was lost; otherwise the action that a person has asked for meanwhile, or None."""
+    row = tx.row(
+        ENTRY_MOVE,
         (
-            codes.QUEUE[moved.queue], infos.id(tx, moved.info), moved.attempts, moved.at, moved.next_attempt, moved.entry,
-            moved.lease,
+            codes.QUEUE[moved.queue], infos.id(tx, moved.info), moved.attempts, moved.at, moved.next_attempt,
+            moved.entry, moved.lease,
         ),
     )  # fmt: skip
-    if not rows:
-        return False
-    return codes.action(rows[0][0])
+    return False if row is None else codes.action(row[0])
 
 
 def wait(tx: Tx, infos: Infos, waited: Waited) -> bool:
-    """False = the lease was lost. A person's request is honoured now that the lease ends."""
-    asked = tx.rows(sql.ENTRY_REQUEST, (waited.entry, waited.lease))
-    if not asked:
+    """False if the lease was lost. A person's request is carried out now, because the lease ends."""
+    asked = tx.row(ENTRY_REQUEST, {"entry": waited.entry, "lease": waited.lease})
+    if asked is None:
         return False
     queue, from_queue, at, info = waited.queue, waited.from_queue, waited.next_attempt, waited.info
     kind, actor = waited.kind, ""
-    request = asked[0][0]
+    request = asked[0]
     if request is not None and queue is not Queue.HELD:
         actor = "request"
         if codes.action(request) is Action.HOLD:
@@ -168,7 +189,7 @@ def wait(tx: Tx, infos: Infos, waited: Waited) -> bool:
             at = waited.at
     number, info_id = codes.QUEUE[queue], infos.id(tx, info)
     tx.run(
-        sql.ENTRY_WAIT,
+        ENTRY_WAIT,
         (
             number, codes.QUEUE[from_queue] if from_queue else None, info_id, waited.attempts, at, waited.label,
             f" {waited.waived}" if waited.waived else "", waited.entry, waited.lease,
@@ -176,7 +197,7 @@ def wait(tx: Tx, infos: Infos, waited: Waited) -> bool:
     )  # fmt: skip
     event(tx, waited.entry, waited.at, kind, number, info_id, actor)
     if waited.verdicts:
-        tx.run(sql.MESSAGE_VERDICTS, (_pack(waited.verdicts), waited.entry))
+        tx.run(MESSAGE_VERDICTS, {"verdicts": _pack(waited.verdicts), "entry": waited.entry})
     return True
 
 
@@ -184,7 +205,8 @@ def end(
     tx: Tx, ids: IdGiver, infos: Infos, ledger: LedgerLines, ends: Sequence[EndedEntry],
     next_attempt: Callable[[Millis], Millis],
 ) -> tuple[list[EndedEntry], list[str]]:  # fmt: skip
-    """Entries to the history, their notices accepted in the same transaction. (lost ones, objects to delete after commit)"""
+    """Move entries to the history and accept their notices. Returns the ends whose lease was lost, and the stored
+    bodies to delete after the commit."""
     lost: list[EndedEntry] = []
     if _copy_to_history(tx, ends) != len(ends):
         ends, lost = _held_ones(tx, ends)
@@ -200,13 +222,13 @@ def end(
     objects = {ended.message: ended.body_object for ended in ends if ended.body_object}
     if objects:
         for part in _chunks(1, list(objects)):
-            for (ident,) in tx.rows(sql.still_there(len(part)), part):
+            for (ident,) in tx.rows(sql.messages_left(len(part)), part):
                 objects.pop(ident, None)
     return lost, list(objects.values())
 
 
 def _copy_to_history(tx: Tx, ends: Sequence[EndedEntry]) -> int:
-    """How many were copied: those whose lease still held."""
+    """Returns how many were copied: those that still had their lease."""
     values: list[Any] = []
     for ended in ends:
         values += (
@@ -217,10 +239,10 @@ def _copy_to_history(tx: Tx, ends: Sequence[EndedEntry]) -> int:
 
 
 def _held_ones(tx: Tx, ends: Sequence[EndedEntry]) -> tuple[list[EndedEntry], list[EndedEntry]]:
-    """(those whose lease still held, the lost ones), after some of a batch were not copied."""
+    """Which of a batch were not copied: (those that still had their lease, those that had lost it)."""
     kept: list[EndedEntry] = []
     lost: list[EndedEntry] = []
     for ended in ends:
-        rows = tx.rows("SELECT 1 FROM entry WHERE id = ? AND lease = ?", (ended.entry, ended.lease))
-        (kept if rows else lost).append(ended)
+        row = tx.row(ENTRY_LEASED, {"entry": ended.entry, "lease": ended.lease})
+        (lost if row is None else kept).append(ended)
     return kept, lost

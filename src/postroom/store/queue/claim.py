@@ -1,36 +1,67 @@
 """Leases: claiming what is due, renewing, and taking over what a dead or stalled worker left.
 
-Claiming counts the attempt and sets the next one *as if it had failed*; success improves on it. A lease that ended without a
-result makes its entry due at once; after three such ends in a row the schedule applies and the entry is marked suspect. Any
-lease under which the entry could have reached delivery, ended without a result, labels it "may have been delivered",
-whatever its queue on disk says (an entry born leased always could).
+A claim counts the attempt and sets the next one *as if this one had failed*; success improves on that. When a lease
+ends without a result, its entry is due at once. After three such ends in a row, the schedule applies and the entry is
+marked suspect. If the entry could have reached delivery under that lease, whatever its queue on disk says, it is
+labelled "may have been delivered"; an entry that was born leased always could. Lease times are those of `Engine.now`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from postroom.clock import DAY, Millis
-from postroom.ids import IdGiver, public_id
+from postroom.ids import public_id
 from postroom.model import Action, Label, Queue
 from postroom.rules.lifecycle import CHECKED, SENDING, WORKED_ON
 from postroom.rules.retry import Schedule, next_attempt
 from postroom.store import codes
 from postroom.store.damage import ENTRY_UNREADABLE, STATE_DAMAGED
-from postroom.store.engine import LOST_CHARACTER, Tx
+from postroom.store.engine import LOST_CHARACTER, Engine, Statement, Tx, named
 from postroom.store.queue.apply import Infos, event
 from postroom.store.records import Lease
-from postroom.store.sqlite import statements as sql
 from postroom.telemetry import Counts, Log
 
 STRIKES = 3
 ASKED_INFO = "Held by a person"
 MAYBE_HELD_INFO = "May have been delivered: the attempt ended without a result; held for a person"
 
+ENTRY_CLAIM = named(  # positional: once for each message that has waited
+    "queue.entry_claim",
+    "UPDATE entry SET attempts = ?, next_attempt = ?, locked_until = ?, lease = ?, strikes = ?, label = label | ? "
+    "WHERE id = ?",
+)
+ENTRY_UNLEASE = named(
+    "queue.entry_unlease",
+    "UPDATE entry SET next_attempt = :at, locked_until = NULL, lease = NULL, strikes = :strikes, "
+    "label = label | :label, queue = :queue, from_queue = :from, info_id = :info, request = NULL WHERE id = :entry",
+)
+LEASE_RENEW = named("queue.lease_renew", "UPDATE entry SET locked_until = :until WHERE id = :entry AND lease = :lease")
+# Leases that still run when the gateway starts, by the time they would end; a claim finds those that have ended.
+# "(lease IS NOT NULL) = TRUE", in exactly these words, is a column of the index entry_due: with a full queue, reading
+# the rows for it took seconds.
+LEASED = named(
+    "queue.leased",
+    "SELECT id, lease, strikes, attempts, since, request FROM entry WHERE queue = :queue "
+    "AND coalesce(locked_until, next_attempt) BETWEEN :now AND :horizon AND (lease IS NOT NULL) = TRUE",
+)
+
+
+@cache
+def entry_due(lock: str) -> Statement:
+    """Due entries of a queue, by the time they are due: the end of the lease, or else the next attempt."""
+    text = (
+        "SELECT id, message_id, recipient, attempts, since, lease, strikes, waived, request FROM entry "
+        "WHERE queue = :queue AND coalesce(locked_until, next_attempt) <= :now "
+        "ORDER BY coalesce(locked_until, next_attempt) LIMIT :most"
+    )
+    return named("queue.entry_due", f"{text} {lock}" if lock else text)
+
 
 class Rules(NamedTuple):
-    """What claiming needs to know of the settings."""
+    """The settings that claiming needs."""
 
     processing: Schedule
     delivery: Schedule
@@ -41,7 +72,7 @@ class Rules(NamedTuple):
         return self.processing if queue in CHECKED else self.delivery
 
     def as_if_failed(self, queue: Queue, attempts: int, since: Millis, now: Millis) -> Millis:
-        """The next attempt should this one fail; past the end of the schedule the result itself decides."""
+        """The next attempt if this one fails. Past the end of the schedule, the result of this attempt decides."""
         at = next_attempt(self.schedule(queue), attempts, since, now)
         return now + DAY if at is None else at
 
@@ -59,31 +90,32 @@ class Left(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a claim did beside handing out leases."""
+    """What a claim did."""
 
     leases: list[Lease]
     taken_over: int
     labelled: list[int]  # entries that may have been delivered
     found: int  # rows that were due, or leased
-    unreadable: Sequence[int] = ()  # entries that were held because nobody can say to whom they go
+    unreadable: Sequence[int] = ()  # entries held because their recipient or state cannot be read
 
 
 def claim(
-    tx: Tx, ids: IdGiver, infos: Infos, rules: Rules, queue: Queue, limit: int, now: Millis,
+    tx: Tx, engine: Engine, infos: Infos, rules: Rules, queue: Queue, limit: int, now: Millis,
     in_hand: Container[int],
 ) -> Taken:  # fmt: skip
-    """Lease up to `limit` due entries of one queue. What this process has in hand is renewed, not taken over: its lease can
-    end under it when the clock jumps or the disk stands still for a while."""
+    """Lease up to `limit` due entries of one queue. Leases of entries `in_hand` are renewed, not taken over: they can
+    end while this process works when the clock jumps or the disk stalls."""
+    ids = engine.ids
     leases: list[Lease] = []
     labelled: list[int] = []
     unreadable: list[int] = []
     taken_over = 0
-    due = tx.rows(sql.ENTRY_DUE, (codes.QUEUE[queue], now, limit))
+    due = tx.rows(entry_due(engine.claim_lock), {"queue": codes.QUEUE[queue], "now": now, "most": limit})
     for found in due:
         ident, message, recipient, attempts, since, old_lease, strikes, waived, request = found
         label = 0
         if old_lease is not None and ident in in_hand:
-            tx.run(sql.LEASE_RENEW, (now + rules.lease, ident, old_lease))
+            tx.run(LEASE_RENEW, {"until": now + rules.lease, "entry": ident, "lease": old_lease})
             continue
         damage = _damage(recipient, waived, attempts, since, strikes)
         if damage:
@@ -104,13 +136,13 @@ def claim(
         attempts += 1
         lease = ids.next()
         following = rules.as_if_failed(queue, attempts, since, now)
-        tx.run(sql.ENTRY_CLAIM, (attempts, following, now + rules.lease, lease, strikes, label, ident))
+        tx.run(ENTRY_CLAIM, (attempts, following, now + rules.lease, lease, strikes, label, ident))
         leases.append(Lease(ident, lease, message, queue, recipient, attempts, following, since, tuple(waived.split())))
     return Taken(leases, taken_over, labelled, len(due), unreadable)
 
 
 def _damage(recipient: str, waived: str, attempts: int, since: int, strikes: int) -> str:
-    """Why this entry cannot be worked on; empty = it can. One damaged row must not stop the claims of all others."""
+    """Why this entry cannot be worked on; empty if it can. One damaged row must not stop the claims of all others."""
     if type(recipient) is not str or type(waived) is not str or LOST_CHARACTER in recipient + waived:
         return ENTRY_UNREADABLE
     return "" if codes.is_counted(attempts, since, strikes) else STATE_DAMAGED
@@ -119,12 +151,24 @@ def _damage(recipient: str, waived: str, attempts: int, since: int, strikes: int
 def _unreadable(
     tx: Tx, infos: Infos, queue: Queue, ident: int, old_lease: int | None, now: Millis, text: str
 ) -> int:  # fmt: skip
-    """Nobody can say to whom this mail goes, or how often it was tried: a person decides. The label."""
+    """Hold an entry whose recipient or number of attempts cannot be read, for a person to decide. Returns its label."""
     label = 0 if old_lease is None else could_have_reached(queue, ident, old_lease)
     info, held = infos.id(tx, text), codes.QUEUE[Queue.HELD]
-    tx.run(sql.ENTRY_UNLEASE, (now, 0, label, held, codes.QUEUE[queue], info, ident))
+    _unlease(tx, ident, now, 0, label, held, codes.QUEUE[queue], info)
     event(tx, ident, now, "held", held, info)
     return label
+
+
+def _unlease(
+    tx: Tx, entry: int, at: Millis, strikes: int, label: int, queue: int, from_queue: int | None, info: int
+) -> None:  # fmt: skip
+    tx.run(
+        ENTRY_UNLEASE,
+        {
+            "entry": entry, "at": at, "strikes": strikes, "label": label, "queue": queue, "from": from_queue,
+            "info": info,
+        },
+    )  # fmt: skip
 
 
 def could_have_reached(queue: Queue, ident: int, lease: int) -> int:
@@ -133,34 +177,35 @@ def could_have_reached(queue: Queue, ident: int, lease: int) -> int:
 
 
 def _set_aside(tx: Tx, infos: Infos, rules: Rules, left: Left, now: Millis) -> bool:
-    """Entries not to be tried at once: held because a person asked for it or by policy, or suspect and scheduled."""
+    """Whether the entry must not be tried at once: a person or the settings hold it, or it is suspect and scheduled."""
     number = codes.QUEUE[left.queue]
     asked = codes.action(left.request) is Action.HOLD
     if asked or (left.label and rules.hold_maybe):
         info = infos.id(tx, ASKED_INFO if asked else MAYBE_HELD_INFO)
         held = codes.QUEUE[Queue.HELD]
-        tx.run(sql.ENTRY_UNLEASE, (now, 0, left.label, held, number, info, left.entry))
+        _unlease(tx, left.entry, now, 0, left.label, held, number, info)
         event(tx, left.entry, now, "held", held, info, "request" if asked else "")
         return True
     if left.strikes < STRIKES:
         return False
     info = infos.id(tx, f"Suspect: {left.strikes} attempts in a row ended without a result")
     at = rules.as_if_failed(left.queue, max(left.attempts, 1), left.since, now)
-    tx.run(sql.ENTRY_UNLEASE, (at, 0, left.label | Label.SUSPECT, number, None, info, left.entry))
+    _unlease(tx, left.entry, at, 0, left.label | Label.SUSPECT, number, None, info)
     event(tx, left.entry, now, "deferred", number, info)
     return True
 
 
 def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) -> Taken:
-    """End a predecessor's leases at once (this process holds the directory's lock); nothing is leased anew.
+    """End the predecessor's leases at once; this process holds the lock of the directory. Nothing is leased again.
 
-    Only those that still run, up to the horizon of all leases (horizon.py): the others are due anyway, and a start must not
-    read a million rows to find a few."""
+    Only leases that still run are read, up to the horizon of all leases (horizon.py): the others are due anyway, and a
+    start must not read a million rows to find a few."""
     labelled: list[int] = []
     ended = 0
     for queue in WORKED_ON:
         number = codes.QUEUE[queue]
-        for ident, lease, strikes, attempts, since, request in tx.rows(sql.LEASED, (number, now, horizon)):
+        leased = tx.rows(LEASED, {"queue": number, "now": now, "horizon": horizon})
+        for ident, lease, strikes, attempts, since, request in leased:
             label = could_have_reached(queue, ident, lease)
             ended += 1
             if label:
@@ -172,12 +217,12 @@ def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) ->
             left = Left(queue, ident, attempts, since, strikes + 1, label, request)
             if not _set_aside(tx, infos, rules, left, now):
                 info = infos.id(tx, "Interrupted: the gateway stopped while this was being worked on")
-                tx.run(sql.ENTRY_UNLEASE, (now, left.strikes, label, number, None, info, ident))
+                _unlease(tx, ident, now, left.strikes, label, number, None, info)
     return Taken([], ended, labelled, ended)
 
 
 def tell(taken: Sequence[Taken], counts: Counts, log: Log) -> None:
-    """Count what was taken over; the log names each entry that may have been delivered."""
+    """Count what was taken over, and log each entry that may have been delivered."""
     for part in taken:
         counts.taken_over += part.taken_over
         counts.maybe_delivered += len(part.labelled)
@@ -186,9 +231,9 @@ def tell(taken: Sequence[Taken], counts: Counts, log: Log) -> None:
 
 
 def renew(tx: Tx, until: Millis, leases: Sequence[tuple[int, int]]) -> list[int]:
-    """Heartbeat: the entries whose lease was lost meanwhile."""
+    """Heartbeat. Returns the entries whose lease was lost meanwhile."""
     lost = []
     for ident, lease in leases:
-        if not tx.run(sql.LEASE_RENEW, (until, ident, lease)):
+        if not tx.run(LEASE_RENEW, {"until": until, "entry": ident, "lease": lease}):
             lost.append(ident)
     return lost

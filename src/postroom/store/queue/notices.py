@@ -1,7 +1,7 @@
-"""The notice that the end of an entry may call for, as a new message for the queue `system`.
+"""The notice about the end of an entry, as a new message for the queue `system`.
 
-Pure but for reading the beginning of a stored body. Promises: never one for a null sender (RFC 5321 6.1). Fails:
-EnvironmentFailed when the beginning of a body cannot be read.
+Pure, except that `beginning` reads a stored body. Promises: none for a null sender (RFC 5321 6.1). Fails:
+EnvironmentFailed if the beginning of a body cannot be read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def notice(
     *, entry: int, env_from: str, recipient: str, subject: str, reply: str, outcome: Outcome, attempts: int,
     arrived: Millis, now: Millis, hostname: str, route: Route, beginning: bytes,
 ) -> NewMessage:  # fmt: skip
-    """`route`: the notice's own. `beginning`: enough of the original to hold its header; empty = it could not be read."""
+    """`route`: of the notice. `beginning`: enough of the original for its header; empty if it could not be read."""
     data = bounce.notice(
         original_from=env_from,
         recipient=recipient,
@@ -52,12 +52,12 @@ def notice(
 
 
 def way_back(route: Route) -> Route:
-    """The route of a notice about mail that took this one: to a sender of ours, or to one outside."""
+    """The route of a notice about mail that took this route: to one of our senders, or to one outside."""
     return Route.INTERNAL if route in (Route.OUTBOUND, Route.INTERNAL) else Route.OUTBOUND
 
 
 def beginning(content: bytes | Path) -> bytes:
-    """Enough of a message to hold its header."""
+    """The beginning of a message, long enough for its header."""
     if isinstance(content, bytes):
         return content
     try:

@@ -1,13 +1,13 @@
-"""Claimed entries whose message cannot be read: what becomes of them.
+"""What happens to claimed entries whose message cannot be read.
 
-They are held and marked (`store.damage`), or tried again when only disk or memory fail just now. Fails: never; trouble with a
-file is an answer.
+They are held and marked (`store.damage`), or tried again if only disk or memory fail at the moment. Fails: never;
+trouble with a file is an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,15 +15,12 @@ from postroom.clock import SECOND, Millis
 from postroom.ids import public_id
 from postroom.model import Message, Queue
 from postroom.store import codes
-from postroom.store.bodies import Bodies
+from postroom.store.bodies import Bodies, body_problem
+from postroom.store.damage import BODY_GONE, UNREADABLE
 from postroom.store.engine import FAILURE, LOST_CHARACTER, is_environment
+from postroom.store.find.reader import Reader
 from postroom.store.records import Claimed, Lease, Waited
 from postroom.telemetry import Counts, Log
-
-if TYPE_CHECKING:
-    from postroom.store.find.reader import Reader
-from postroom.store.bodies import body_problem
-from postroom.store.damage import BODY_GONE, UNREADABLE
 
 NOT_NOW = "The stored message cannot be read just now; the log says why"
 _UNREADABLE: tuple[type[Exception], ...] = (*FAILURE, msgspec.DecodeError, ValueError, TypeError)
@@ -31,7 +28,7 @@ LATER = 10 * SECOND  # until it is tried again
 
 
 class Unread(NamedTuple):
-    """A claimed entry whose message cannot be worked on, and why. `later`: only just now, nothing is wrong with it."""
+    """A claimed entry whose message cannot be read, and why. `later`: only for now, nothing is wrong with it."""
 
     lease: Lease
     problem: str
@@ -39,7 +36,7 @@ class Unread(NamedTuple):
     later: bool
 
     def waited(self, now: Millis) -> Waited:
-        """What becomes of it: held and marked, or tried again with its attempt not counted."""
+        """What happens to it: held and marked, or tried again later without counting the attempt."""
         lease, at = self.lease, now + LATER if self.later else now
         if self.later:
             return Waited(
@@ -49,11 +46,11 @@ class Unread(NamedTuple):
 
 
 def _strange(message: Message) -> str:
-    """What nobody can work with; empty = nothing. One damaged row must not stop the claims of all others."""
+    """Why the message cannot be worked on; empty if it can. One damaged row must not stop the claims of all others."""
     client, facts = message.client, message.facts
     texts = (
-        message.env_from, message.body_object, client.ip, client.name, client.helo, client.tls, client.user, facts.from_address,
-        facts.from_name, facts.to_header, facts.subject, facts.message_id,
+        message.env_from, message.body_object, client.ip, client.name, client.helo, client.tls, client.user,
+        facts.from_address, facts.from_name, facts.to_header, facts.subject, facts.message_id,
     )  # fmt: skip
     if not {str}.issuperset(map(type, texts)):
         return "its envelope or its header's fields are not readable"
@@ -63,13 +60,13 @@ def _strange(message: Message) -> str:
 
 
 def not_now(leases: Sequence[Lease], problem: Exception) -> list[Unread]:
-    """Nothing could be read at all, of any message."""
+    """No message could be read at all."""
     return [Unread(lease, str(problem), NOT_NOW, True) for lease in leases]
 
 
 def with_messages(reader: Reader, bodies: Bodies, leases: Sequence[Lease]) -> tuple[list[Claimed], list[Unread]]:
-    """Leases grouped by message, and those whose message cannot be read. What disk and memory cannot do just now says
-    nothing about the message: that is no reason to trouble a person."""
+    """Leases by message, and those whose message cannot be read. If disk or memory fail at the moment, that says
+    nothing about the message, and no person has to look at it."""
     by_message: dict[int, list[Lease]] = {}
     for lease in leases:
         by_message.setdefault(lease.message_id, []).append(lease)

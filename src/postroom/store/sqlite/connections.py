@@ -1,8 +1,7 @@
 """Opening SQLite: paths, pragmas, the directory's lock, and why a store cannot be opened.
 
-Promises: WAL with synchronous=FULL on every connection that writes, so that a commit is an fdatasync; automatic checkpoints
-are off (the checkpointer has its own connection). Fails: StoreUnusable with the remedy; `is_environment` tells failures of
-disk and memory from our own mistakes.
+Promises: WAL with synchronous=FULL on every connection that writes, so that a commit is an fdatasync. Automatic
+checkpoints are off; the checkpointer has its own connection. Fails: StoreUnusable, with the remedy.
 """
 
 from __future__ import annotations
@@ -20,15 +19,13 @@ from postroom.settings import Settings
 from postroom.store.sqlite import schema
 
 LOCK_TRIES, LOCK_PAUSE = 20, 0.01  # seconds between two tries to lock the data directory
-BUSY_TIMEOUT = 10_000  # milliseconds another process (a CLI command) may hold the write lock
-STATEMENTS_READ = (
-    300  # kept by a reader: one that has run takes the oldest one's place, so it must come again within so many
-)
-BUSY_PAUSE = 0.001  # seconds between two looks at it
+BUSY_TIMEOUT = 10_000  # milliseconds another process (a command) may hold the write lock
+BUSY_PAUSE = 0.001  # seconds between two tries to get it
+STATEMENTS_READ = 300  # compiled statements that a reader keeps: the last ones that have run
 
 
 def database_path(settings: Settings) -> Path:
-    """Where the embedded store lives; StoreUnusable for an engine that this release does not have."""
+    """The file of the store. StoreUnusable for an engine that this release does not have."""
     url = settings.store.url
     if not url.startswith("sqlite:///"):
         raise StoreUnusable(f"[store] url {url!r}: expected sqlite:///FILE (relative to --data)")
@@ -36,12 +33,12 @@ def database_path(settings: Settings) -> Path:
 
 
 def writing(path: Path) -> apsw.Connection:
-    """A connection that may write. The file is created when absent."""
+    """A connection that may write. The file is created if it does not exist."""
     try:
-        if not path.exists():  # made private here, and the log beside it takes over the mode
+        if not path.exists():  # private from the start; the log beside it gets the same mode
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        # From here on nobody in this process may open the file but SQLite: closing any other descriptor of it would drop
-        # the locks of every connection (POSIX), and a command beside us could take away the log under our feet.
+        # From here on, only SQLite may open the file in this process: closing any other descriptor of it would drop the
+        # locks of every connection (POSIX), and a command beside the gateway could delete the log in use.
         connection = apsw.Connection(str(path), statementcachesize=512)
         keep_plans(connection)
         connection.set_busy_handler(_InLine())
@@ -59,14 +56,15 @@ def writing(path: Path) -> apsw.Connection:
 
 
 def keep_plans(connection: apsw.Connection) -> None:
-    """Plans do not depend on what is bound. Otherwise SQLite compiles a statement anew whenever a value is bound at which its planner
-    has looked, 15 to 30 us each time. So what a partial index needs stands in the statement, not among the values."""
+    """Plans must not depend on bound values. Otherwise SQLite compiles a statement again, for 15 to 30 us, whenever a
+    value is bound that its planner has looked at. So the condition of a partial index must be in the text of a
+    statement, not among its values."""
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 class _InLine:
-    """Another process has the write lock. SQLite's own handler looks again after 1, 2, 5 ... 100 ms: behind a command that writes
-    many small transactions, acknowledgements then wait for 100 ms though the lock was free ten times."""
+    """Waits while another process has the write lock. SQLite's own handler tries again after 1, 2, 5 ... 100 ms: behind
+    a command with many small transactions, acknowledgements would wait 100 ms though the lock was free ten times."""
 
     def __init__(self) -> None:
         self._since = 0.0
@@ -80,13 +78,13 @@ class _InLine:
 
 
 def unusable(path: Path, problem: Exception) -> StoreUnusable:
-    """What is in the way of a store that cannot be opened, and the remedy."""
+    """Why a store cannot be opened, with the remedy."""
     if isinstance(problem, apsw.NotADBError):
         return StoreUnusable(f"{path} is not a Postroom store (not an SQLite file); restore it from a backup")
     if isinstance(problem, apsw.CorruptError):
         return StoreUnusable(
-            f"the store is damaged: {path}: {problem}; stop the gateway, move its data directory away and restore a backup "
-            "(postroom restore), or rescue what can be read with the .recover command of the sqlite3 shell"
+            f"the store is damaged: {path}: {problem}; stop the gateway, move its data directory away and restore a "
+            "backup (postroom restore), or rescue what can be read with the .recover command of the sqlite3 shell"
         )
     if path.is_dir():
         return StoreUnusable(f"the store {path} is a directory: give its file, or another [store] url")
@@ -94,8 +92,8 @@ def unusable(path: Path, problem: Exception) -> StoreUnusable:
 
 
 def reading(path: Path, *, proving: bool = False) -> apsw.Connection:
-    """A read-only connection: misuse fails here, not in review. `proving`: SQLite looks at the rules (CHECK) of its tables
-    only on a connection that could write."""
+    """A read-only connection: a write through it fails. `proving`: SQLite checks the rules (CHECK) of its tables only
+    on a connection that could write."""
     flags = apsw.SQLITE_OPEN_READWRITE if proving else apsw.SQLITE_OPEN_READONLY
     try:
         connection = apsw.Connection(str(path), flags=flags, statementcachesize=STATEMENTS_READ)
@@ -109,7 +107,7 @@ def reading(path: Path, *, proving: bool = False) -> apsw.Connection:
 
 
 def lock_directory(directory: Path) -> int:
-    """The serving process's claim to its data directory; the descriptor holds it until the process ends."""
+    """Lock a directory for the serving process. The returned descriptor holds the lock until the process ends."""
     try:
         descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as problem:
@@ -120,7 +118,8 @@ def lock_directory(directory: Path) -> int:
         owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         raise StoreUnusable(
-            f"the data directory {directory} is in use by another gateway (process {owner}); stop it first or give --data"
+            f"the data directory {directory} is in use by another gateway (process {owner}); stop it first or give "
+            "--data"
         ) from problem
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -128,8 +127,8 @@ def lock_directory(directory: Path) -> int:
 
 
 def _lock_soon(descriptor: int) -> None:
-    """A command that looks whether a gateway runs (verify.is_serving) holds the lock for an instant: a start that meets it
-    there must not take it for another gateway. OSError when it is held for longer."""
+    """Try for a moment: a command that checks whether a gateway runs (`verify.is_serving`) holds the lock for an
+    instant, and must not be taken for another gateway. OSError if the lock is held for longer."""
     for _ in range(LOCK_TRIES):
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

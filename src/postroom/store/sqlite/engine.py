@@ -1,7 +1,7 @@
 """`Engine` on SQLite: one file in WAL mode, one writer, readers beside it.
 
-Promises: WAL with synchronous=FULL, so that a commit is an fdatasync; the serving process holds an exclusive lock on its
-data directory. Fails: StoreUnusable with the remedy when the store cannot be opened.
+Promises: WAL with synchronous=FULL, so that a commit is an fdatasync; the serving process holds an exclusive lock on
+its data directory. Fails: StoreUnusable, with the remedy, if the store cannot be opened.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from postroom.ids import BESIDE, IdGiver
 from postroom.sealing import make_directory
 from postroom.settings import Settings
 from postroom.store.bodies import Bodies
-from postroom.store.engine import ReadTx, Tx
-from postroom.store.queue.batch import Batch, Recorder
+from postroom.store.engine import Batch, ReadTx, Records, Tx
 from postroom.store.sqlite import connections, schema
-from postroom.store.sqlite import statements as sql
 from postroom.store.sqlite.checkpoint import Checkpointer
 from postroom.store.sqlite.opening import look_before_opening
 from postroom.store.sqlite.search_index import SearchIndex
@@ -31,11 +29,13 @@ from postroom.store.sqlite.tx import SqliteTx
 from postroom.store.sqlite.writer import Writer
 from postroom.telemetry import Counts, Log
 
+_LAST_ID = "SELECT max(coalesce((SELECT max(id) FROM entry), 0), coalesce((SELECT max(id) FROM history), 0))"
+
 
 class Sqlite:
-    """`beside`: another process serves this store; its schema is not ours to change, and nothing is locked."""
+    """`beside`: another process serves this store, so the schema is not changed and nothing is locked."""
 
-    claim_lock = ""  # one writer: nobody else claims meanwhile
+    claim_lock = ""  # a transaction that writes locks the whole file
 
     def __init__(self, settings: Settings, *, clock: Clock, log: Log, counts: Counts, beside: bool) -> None:
         self.path = connections.database_path(settings)
@@ -47,31 +47,29 @@ class Sqlite:
         self._clock, self._log, self._counts, self._beside = clock, log, counts, beside
         self._locks: list[int] = []
         self._checkpointer: Checkpointer | None = None
-        self.last_id = 0  # the newest that the store has given when it was opened
+        self.last_id = 0
 
     def open(self, bodies: Bodies) -> None:
-        """Lock, look, bring the schema up to date. StoreUnusable with the remedy, and nothing is left locked."""
         try:
             self._open(bodies)
         except (apsw.Error, StoreUnusable) as problem:
-            raise self.unusable(problem) from problem
+            raise self._unusable(problem) from problem
 
     def prepare(self, function: Callable[[Tx], None]) -> None:
-        """Run it in a transaction of its own, before `start`. StoreUnusable when it cannot be committed."""
         try:
             self._tx.run("BEGIN IMMEDIATE")
             function(self._tx)
             self._tx.run("COMMIT")
         except apsw.Error as problem:
-            raise self.unusable(problem) from problem
+            raise self._unusable(problem) from problem
 
-    def unusable(self, problem: Exception) -> StoreUnusable:
-        """Let go of what is locked; what is in the way, and the remedy."""
+    def _unusable(self, problem: Exception) -> StoreUnusable:
+        """Release the locks. Returns what is wrong, with the remedy."""
         self._unlock()
         return problem if isinstance(problem, StoreUnusable) else connections.unusable(self.path, problem)
 
     def _open(self, bodies: Bodies) -> None:
-        if not self._beside:  # the bodies, too: another store's would look like orphans
+        if not self._beside:  # the bodies as well: those of another store would look like orphans
             for path in {self.path.parent, bodies.root}:
                 self._locks.append(connections.lock_directory(path))
             look_before_opening(self.path, bodies, self._data)
@@ -82,50 +80,42 @@ class Sqlite:
         else:
             schema.migrate(connection, self.path)
         self._tx = SqliteTx(connection)
-        self.last_id = int(self._tx.rows(sql.LAST_ID)[0][0])
+        self.last_id = int(self._tx.value(_LAST_ID))
         self.ids = IdGiver(self._clock, node=BESIDE if self._beside else 0, last=self.last_id)
         if not self._beside:
             self._checkpointer = Checkpointer(self.path, self._log)
             connection.set_wal_hook(self._committed)
 
-    def start(self, recorder: Recorder, delete_object: Callable[[str], None]) -> None:
-        """From now on `hand` commits."""
+    def start(self, records: Records, delete_object: Callable[[str], None]) -> None:
         checkpointer = self._checkpointer
-        # Beside a gateway a text is taken anew in each transaction: the gateway may have swept it (keep/upkeep.py).
-        between = partial(checkpointer.between, self._tx.connection) if checkpointer else recorder.infos.forget
-        self.writer = Writer(self._tx, recorder, log=self._log, delete_object=delete_object, between=between)
+        # Beside a gateway, ids of texts are looked up in each transaction: the gateway may have deleted some.
+        between = partial(checkpointer.between, self._tx.connection) if checkpointer else records.forget_texts
+        self.writer = Writer(self._tx, records, log=self._log, delete_object=delete_object, between=between)
         if checkpointer is not None:
             checkpointer.start()
         self.writer.start()
 
     def hand(self, batch: Batch) -> None:
-        """To the next commit. StoreUnavailable when the store is closed."""
         self.writer.hand(batch)
 
     def answer_on(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Where answers come; None: on the thread that commits."""
         self.writer.loop = loop
 
     def read(self) -> ReadTx:
-        """A connection for one more reader. StoreUnusable when it cannot be opened."""
         return SqliteTx(connections.reading(self.path))
 
     def now(self) -> Millis:
-        """The time that leases are counted by."""
         return self._clock.now()
 
     @property
     def failing(self) -> str:
-        """Why the last commit failed; empty = it did not."""
         return self.writer.failing
 
     def shrink_soon(self) -> None:
-        """Give free pages back to the file system."""
         if self._checkpointer is not None:
             self._checkpointer.soon()
 
     def stop(self) -> None:
-        """Commit what was handed over."""
         if self.writer.is_alive():
             self.writer.loop = None
             self.writer.stop()

@@ -1,4 +1,4 @@
-"""What SQLite raises, by kind, and what it means."""
+"""The kinds of failure of SQLite, and what they mean."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import apsw
 
 FAILURE: tuple[type[Exception], ...] = (apsw.Error,)
 DAMAGE: tuple[type[Exception], ...] = (apsw.CorruptError,)
-INTERRUPTED: tuple[type[Exception], ...] = (apsw.InterruptError,)  # a watched read was too long
-LOCKED: tuple[type[Exception], ...] = (apsw.BusyError, apsw.LockedError)  # another process writes for too long
+INTERRUPTED: tuple[type[Exception], ...] = (apsw.InterruptError,)  # a watched read took too long
+LOCKED: tuple[type[Exception], ...] = (apsw.BusyError, apsw.LockedError)  # another process wrote for too long
 NO_ROOM: tuple[type[Exception], ...] = (
     apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError,
 )  # fmt: skip
@@ -15,10 +15,10 @@ _ENVIRONMENT = (*LOCKED, *NO_ROOM, apsw.NoMemError, apsw.ProtocolError, MemoryEr
 
 
 def is_environment(problem: BaseException) -> bool:
-    """Disk full, unreadable, locked, out of memory: trying again later can help."""
+    """Whether trying again later can help: disk full, unreadable, locked, out of memory."""
     return isinstance(problem, _ENVIRONMENT)
 
 
 def may_be_the_index(problem: BaseException) -> bool:
-    """Whether a search that failed may do better without the search index: the file of it can be unreadable alone."""
+    """Whether a search that failed may work without the search index: its file alone may be unreadable."""
     return isinstance(problem, apsw.IOError) or not is_environment(problem)

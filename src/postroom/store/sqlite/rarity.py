@@ -1,8 +1,9 @@
-"""Which piece of a text is rare: a phrase costs the search index the sum of its trigrams, however few rows hold all of them.
+"""Which piece of a text is rare: the search index reads all rows of each trigram of a phrase, even if few rows match.
 
-`.example` alone is in every row: 30 ms at a million for each of its trigrams, while the name before it is in fifty rows and found
-in five. So the piece is chosen that begins at the rarest trigram and grows as long as it stays cheap; its rows are then checked.
-How common a trigram is, is told from how far its first rows reach, beside those of all entries (0.1 ms), and kept for a while. Fails: apsw errors pass through.
+With a million rows, each trigram of `.example` takes 30 ms, because it is in every row, while the name before it is in
+fifty rows and found in 5 ms. So a search uses the piece that begins at the rarest trigram and grows while it is cheap;
+then the rows found are checked. How common a trigram is follows from how far its first rows reach, compared with those
+of all entries (0.1 ms); that is kept for a while. Fails: apsw errors pass through.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Callable
 from postroom.store.engine import Tx
 
 LENGTH = 3  # characters of a trigram
-LOOKED_AT = 2_000  # rows of a trigram, the oldest ones
-LONGEST = 32  # characters in which a rare piece is looked for: 30 trigrams, 3 ms when none of them is known
-CHEAP = 150_000  # rows of all trigrams of a piece together: some 3 ms
-FEW = 1_000  # rows that are worth being checked one by one: some 5 ms
-WORTH = 2_000  # ... or one for so many rows of all trigrams of the whole text: 5 us beside 10, more on a cold disk
-MOST = 20_000  # ... and never more: each page begins by putting them in order, some 10 ms
+LOOKED_AT = 2_000  # rows of a trigram that are read, the oldest ones
+LONGEST = 32  # characters among which a rare piece is searched: 30 trigrams, 3 ms if none of them is known
+CHEAP = 150_000  # rows of all trigrams of a piece together: about 3 ms
+# Rows that are worth being checked one by one: FEW (about 5 ms), or one for every WORTH rows of all trigrams of the
+# whole text (5 us instead of 10, more on a cold disk), but never more than MOST: each page sorts them first, in 10 ms.
+FEW = 1_000
+WORTH = 2_000
+MOST = 20_000
 KEPT = 600.0  # seconds
 MOST_KEPT = 10_000
 
@@ -35,7 +38,8 @@ def phrase(text: str, column: str | None) -> str:
 
 
 def pieces(text: str, rows: Callable[[str], int]) -> list[tuple[str, int]]:
-    """From the rarest trigram to all of the text, growing on the cheaper side, each with the rows of all its trigrams."""
+    """Pieces from the rarest trigram to the whole text, growing on the cheaper side, with the rows of their
+    trigrams."""
     costs = [rows(text[at : at + LENGTH]) for at in range(len(text) - LENGTH + 1)]
     first = last = min(range(len(costs)), key=costs.__getitem__)
     total = costs[first]
@@ -49,19 +53,19 @@ def pieces(text: str, rows: Callable[[str], int]) -> list[tuple[str, int]]:
 
 
 class Rarity:
-    """What one connection has learnt of the index attached to it."""
+    """What one connection has learnt about the index attached to it."""
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
         self._known: dict[str, tuple[int, int]] = {}
         self._until = 0.0  # monotonic seconds
-        self._low = self._reach = 0  # of all: the oldest, and the last of as many as are looked at
+        self._low = self._reach = 0  # the first and the last of the LOOKED_AT oldest entries
         self._entries = 0
 
     def few(self, text: str, column: str | None) -> list[int] | None:
-        """All ids whose text may hold this one, if a cheap look finds that they are few; None: ask for the whole text.
+        """All ids whose text may hold this one, if a cheap lookup finds that they are few. None: search the whole text.
 
-        Begun with the longest piece that is cheap, doubled while it finds too many: such a look ends early.
+        Starts with the longest cheap piece, and doubles it while it finds too many: such a lookup ends early.
         """
         growing = pieces(text[:LONGEST], self._rows) if len(text) > LENGTH else []
         taken = max(1, sum(cost <= CHEAP for _, cost in growing))
@@ -77,7 +81,7 @@ class Rarity:
         return None
 
     def share(self, text: str) -> float:
-        """The part of all entries that can hold the text: as many as hold its rarest trigram, judged by the oldest of both."""
+        """The share of all entries that can hold the text: that of its rarest trigram among the oldest entries."""
         text = text[:LONGEST]
         found = [self._seen(text[at : at + LENGTH]) for at in range(len(text) - LENGTH + 1)]
         if not found or min(number for number, _ in found) < LOOKED_AT:
@@ -85,23 +89,23 @@ class Rarity:
         return min(1.0, (self._reach - self._low) / max(1, max(last for _, last in found) - self._low))
 
     def _rows(self, trigram: str) -> int:
-        """About how many, in any column."""
+        """About how many rows hold it, in any column."""
         number, last = self._seen(trigram)
         if number < LOOKED_AT:
             return number
         return max(number, self._entries * (self._reach - self._low) // max(1, last - self._low))
 
     def _seen(self, trigram: str) -> tuple[int, int]:
-        """How many of it were looked at, and how far they reach."""
+        """How many of its rows were read, and how far they reach."""
         now = time.monotonic()
         if now > self._until or len(self._known) > MOST_KEPT:
             self._known.clear()
             self._until = now + KEPT
-            low, reach = self._tx.rows(_OLDEST, (LOOKED_AT,))[0]
+            [(low, reach)] = self._tx.rows(_OLDEST, (LOOKED_AT,))
             self._low, self._reach = low or 0, reach or 0
-            self._entries = int(self._tx.rows(_ENTRIES)[0][0])
+            self._entries = int(self._tx.value(_ENTRIES))
         known = self._known.get(trigram)
         if known is None:
-            number, last = self._tx.rows(_REACH, (phrase(trigram, None), LOOKED_AT))[0]
+            [(number, last)] = self._tx.rows(_REACH, (phrase(trigram, None), LOOKED_AT))
             known = self._known[trigram] = (int(number), int(last or 0))
         return known

@@ -1,8 +1,8 @@
-"""The reasons in the search index: which texts of the dictionary contain a text, without reading all of it.
+"""The reasons in the search index: which texts of the dictionary contain a text, without reading the dictionary.
 
-Taken in by the thread that fills the index (search_index.py), a thousand at a time once so many are there: what is newer is read, 0.1 us
-a text. A text that was forgotten stays in it until the next sweep, and names no entry. Ids are never given again, because the
-newest text is never forgotten (sql.forget_infos). Fails: apsw errors pass through.
+The thread that fills the index (search_index.py) takes texts in a thousand at a time; newer ones are read, at 0.1 us a
+text. A deleted text stays in the index until the next sweep, and no entry has it. Ids are never given twice, because
+the newest text is never deleted (`keep/upkeep.forget_infos`). Fails: apsw errors pass through.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from postroom.store.engine import Tx
 from postroom.store.sqlite.rarity import LENGTH, phrase
 
-STEP = 1_000  # texts of one transaction, and how many must be there for one
+STEP = 1_000  # texts of one transaction, which waits until there are so many
 
 SCHEMA = """CREATE VIRTUAL TABLE reasons USING fts5(
   text, content='', contentless_delete=1, tokenize='trigram case_sensitive 1'
 )"""
-# (What is done with the index happens where it is the main file, and the store is attached as `store`.)
+# Statements that fill: the index is the main file, and the store is attached as `store`.
 _UPPER = "SELECT max(id), count(*) FROM (SELECT id FROM store.info WHERE id > ? ORDER BY id LIMIT ?)"
 _TAKE_IN = "INSERT INTO reasons (rowid, text) SELECT id, folded FROM store.info WHERE id > ? AND id <= ? ORDER BY id"
 _FORGOTTEN = (
@@ -27,7 +27,7 @@ _MISSING = (
 )
 _REACH = "SELECT number FROM state WHERE what = 'reasons'"
 _REACHED = "UPDATE state SET number = ? WHERE what = 'reasons'"
-# (And looked for where the store is the main file, and the index is attached as `find`.)
+# Statements that search: the store is the main file, and the index is attached as `find`.
 _CONTAINING = (
     "SELECT rowid FROM find.reasons WHERE reasons MATCH ? UNION ALL SELECT id FROM main.info "
     "WHERE id > (SELECT number FROM find.state WHERE what = 'reasons') AND instr(folded, ?) > 0"
@@ -36,24 +36,24 @@ _CONTAINING_READ = "SELECT id FROM main.info WHERE instr(folded, ?) > 0"
 
 
 def take_in(tx: Tx) -> int:
-    """Inside a transaction: the next texts, when there are enough of them; how many."""
-    [(reach,)] = tx.rows(_REACH)
-    upper, number = tx.rows(_UPPER, (reach, STEP))[0]
+    """Inside a transaction: take in the next texts if there are enough of them. Returns how many."""
+    reach = tx.value(_REACH)
+    [(upper, number)] = tx.rows(_UPPER, (reach, STEP))
     if number < STEP:
         return 0
-    tx.rows(_TAKE_IN, (reach, upper))
-    tx.rows(_REACHED, (upper,))
+    tx.run(_TAKE_IN, (reach, upper))
+    tx.run(_REACHED, (upper,))
     return int(number)
 
 
 def sweep(tx: Tx) -> None:
-    """Inside a transaction: what is forgotten goes, and what is missing comes, whatever may have happened to the file."""
-    tx.rows(_FORGOTTEN)
-    tx.rows(_MISSING, tx.rows(_REACH)[0])
+    """Inside a transaction: remove deleted texts and add missing ones, whatever has happened to the file."""
+    tx.run(_FORGOTTEN)
+    tx.run(_MISSING, (tx.value(_REACH),))
 
 
 def containing(tx: Tx, needle: str, *, attached: bool) -> list[int]:
-    """Ids of the texts that contain a folded one; some may be forgotten already."""
+    """Ids of the texts that contain a folded text. Some may be deleted already."""
     if attached and len(needle) >= LENGTH:
         rows = tx.rows(_CONTAINING, (phrase(needle, None), needle))
     else:

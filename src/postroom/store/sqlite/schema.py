@@ -1,6 +1,6 @@
-"""The schema: its migrations, each in a transaction, and whether a file has one that this release knows.
+"""The schema: its migrations, each in a transaction, and whether this release knows the schema of a file.
 
-Fails: StoreUnusable with the remedy.
+Fails: StoreUnusable, with the remedy.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def migrations() -> list[tuple[int, str, str]]:
 
 
 def check_version(connection: apsw.Connection, path: Path) -> None:
-    """For commands beside a gateway: exactly this program's schema, and nothing is changed."""
+    """For commands beside a gateway: refuse any schema but this program's. Nothing is changed."""
     version, newest = int(connection.pragma("user_version") or 0), migrations()[-1][0]
     if version != newest:
         raise StoreUnusable(
-            f"{path} has schema {version}, this command expects {newest}: use the command of the release that serves it, "
-            "or start this release's gateway once to bring the store up to date"
+            f"{path} has schema {version}, this command expects {newest}: use the command of the release that serves "
+            "it, or start this release's gateway once to bring the store up to date"
         )
 
 
 def check_ours(connection: apsw.Connection, path: Path) -> int:
-    """The version of the schema, of a file that is a store of this release or an older one, or new."""
+    """The version of the schema. Refuses a file that is neither new nor a store of this release or an older one."""
     newest = migrations()[-1][0]
     version = int(connection.pragma("user_version") or 0)
     if version > newest:
@@ -44,13 +44,13 @@ def check_ours(connection: apsw.Connection, path: Path) -> int:
             f"{path} has schema {version}, this Postroom knows up to {newest}: it was written by a newer release; "
             "start that release, or restore a backup made by this one"
         )
-    if version == 0 and fetch(connection, "SELECT count(*) FROM sqlite_master")[0][0]:
+    if version == 0 and fetch(connection, "SELECT 1 FROM sqlite_master LIMIT 1"):
         raise StoreUnusable(f"{path} is an SQLite file of something else; give another --data or [store] url")
     return version
 
 
 def migrate(connection: apsw.Connection, path: Path) -> int:
-    """Bring the schema up to this program's version, each step in a transaction; the version it has now."""
+    """Bring the schema up to this program's version, each step in a transaction. Returns the version."""
     steps = migrations()
     newest = steps[-1][0]
     version = check_ours(connection, path)
@@ -58,7 +58,7 @@ def migrate(connection: apsw.Connection, path: Path) -> int:
         if number > version:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                if int(connection.pragma("user_version") or 0) < number:  # another process may have been faster
+                if int(connection.pragma("user_version") or 0) < number:  # another process may have done it meanwhile
                     connection.execute(text)
                     connection.execute(f"PRAGMA user_version={number}")
                 connection.execute("COMMIT")

@@ -1,10 +1,11 @@
-"""The search index: trigrams of what waits, in a file of its own beside the store, filled by a thread of its own.
+"""The search index: trigrams of waiting entries, in a file of its own beside the store, filled by a thread of its own.
 
-No acknowledgement waits for it: the writer does not know it. It follows some seconds behind, so that mail which passes at once is
-never in it. `watermark`: every entry with an id up to it that waits is in the index; what is newer is read row by row. What has
-ended is taken out behind, and until then falls out because it is joined with the queue. It is derived data: missing, damaged,
-of another version or of another store = made anew. A look from end to end (`sweep`) finds what has ended and, whatever
-may have happened to the file, what is missing. Fails: never into mail; what cannot be written is logged and tried again.
+No acknowledgement waits for it: the writer does not know it. It follows some seconds behind, so mail that passes at
+once never gets into it. `watermark`: every waiting entry with an id up to it is in the index; newer ones are read row
+by row. Ended entries are removed later; until then, a join with the queue drops them. The index is derived data: if it
+is missing, damaged, or of another version or store, it is rebuilt. A `sweep` from end to end finds ended entries and,
+whatever has happened to the file, missing ones. Fails: never affects mail; what cannot be written is logged and tried
+again.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ NAME = "search.db"
 APPLICATION = 0x506F7374
 VERSION = 2
 SLICE = 1_000  # rows of one transaction: about 0.2 s of this thread, nothing of any other
-SWEPT = 5_000  # ids of one look for what has ended or is missing
+SWEPT = 5_000  # ids of one step of a sweep
 BEHIND = 5.0  # seconds until an entry is taken in
-IDLE = 1.0  # seconds between two looks
+IDLE = 1.0  # seconds between two steps if there is nothing to do
 AGAIN = 30.0  # seconds after a failure
-SHARE_BUSY = 3.0  # pause after a slice while mail is coming, in times of what it took
+SHARE_BUSY = 3.0  # pause after a slice while mail arrives, in times of what the slice took
 SHARE_QUIET = 0.2
 ENDED_LEAST = 5_000  # entries ended since the last sweep, and ...
 ENDED_SHARE = 10  # ... one in so many of the index, until the next one
@@ -52,7 +53,7 @@ CREATE TABLE state (what TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWI
 PRAGMA application_id={APPLICATION};
 PRAGMA user_version={VERSION};
 """
-# The regions of the search text (search.py), cut at their control characters; all of it in one statement, so that the
+# The regions of the search text (fold.py), cut at their control characters. One statement does it all, so that the
 # interpreter is free meanwhile.
 _TEXTS = (
     "substr(search, 2, instr(search, char(2)) - 2), "
@@ -63,28 +64,34 @@ _TEXTS = (
 _INSERT = f"INSERT INTO ix (rowid, sender, recipient, subject, ip) SELECT id, {_TEXTS} FROM store.entry "
 _UPPER = "SELECT max(id), count(*) FROM (SELECT id FROM store.entry WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)"
 _SWEEP_UPPER = "SELECT max(id), count(*) FROM (SELECT id FROM ix_docsize WHERE id > ? ORDER BY id LIMIT ?)"
-# (Among them what is about to end: until the undo window of its plan is over it may come back.)
+# 5: entries that end when the undo window of their plan closes. Until then they may come back.
 _QUEUED = "SELECT id FROM store.entry INDEXED BY entry_queue WHERE queue IN (0, 1, 2, 3, 4, 5) AND id > ? AND id <= ?"
-_ENDED = f"DELETE FROM ix WHERE rowid IN (SELECT id FROM ix_docsize WHERE id > ? AND id <= ? AND id NOT IN ({_QUEUED}))"
+_OUT = f"FROM ix_docsize WHERE id > ? AND id <= ? AND id NOT IN ({_QUEUED})"
+_ENDED_COUNT = f"SELECT count(*) {_OUT}"
+_ENDED = f"DELETE FROM ix WHERE rowid IN (SELECT id {_OUT})"
 _MISSING = f"{_INSERT} WHERE id IN ({_QUEUED} AND id NOT IN (SELECT id FROM ix_docsize WHERE id > ? AND id <= ?))"
 _STATE = "INSERT INTO state (what, number) VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET number = excluded.number"
 _FACTS = "SELECT coalesce(sum(number), 0) FROM {schema}ledger"
-_NAMED = "SELECT token FROM {schema}counted"  # the store
+_NAMED = "SELECT token FROM {schema}counted"  # names the store
 
 
 class SearchIndex:
-    """What the readers and the filler of one process share."""
+    """`Finder` on SQLite: what the readers and the filler of one process share."""
 
     def __init__(self, store: Path, *, beside: bool) -> None:
         self.store = store
         self.path = store.with_name(NAME)
         self.alone = threading.Lock()  # held by the one search that has to read many rows
-        self.bound = 10.0 if beside else 0.5  # seconds; a command beside a gateway disturbs nobody
-        self.ready = beside  # beside a gateway the file is taken as it is
+        self.bound = 10.0 if beside else 0.5  # seconds; a command beside a gateway slows nothing down
+        self.ready = beside  # beside a gateway, the file is used as it is
         self.generation = 1 if beside else 0  # another number: another file
         self.distrusted = threading.Event()
         self.filler: Filler | None = None
-        self.halted = False  # it may not grow: what room is left belongs to mail (pressure.py)
+        self.halted = False  # set by work/pressure.py
+
+    def follow(self, *, log: Log, commits: Callable[[], int], advance: Callable[[int], int]) -> None:
+        self.filler = Filler(self, log=log, commits=commits, advance=advance)
+        self.filler.start()
 
     def stop(self) -> None:
         if self.filler is not None and self.filler.is_alive():
@@ -95,16 +102,15 @@ class SearchIndex:
         self.generation += 1
 
     def distrust(self) -> None:
-        """It could not be read: nobody uses it until it has been made anew."""
         self.replaced(ready=False)
         self.distrusted.set()
 
     def attach(self, tx: Tx) -> bool:
-        """As `find`, to a connection that reads and is in no transaction; False when there is no index of this store."""
+        """Attach the index as `find`."""
         if not self.ready or not self.path.exists():
             return False
         try:
-            tx.rows("ATTACH ? AS find", (str(self.path),))
+            tx.run("ATTACH ? AS find", (str(self.path),))
             tx.rows("PRAGMA find.cache_size=-8192")
         except apsw.Error:
             return False
@@ -114,30 +120,30 @@ class SearchIndex:
         except apsw.Error:
             pass
         with contextlib.suppress(apsw.Error):
-            tx.rows("DETACH find")
+            tx.run("DETACH find")
         return False
 
 
 def _is_ours(tx: Tx, index: str, store: str) -> bool:
-    """Of this version, and of this store as it is or was a while ago: a store that was put back has less in its ledger, or
-    fewer reasons."""
-    if tx.rows(f"PRAGMA {index}application_id")[0][0] != APPLICATION:
+    """Whether the index is of this version, and of this store as it is or was. A store that was restored since has less
+    in its ledger, or fewer reasons."""
+    if tx.value(f"PRAGMA {index}application_id") != APPLICATION:
         return False
-    if tx.rows(f"PRAGMA {index}user_version")[0][0] != VERSION:
+    if tx.value(f"PRAGMA {index}user_version") != VERSION:
         return False
-    with tx.snapshot():  # the index first: what it says of the store was so before
+    with tx.snapshot():  # the index first: what it says of the store was true before
         state = dict(tx.rows(f"SELECT what, number FROM {index}state"))
-        facts = int(tx.rows(_FACTS.format(schema=store))[0][0])
-        token = int(tx.rows(_NAMED.format(schema=store))[0][0])
-        newest = int(tx.rows(f"SELECT coalesce(max(id), 0) FROM {store}info")[0][0])
+        facts = int(tx.value(_FACTS.format(schema=store)))
+        token = int(tx.value(_NAMED.format(schema=store)))
+        newest = int(tx.value(f"SELECT coalesce(max(id), 0) FROM {store}info"))
     return state.get("token") == token and state.get("facts", 0) <= facts and state.get("reasons", 0) <= newest
 
 
 class Filling:
-    """The connection that fills, and its steps. Not thread-safe: one thread uses it."""
+    """The connection that fills the index, and its steps. Not thread-safe: one thread uses it."""
 
     def __init__(self, index: SearchIndex) -> None:
-        """Opens the file, or makes it anew."""
+        """Opens the file, or rebuilds it."""
         self._index = index
         try:
             self.tx = self._open(create=False)
@@ -151,13 +157,13 @@ class Filling:
             for ending in _ENDINGS:
                 index.path.with_name(index.path.name + ending).unlink(missing_ok=True)
             self.tx = self._open(create=True)
-        self._swept = 0  # how far the sweep that is under way has come
+        self._swept = 0  # how far the current sweep has come
         self._facts_swept: int | None = None
         self._late_swept = self._late_begun = -1
 
     def _open(self, *, create: bool) -> SqliteTx:
         path = self._index.path
-        if create:  # made private, and the log beside it takes over the mode
+        if create:  # private from the start; the log beside it gets the same mode
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI)
         tx = SqliteTx(connection)
@@ -166,21 +172,21 @@ class Filling:
             connection.set_busy_timeout(10_000)
             tx.rows("PRAGMA cache_size=-16384")
             tx.rows("PRAGMA temp_store=MEMORY")
-            tx.rows("PRAGMA synchronous=OFF")  # of an empty file nothing is lost
+            tx.rows("PRAGMA synchronous=OFF")  # an empty file has nothing to lose
             if create:
                 tx.rows("PRAGMA auto_vacuum=INCREMENTAL")
             tx.rows("PRAGMA journal_mode=WAL")
-            tx.rows("PRAGMA synchronous=NORMAL")  # a crash may undo the last commits, watermark and rows alike
+            tx.rows("PRAGMA synchronous=NORMAL")  # a crash may undo the last commits, the watermark along with the rows
             tx.rows("PRAGMA wal_autocheckpoint=4000")
             tx.rows("PRAGMA journal_size_limit=33554432")
             uri = f"file:{quote(str(self._index.store))}?mode=ro"
-            tx.rows("ATTACH ? AS store", (uri,))
+            tx.run("ATTACH ? AS store", (uri,))
             if create:
                 with tx.snapshot():
                     for statement in filter(str.strip, _SCHEMA.split(";\n")):
-                        tx.rows(statement)
-                    tx.rows(_STATE, ("token", tx.rows(_NAMED.format(schema="store."))[0][0]))
-                    tx.rows(_STATE, ("reasons", 0))
+                        tx.run(statement)
+                    tx.run(_STATE, ("token", tx.value(_NAMED.format(schema="store."))))
+                    tx.run(_STATE, ("reasons", 0))
                     self._note(tx, 0, behind=True)
         except BaseException:
             tx.close()
@@ -191,31 +197,31 @@ class Filling:
         self.tx.close()
 
     def newest(self) -> int:
-        """The newest entry that waits."""
-        return int(self.tx.rows("SELECT coalesce(max(id), 0) FROM store.entry")[0][0])
+        """The newest waiting entry."""
+        return int(self.tx.value("SELECT coalesce(max(id), 0) FROM store.entry"))
 
     def counted(self) -> int:
-        """What comes later with an id up to this one is told by the store: the index goes no further."""
-        return int(self.tx.rows("SELECT upto FROM store.counted")[0][0])
+        """The index goes no further than this id: up to it, the store counts entries that come late (`_late`)."""
+        return int(self.tx.value("SELECT upto FROM store.counted"))
 
     def is_ours(self) -> bool:
-        """False: it is of another store, or texts have been changed."""
+        """False if it belongs to another store, or texts have been changed."""
         return _is_ours(self.tx, "", "store.")
 
     @property
     def watermark(self) -> int:
-        return int(self.tx.rows("SELECT number FROM state WHERE what = 'watermark'")[0][0])
+        return int(self.tx.value("SELECT number FROM state WHERE what = 'watermark'"))
 
     def fill(self, upto: int, most: int = SLICE) -> int:
-        """Take in the next entries up to an id; how many. In their order, so that the watermark can follow."""
+        """Take in the next entries up to an id, in order, so that the watermark can follow. Returns how many."""
         tx = self.tx
         with tx.snapshot():
             watermark = self.watermark
-            upper, number = tx.rows(_UPPER, (watermark, upto, most))[0]
+            [(upper, number)] = tx.rows(_UPPER, (watermark, upto, most))
             if number:
-                tx.rows(f"{_INSERT} WHERE id > ? AND id <= ? ORDER BY id", (watermark, upper))
+                tx.run(f"{_INSERT} WHERE id > ? AND id <= ? ORDER BY id", (watermark, upper))
                 self._note(tx, int(upper), behind=number == most)
-            elif tx.rows("SELECT number FROM state WHERE what = 'behind'")[0][0]:
+            elif tx.value("SELECT number FROM state WHERE what = 'behind'"):
                 self._note(tx, watermark, behind=False)
         return int(number)
 
@@ -225,19 +231,19 @@ class Filling:
         return number
 
     def _note(self, tx: Tx, watermark: int, *, behind: bool) -> None:
-        facts = tx.rows(_FACTS.format(schema="store."))[0][0]
+        facts = tx.value(_FACTS.format(schema="store."))
         for what, number in (("watermark", watermark), ("behind", int(behind)), ("facts", facts)):
-            tx.rows(_STATE, (what, number))
+            tx.run(_STATE, (what, number))
 
     def rows(self) -> int:
-        """How many entries are in the index, ended ones included, as it was at the last sweep or fill: a few too many at most."""
-        return int(self.tx.rows("SELECT count(*) FROM ix_docsize")[0][0])
+        """How many entries are in the index, including ended ones that the next sweep removes."""
+        return int(self.tx.value("SELECT count(*) FROM ix_docsize"))
 
     def sweep_due(self) -> bool:
-        """Whether enough has ended. The first one comes soon after a start: it proves the file."""
+        """Whether enough entries have ended. The first sweep comes soon after the start, to check the file."""
         if self._swept or self._late() != self._late_swept:
             return True
-        facts = int(self.tx.rows(_FACTS.format(schema="store."))[0][0])
+        facts = int(self.tx.value(_FACTS.format(schema="store.")))
         if self._facts_swept is not None and facts - self._facts_swept < ENDED_LEAST and not self._drained():
             return False
         if self._facts_swept is not None and facts - self._facts_swept < self.rows() // ENDED_SHARE:
@@ -246,34 +252,34 @@ class Filling:
         return True
 
     def _late(self) -> int:
-        return int(self.tx.rows("SELECT late FROM store.counted")[0][0])
+        return int(self.tx.value("SELECT late FROM store.counted"))
 
     def _drained(self) -> bool:
-        """Nothing waits any more of all that is in it."""
+        """Whether everything in the index has ended."""
         if self.tx.rows("SELECT 1 FROM store.entry WHERE id <= ? LIMIT 1", (self.watermark,)):
             return False
         return bool(self.tx.rows("SELECT 1 FROM ix_docsize LIMIT 1"))
 
     def sweep(self, most: int = SWEPT) -> tuple[int, bool]:
-        """One step: (rows taken out and put in, whether the end was reached)."""
+        """One step. Returns (rows removed and added, whether the end was reached)."""
         tx = self.tx
         with tx.snapshot():
             watermark = self.watermark
             if self._drained():
                 gone = self.rows()
-                tx.rows("INSERT INTO ix (ix) VALUES ('delete-all')")
+                tx.run("INSERT INTO ix (ix) VALUES ('delete-all')")
                 self._note(tx, watermark, behind=False)
                 self._swept, self._late_swept = 0, self._late()
                 return gone, True
             low = self._swept
             if not low:
                 self._late_begun = self._late()
-            upper, number = tx.rows(_SWEEP_UPPER, (low, most))[0]
+            [(upper, number)] = tx.rows(_SWEEP_UPPER, (low, most))
             last = number < most
             high = watermark if last else int(upper)
-            ended = int(tx.rows(f"SELECT count(*) FROM ix_docsize WHERE id > ? AND id <= ? AND id NOT IN ({_QUEUED})", (low, high, low, high))[0][0])  # fmt: skip
+            ended = int(tx.value(_ENDED_COUNT, (low, high, low, high)))
             if ended:
-                tx.rows(_ENDED, (low, high, low, high))
+                tx.run(_ENDED, (low, high, low, high))
             missing = tx.run(_MISSING, (low, high, low, high))
             if ended or missing:
                 self._note(tx, watermark, behind=False)
@@ -284,32 +290,33 @@ class Filling:
         return ended + missing, last
 
     def give_back(self) -> None:
-        """Free pages, after much has ended."""
-        pages = int(self.tx.rows("PRAGMA main.page_count")[0][0])
-        if int(self.tx.rows("PRAGMA main.freelist_count")[0][0]) > max(1_000, pages // 4):
+        """Free pages, after many entries have ended."""
+        pages = int(self.tx.value("PRAGMA main.page_count"))
+        if int(self.tx.value("PRAGMA main.freelist_count")) > max(1_000, pages // 4):
             self.tx.rows("PRAGMA main.incremental_vacuum(1000)")
 
 
 class Filler(threading.Thread):
-    """Fills until it is stopped. `commits`: grows while mail is coming; `advance`: what else follows behind (counters.py)."""
+    """Fills the index until it is stopped. `commits` and `advance`: as in `Finder.follow`."""
 
     def __init__(
-        self, index: SearchIndex, *, log: Log, commits: Callable[[], int], advance: Callable[[int], int], behind: float = BEHIND
+        self, index: SearchIndex, *, log: Log, commits: Callable[[], int], advance: Callable[[int], int],
+        behind: float = BEHIND,
     ) -> None:  # fmt: skip
         super().__init__(name="postroom-search", daemon=True)
         self._index, self._log, self._commits, self._advance = index, log, commits, advance
         self._behind = behind
         self._ending = threading.Event()
         self._filling: Filling | None = None
-        self._seen: deque[tuple[float, int]] = deque()  # (when, newest entry then)
-        self._settled = 0  # the newest that had come BEHIND seconds ago
+        self._seen: deque[tuple[float, int]] = deque()  # (monotonic seconds, newest entry then)
+        self._settled = 0  # the newest entry BEHIND seconds ago
         self._failed = ""
 
     def stop(self) -> None:
         self._ending.set()
         filling = self._filling
         if filling is not None:
-            with contextlib.suppress(apsw.Error):  # it is just closing
+            with contextlib.suppress(apsw.Error):  # it may be closing just now
                 filling.tx.connection.interrupt()
         self.join()
 
@@ -322,7 +329,7 @@ class Filler(threading.Thread):
                 self._filling.close()
 
     def _turn(self) -> float:
-        """One step; the pause after it."""
+        """One step. Returns the pause after it."""
         try:
             if self._index.distrusted.is_set() or self._filling is None:
                 self._reopen()
@@ -374,13 +381,11 @@ class Filler(threading.Thread):
         return took * (SHARE_BUSY if self._commits() != commits else SHARE_QUIET)
 
     def _look(self, newest: int) -> None:
-        """By a clock that nobody sets, not by the time in the ids."""
+        """Note the newest entry, by the monotonic clock: the time in ids is that of a clock that may be set."""
         now = time.monotonic()
         seen = self._seen
         if not seen:
-            self._settled = (
-                newest if not self._settled else self._settled
-            )  # what was there at the start has waited enough
+            self._settled = self._settled or newest  # what was there at the start has waited long enough
         if not seen or seen[-1][0] <= now - self._behind / 4:
             seen.append((now, newest))
         while seen and seen[0][0] <= now - self._behind:

@@ -1,7 +1,7 @@
 """`Tx` on SQLite.
 
-Promises: a text on disk that is no UTF-8 is shown as far as it can be read, so that one damaged row stops neither a list
-nor the claim of all others. Fails: apsw errors pass through.
+Promises: a text on disk that is not UTF-8 is read as far as possible, so that one damaged row stops neither a list nor
+the claim of other rows. Fails: apsw errors pass through.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import apsw
 
 from postroom.store.engine import Values
 
-STEPS = (
-    20_000  # of SQLite's machine between two looks at the clock: about a millisecond, also where our own fold is called
-)
+# Steps of SQLite's virtual machine between two calls of a watch: about a millisecond, even if they call our own fold.
+STEPS = 20_000
 
 
 class SqliteTx:
-    """One connection as the rooms see it. `connection` is for this room alone."""
+    """A connection as the other rooms see it. `connection` is for this room, `backup` and `verify`."""
 
     __slots__ = ("_changes", "_execute", "connection")
 
@@ -40,6 +39,9 @@ class SqliteTx:
     def row(self, statement: str, values: Values = ()) -> Any | None:
         found = self.rows(statement, values)
         return found[0] if found else None
+
+    def value(self, statement: str, values: Values = ()) -> Any:
+        return self.rows(statement, values)[0][0]
 
     def run(self, statement: str, values: Values = ()) -> int:
         self._execute(statement, values)
@@ -73,24 +75,24 @@ class SqliteTx:
         return self.connection.pragma("data_version")
 
     def written(self) -> int:
-        """A number that grows with every row that is written, by triggers as well."""
+        """Grows with every row that is written, including those that triggers write."""
         return self.connection.total_changes()
 
     def pages(self) -> tuple[int, int]:
-        """(pages of the file, free ones among them)."""
         return int(self.connection.pragma("page_count") or 0), int(self.connection.pragma("freelist_count") or 0)
 
     def give_back(self, pages: int) -> int:
-        """Cut free pages off the file; how many. The file itself shrinks at the next checkpoint."""
+        """The file itself shrinks at the next checkpoint."""
         before = self.pages()[1]
-        self.rows(f"PRAGMA incremental_vacuum({pages})")  # it frees a page for each row that is fetched
+        self.rows(f"PRAGMA incremental_vacuum({pages})")  # frees one page for each row that is fetched
         return before - self.pages()[1]
 
     def close(self) -> None:
         self.connection.close()
 
     def _readable(self, statement: str, values: Values) -> Iterator[tuple[Any, ...]]:
-        """The same rows, texts decoded here. The kind of each value comes with it: a blob stays one."""
+        """The same rows, with texts decoded here. The type of each value is selected with it, so that blobs stay
+        blobs."""
         cursor = self.connection.cursor()
         columns = [f"c{number}" for number in range(len(cursor.execute(statement, values).get_description()))]
         cursor.close(True)
@@ -112,5 +114,5 @@ class SqliteTx:
 
 
 def fetch(connection: apsw.Connection, statement: str, values: Values = ()) -> list[Any]:
-    """All rows of one statement, on a bare connection: for this room, before there is a `Tx`."""
+    """All rows of one statement, on a connection that has no `Tx` yet."""
     return SqliteTx(connection).rows(statement, values)

@@ -1,10 +1,10 @@
 """The one writer: a thread that owns the write connection and commits everything that waits as one transaction.
 
-Promises: an answer is given only after the commit (synchronous=FULL) of the transaction that holds what it answers for;
-answers come on the event loop, in order. Facts that already happened (moves, waits, ends) survive a failing disk: they are
-kept and tried again until they are recorded; new mail and calls are told StoreUnavailable at once.
-Fails: StoreUnavailable to the waiters. A record that breaks a rule of the schema is our bug: it is isolated, logged, and
-does not take its neighbours down.
+Promises: every answer comes after the commit (synchronous=FULL) of the transaction that it answers for, on the event
+loop, in order. What has already happened (moves, waits, ends) survives a failing disk: it is kept and tried again until
+it is written. New mail and calls fail at once.
+Fails: StoreUnavailable, to those who wait. A record that breaks a rule of the schema is our bug: it is isolated and
+logged, and the rest of its batch is written.
 """
 
 from __future__ import annotations
@@ -17,28 +17,27 @@ import time
 from collections.abc import Callable
 
 from postroom.errors import StoreUnavailable
-from postroom.store.engine import Tx
-from postroom.store.queue.batch import Answer, Batch, Call, CallDone, Recorded, Recorder, failed, given
+from postroom.store.engine import PROVE, Answer, Batch, Call, CallDone, Recorded, Records, Tx, failed, given
 from postroom.store.records import EndedEntry
-from postroom.store.sqlite import statements as sql
 from postroom.store.sqlite.failures import FAILURE, is_environment
 from postroom.store.sqlite.tx import SqliteTx
 from postroom.telemetry import Log
 
 RETRY_PAUSE = 0.2  # seconds between tries while the disk refuses
-ENDS_BATCH = 64  # ends that are not held back any longer ...
-ENDS_LINGER = 0.02  # ... or after so many seconds ...
-ENDS_QUIET = 0.002  # ... or when for so long nothing has come at all
-PROBE_EVERY = 1.0  # seconds, when there is nothing to try
+# Ends are held back until there are ENDS_BATCH of them, or one is ENDS_LINGER old, or nothing came for ENDS_QUIET.
+ENDS_BATCH = 64
+ENDS_LINGER = 0.02  # seconds
+ENDS_QUIET = 0.002  # seconds
+PROBE_EVERY = 1.0  # seconds between two tries of our own while the disk refuses
 
 
 class Writer(threading.Thread):
-    """`hand` is called on the event loop with one batch per loop turn."""
+    """`hand` is called on the event loop, with one batch for each turn of the loop."""
 
     def __init__(
         self,
         tx: SqliteTx,
-        recorder: Recorder,
+        records: Records,
         *,
         log: Log,
         delete_object: Callable[[str], None],
@@ -46,16 +45,16 @@ class Writer(threading.Thread):
     ) -> None:
         super().__init__(name="postroom-writer", daemon=True)
         self._tx = tx
-        self._recorder = recorder
+        self._records = records
         self._log = log
         self._delete_object = delete_object
-        self._between = between  # runs between transactions: the checkpointer's last step
+        self._between = between  # runs between two transactions
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._ends: list[EndedEntry] = []  # held back
         self._ends_since = 0.0  # monotonic seconds, of the oldest
-        self.failing = ""  # why the last commit failed; empty = it did not
-        self._probed = 0.0  # monotonic seconds, when the disk was last asked whether it takes writes again
+        self.failing = ""  # why the last commit failed; empty if it succeeded
+        self._probed = 0.0  # monotonic seconds, of the last probe
 
     # -- on the caller's side
 
@@ -95,14 +94,14 @@ class Writer(threading.Thread):
             self._hold_ends_back(batch, at_once=stopping or had_failed)
             carried = self._commit(batch) if batch else None
             if carried is not None and stopping and had_failed:
-                return  # the disk does not take it: what is unrecorded is found by its lease at the next start
+                return  # the disk refuses: the next start finds what was not written by its lease
             if carried is not None:
                 time.sleep(RETRY_PAUSE)
             self._between()
 
     def _hold_ends_back(self, batch: Batch, *, at_once: bool) -> None:
-        """While there is traffic, ends wait for more of their kind: nobody waits for them, and one transaction for many
-        costs less (docs/decisions/0007, 0016). Never behind a call: a claim must see what has ended."""
+        """While there is traffic, ends wait for more ends: nobody waits for them, and one transaction for many costs
+        less (docs/decisions/0007, 0016). They never wait if there is a call: a claim must see what has ended."""
         at_once = at_once or bool(batch.calls) or not batch
         if self._ends:
             batch.ends = self._ends + batch.ends
@@ -118,12 +117,12 @@ class Writer(threading.Thread):
             self._ends_since = 0.0
 
     def _next(self) -> Batch | None:
-        """What is handed over next. While the disk refuses, a small write of our own asks again once a second."""
+        """The next batch. While the disk refuses, probe it once a second with a small write of our own."""
         if self._ends:
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=ENDS_QUIET)
             return Batch()
-        while self.failing:  # by the clock: callers that only look, and write nothing, must not put it off for ever
+        while self.failing:  # by the clock: calls that write nothing must not put the probe off for ever
             left = self._probed + PROBE_EVERY - time.monotonic()
             with contextlib.suppress(queue.Empty):
                 if left > 0:
@@ -135,13 +134,13 @@ class Writer(threading.Thread):
         return self._inbox.get()
 
     def _commit(self, batch: Batch) -> Batch | None:
-        """One transaction; what must be tried again, or None."""
+        """Commit one transaction. Returns what must be tried again, or None."""
         changes = self._tx.written()
         try:
             recorded = self._transaction(batch)
-        except Exception as problem:  # noqa: BLE001 - every failure of a commit is sorted here, none may end the thread
+        except Exception as problem:  # noqa: BLE001 - every failure of a commit is sorted here; none may end the thread
             self._roll_back()
-            # A transaction that cannot even be rolled back is the disk's fault, whatever it is called.
+            # If even the rollback fails, it is the fault of the disk, whatever the exception says.
             if is_environment(problem) or self._tx.in_snapshot:
                 return self._refuse(batch, problem, environment=True)
             if len(batch) > 1:
@@ -155,20 +154,20 @@ class Writer(threading.Thread):
         for name in recorded.objects:
             self._delete_object(name)
         self._answer(recorded.answers)
-        self._run_answers(recorded.settled)  # they find their own way to whoever waits
+        self._run_answers(recorded.settled)  # they find their own way to the loop
         return None
 
     def _transaction(self, batch: Batch) -> Recorded:
         self._tx.run("BEGIN IMMEDIATE")
-        recorded = self._recorder.record(self._tx, batch, self._call)
+        recorded = self._records.record(self._tx, batch, self._call)
         self._tx.run("COMMIT")
         return recorded
 
     def _call(self, function: Call, finished: CallDone, alone: bool) -> Answer:
-        """A call's failure rolls back only what it did. One that is alone needs no savepoint for that: within one, SQLite keeps
-        each page that changes once more, and walks through all of these after each statement that fires a trigger."""
-        ledger = self._recorder.ledger
-        added = dict(ledger.added)
+        """A call that fails is rolled back alone. If the call is the whole batch, that needs no savepoint. Savepoints
+        are slow: SQLite keeps a second copy of each changed page, and walks through all of them after each statement
+        that fires a trigger."""
+        counted = self._records.counted()
         if not alone:
             self._tx.run("SAVEPOINT call")
         try:
@@ -177,8 +176,7 @@ class Writer(threading.Thread):
             if is_environment(problem):
                 raise
             self._tx.run("ROLLBACK; BEGIN IMMEDIATE" if alone else "ROLLBACK TO call; RELEASE call")
-            ledger.added = added
-            self._recorder.forget()
+            self._records.forget(counted)
             failure = problem
             return lambda: finished(None, failure)
         if not alone:
@@ -186,14 +184,13 @@ class Writer(threading.Thread):
         return lambda: finished(result, None)
 
     def _roll_back(self) -> None:
-        self._recorder.ledger.added = {}
-        self._recorder.forget()
+        self._records.forget()
         with contextlib.suppress(*FAILURE):
             if self._tx.in_snapshot:
                 self._tx.run("ROLLBACK")
 
     def _refuse(self, batch: Batch, problem: BaseException, *, environment: bool) -> Batch | None:
-        """Tell those who wait; keep what has already happened, unless it breaks a rule: then it never can be written."""
+        """Answer those who wait. Keep what has already happened, unless it breaks a rule and can never be written."""
         text = f"{type(problem).__name__.removesuffix('Error')}: {problem}"
         if environment:
             if not self.failing:
@@ -237,5 +234,4 @@ class Writer(threading.Thread):
 
 
 def _prove(tx: Tx) -> None:
-    """Must really write: SQLite writes nothing for a row that stays as it is, and such a commit proves nothing."""
-    tx.run(sql.PROVE)
+    tx.run(PROVE)

@@ -26,8 +26,9 @@ from postroom.store.damage import (
     RESTORED_STATE,
 )
 from postroom.store.engine import Tx
+from postroom.store.find.reader import BODY_READ
 from postroom.store.fold import search_text
-from postroom.store.sqlite import statements as sql
+from postroom.store.queue import statements as sql
 from postroom.store.verify.rows import (
     HELD,
     Column,
@@ -110,7 +111,7 @@ def _look(tx: Tx, ground: Ground, row: Row) -> list[Finding]:
 
 
 def _body_of(tx: Tx, bodies: Bodies, message: dict[str, Any]) -> Body:
-    rows = tx.rows(sql.BODY_READ, (message["id"],))
+    rows = tx.rows(BODY_READ, (message["id"],))
     name = message["body_object"]
     if not name:
         data = rows[0][0] if rows else None
@@ -347,7 +348,7 @@ class BodyRows(TableCheck):
 
 def _message_again(mending: Mending, ident: int) -> None:
     """A row for bytes that have lost theirs: the header tells most of it, an entry knows sender and client."""
-    data = mending.run(sql.BODY_READ, ident)[0][0]
+    data = mending.run(BODY_READ, ident)[0][0]
     data = data if isinstance(data, bytes) else str(data).encode()
     scanned = facts.scan(data)
     values = {

@@ -17,8 +17,8 @@ from postroom.store import codes, timeline
 from postroom.store.damage import INFO_LOST
 from postroom.store.engine import Tx
 from postroom.store.fold import fold
+from postroom.store.queue import statements as sql
 from postroom.store.queue.apply import INFO_LENGTH
-from postroom.store.sqlite import statements as sql
 from postroom.store.verify.entries import FAR, LABELS
 from postroom.store.verify.rows import (
     ACCOUNTS,
