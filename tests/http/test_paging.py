@@ -25,7 +25,7 @@ def subjects(answer: Answer) -> list[str]:
     return [message["subject"] for message in answer.messages]
 
 
-async def start_fillers(served: Served, token: str, **body: Any) -> Answer:
+async def follow(served: Served, token: str, **body: Any) -> Answer:
     """What a plain client sends: the token and nothing else."""
     text = json.dumps({"meta": {"pagination": {"pageToken": token}}, **body})
     return await served.post(FIND, served.signed(), text.encode())
@@ -36,17 +36,17 @@ async def test_forward_and_back_without_a_gap(served: Served) -> None:
     first = await served.find({}, pageSize=2)
     assert subjects(first) == ["m4", "m3"]
     assert first.pagination.keys() == {"pageSize", "totalCount", "next"}
-    second = await start_fillers(served, first.pagination["next"])
+    second = await follow(served, first.pagination["next"])
     assert subjects(second) == ["m2", "m1"]
     assert second.pagination.keys() == {"pageSize", "totalCount", "next", "previous"}
-    third = await start_fillers(served, second.pagination["next"])
+    third = await follow(served, second.pagination["next"])
     assert subjects(third) == ["m0"]
     assert third.pagination.keys() == {"pageSize", "totalCount", "previous"}
     assert [page.pagination["pageSize"] for page in (first, second, third)] == [2, 2, 1]
     assert [page.pagination["totalCount"] for page in (first, second, third)] == [5, 5, 5]
-    back = await start_fillers(served, third.pagination["previous"])
+    back = await follow(served, third.pagination["previous"])
     assert (subjects(back), back.pagination.keys()) == (subjects(second), second.pagination.keys())
-    back = await start_fillers(served, back.pagination["previous"])
+    back = await follow(served, back.pagination["previous"])
     assert (subjects(back), back.pagination.keys()) == (subjects(first), first.pagination.keys())
 
 
@@ -54,10 +54,10 @@ async def test_oldest_first_pages_too(served: Served) -> None:
     await fill(served, 3)
     first = await served.find({"sortOrder": "asc"}, pageSize=2)
     await served.put(subject="late")
-    second = await start_fillers(served, first.pagination["next"])
+    second = await follow(served, first.pagination["next"])
     assert subjects(first) + subjects(second) == ["m0", "m1", "m2"]
     assert "next" not in second.pagination
-    assert subjects(await start_fillers(served, second.pagination["previous"])) == ["m0", "m1"]
+    assert subjects(await follow(served, second.pagination["previous"])) == ["m0", "m1"]
 
 
 async def test_what_arrives_later_moves_no_page(served: Served) -> None:
@@ -66,12 +66,12 @@ async def test_what_arrives_later_moves_no_page(served: Served) -> None:
     seen = subjects(page)
     while "next" in page.pagination:
         await served.put(subject="late")
-        page = await start_fillers(served, page.pagination["next"])
+        page = await follow(served, page.pagination["next"])
         assert page.pagination["totalCount"] == 6
         seen += subjects(page)
     assert seen == ["m5", "m4", "m3", "m2", "m1", "m0"]
-    page = await start_fillers(served, page.pagination["previous"])
-    page = await start_fillers(served, page.pagination["previous"])
+    page = await follow(served, page.pagination["previous"])
+    page = await follow(served, page.pagination["previous"])
     assert subjects(page) == ["m5", "m4"]
     assert "previous" not in page.pagination
 
@@ -80,25 +80,25 @@ async def test_what_leaves_vanishes_and_nothing_is_skipped(served: Served) -> No
     entries = await fill(served, 6)
     first = await served.find({}, pageSize=2)
     await served.store.act(Action.HOLD, (*entries[4], *entries[3]), actor="test")
-    second = await start_fillers(served, first.pagination["next"])
+    second = await follow(served, first.pagination["next"])
     assert subjects(second) == ["m2", "m1"]
 
 
 async def test_a_page_that_has_emptied_still_leads_both_ways(served: Served) -> None:
     entries = await fill(served, 6)
     first = await served.find({}, pageSize=2)
-    second = await start_fillers(served, first.pagination["next"])
-    third = await start_fillers(served, second.pagination["next"])
+    second = await follow(served, first.pagination["next"])
+    third = await follow(served, second.pagination["next"])
     await served.store.act(Action.HOLD, (*entries[0], *entries[1]), actor="test")
-    gone = await start_fillers(served, second.pagination["next"])
+    gone = await follow(served, second.pagination["next"])
     assert gone.messages == []
     assert gone.pagination.keys() == {"pageSize", "totalCount", "previous"}
-    assert subjects(await start_fillers(served, gone.pagination["previous"])) == ["m3", "m2"]
+    assert subjects(await follow(served, gone.pagination["previous"])) == ["m3", "m2"]
     await served.store.act(Action.RELEASE, (*entries[0], *entries[1]), actor="test")
     await served.store.act(Action.HOLD, (*entries[2], *entries[3], *entries[4], *entries[5]), actor="test")
-    gone = await start_fillers(served, third.pagination["previous"])
+    gone = await follow(served, third.pagination["previous"])
     assert gone.messages == []
-    assert subjects(await start_fillers(served, gone.pagination["next"])) == ["m1", "m0"]
+    assert subjects(await follow(served, gone.pagination["next"])) == ["m1", "m0"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_a_hundred_is_default_and_maximum(served: Served) -> None:
         answer = await served.find({}, **pagination)
         assert answer.pagination["pageSize"] == len(answer.messages) == 100
         assert answer.pagination["totalCount"] == 101
-        assert len((await start_fillers(served, answer.pagination["next"])).messages) == 1
+        assert len((await follow(served, answer.pagination["next"])).messages) == 1
 
 
 @pytest.mark.parametrize("wrong", ["many", [], True, 1.5])
@@ -176,7 +176,7 @@ async def test_a_token_that_is_not_ours_is_invalid(served: Served) -> None:
     sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     forged = base64.urlsafe_b64encode(sealed[:-1] + bytes([sealed[-1] ^ 1])).decode()
     for wrong in ("x", forged, token[:-4], token[8:], token + token, "x" * 10_000, "ünsinn", "!!!!"):
-        answer = await start_fillers(served, wrong)
+        answer = await follow(served, wrong)
         assert (answer.status, answer.body) == (200, golden("token_invalid")), wrong
     answer = await served.find({}, pageToken=7)
     assert (answer.status, answer.body) == (200, golden("token_invalid"))
@@ -195,12 +195,12 @@ async def test_a_token_expires_and_each_page_gives_a_fresh_one(served: Served) -
     await fill(served, 4)
     first = await served.find({}, pageSize=1)
     served.clock.move(HOUR - 1)
-    second = await start_fillers(served, first.pagination["next"])
+    second = await follow(served, first.pagination["next"])
     assert subjects(second) == ["m2"]
     served.clock.move(1)
-    answer = await start_fillers(served, first.pagination["next"])
+    answer = await follow(served, first.pagination["next"])
     assert (answer.status, answer.body) == (200, golden("token_expired"))
-    assert subjects(await start_fillers(served, second.pagination["next"])) == ["m1"]
+    assert subjects(await follow(served, second.pagination["next"])) == ["m1"]
 
 
 async def test_the_default_window_does_not_move_under_the_pages(served: Served) -> None:
@@ -209,7 +209,7 @@ async def test_the_default_window_does_not_move_under_the_pages(served: Served) 
     served.clock.move(7 * 24 * HOUR - 1)
     first = await served.find({}, pageSize=2)
     served.clock.move(HOUR // 2)
-    assert subjects(await start_fillers(served, first.pagination["next"])) == ["m0"]
+    assert subjects(await follow(served, first.pagination["next"])) == ["m0"]
 
 
 def test_no_two_tokens_share_a_nonce() -> None:

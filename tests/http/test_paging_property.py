@@ -76,7 +76,7 @@ class World:
                 self.served.clock.move(self.chance.randint(1, MINUTE))
 
 
-async def start_fillers(served: Served, token: str, path: str = FIND) -> Answer:
+async def follow(served: Served, token: str, path: str = FIND) -> Answer:
     body = json.dumps({"meta": {"pagination": {"pageToken": token}}}).encode()
     return await served.post(path, served.signed(path), body)
 
@@ -111,7 +111,7 @@ async def test_the_union_of_the_pages_is_what_stayed_each_once(served: Served, s
         assert len(subjects(page)) <= size
         assert page.pagination["totalCount"] == total
         await world.change()
-        page = await start_fillers(served, page.pagination["next"])
+        page = await follow(served, page.pagination["next"])
         seen.update(subjects(page))
         pages += 1
         assert pages <= total + 1
@@ -123,7 +123,7 @@ async def test_the_union_of_the_pages_is_what_stayed_each_once(served: Served, s
     seen, back = Counter(subjects(page)), page
     while "previous" in back.pagination:  # the same way back
         await world.change()
-        back = await start_fillers(served, back.pagination["previous"])
+        back = await follow(served, back.pagination["previous"])
         assert back.pagination["totalCount"] == total
         seen.update(subjects(back))
     assert max(seen.values(), default=0) <= 1
@@ -156,7 +156,7 @@ async def test_any_walk_sees_the_same_pages_while_nothing_leaves(served: Served,
             break
         way = chance.choice(ways)
         await world.arrive()
-        page = await start_fillers(served, page.pagination[way])
+        page = await follow(served, page.pagination[way])
         at += size if way == "next" else -size
 
 
@@ -181,7 +181,7 @@ async def test_no_changed_token_is_read(served: Served, seed: int) -> None:
         other = (await served.find({"sortOrder": "asc"}, pageSize=1)).pagination["next"]
         raw[:at] = base64.urlsafe_b64decode(other + "=" * (-len(other) % 4))[:at]
     if bytes(raw) != sent and raw:
-        answer = await start_fillers(served, base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode())
+        answer = await follow(served, base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode())
         assert answer.json["fail"][0]["errors"][0]["message"] == "0007 Invalid token"
         assert answer.json["data"] == []
 
@@ -190,7 +190,7 @@ async def test_a_token_of_one_function_is_none_of_another(served: Served) -> Non
     for _ in range(3):
         await served.put()
     token = (await served.find({}, pageSize=1)).pagination["next"]
-    answer = await start_fillers(served, token, held.LIST)
+    answer = await follow(served, token, held.LIST)
     assert answer.json["fail"][0]["errors"][0]["message"] == "0007 Invalid token"
 
 
@@ -200,8 +200,8 @@ async def test_a_queue_that_empties_and_fills_between_two_pages(served: Served, 
     first = await served.find({"sortOrder": order}, pageSize=2)
     await served.store.act(Action.HOLD, entries, actor="test")
     await served.put(subject="late", queue=Queue.PROCESSING)
-    second = await start_fillers(served, first.pagination["next"])
+    second = await follow(served, first.pagination["next"])
     assert (subjects(second), second.pagination) == ([], {"pageSize": 0, "totalCount": 4})
     await served.store.act(Action.RELEASE, entries, actor="test")
-    second = await start_fillers(served, first.pagination["next"])
+    second = await follow(served, first.pagination["next"])
     assert subjects(second) == (["m2", "m3"] if order == "asc" else ["m1", "m0"])

@@ -59,7 +59,7 @@ def make(visitor: Visitor, line: str, action: str, **fields: str) -> str:
     return answer.headers["location"]
 
 
-def start_fillers(visitor: Visitor, answer: httpx.Response) -> str:
+def follow(visitor: Visitor, answer: httpx.Response) -> str:
     assert answer.status_code == 303, answer.text
     return seen(visitor, answer.headers["location"])
 
@@ -71,11 +71,11 @@ def seen(visitor: Visitor, address: str) -> str:
 
 
 def apply(visitor: Visitor, plan: str, reason: str = "asked for by legal") -> str:
-    return start_fillers(visitor, visitor.submit(f"{plan}/apply", reason=reason))
+    return follow(visitor, visitor.submit(f"{plan}/apply", reason=reason))
 
 
 def undo(visitor: Visitor, plan: str) -> str:
-    return start_fillers(visitor, visitor.submit(f"{plan}/undo"))
+    return follow(visitor, visitor.submit(f"{plan}/undo"))
 
 
 def state(text: str) -> str:
@@ -229,7 +229,7 @@ def test_what_takes_long_goes_on_without_its_page(
     plan = answer.headers["location"]
     assert visitor.get(making, headers={"x-fragment": "1"}).headers["location"] == plan  # also again
     with stalled(console):
-        begun = start_fillers(visitor, visitor.submit(f"{plan}/apply", reason="later"))
+        begun = follow(visitor, visitor.submit(f"{plan}/apply", reason="later"))
         assert (state(begun), "It begins." in begun, 'id="apply"' in begun) == ("Not applied yet", True, False)
     deadline = time.monotonic() + 20
     while state(shown := seen(visitor, plan)) != "Applied":
@@ -292,12 +292,12 @@ def test_time_runs_out(console: Console, visitor: Visitor, mail: list[int]) -> N
 
 def test_a_plan_is_discarded(console: Console, visitor: Visitor, mail: list[int]) -> None:
     plan = make(visitor, "queue:processing", "hold")
-    listed = start_fillers(visitor, visitor.submit(f"{plan}/discard"))
+    listed = follow(visitor, visitor.submit(f"{plan}/discard"))
     assert "Never applied" in listed
     assert "Nothing was done." in seen(visitor, plan)
     done = make(visitor, "queue:processing", "hold")
     apply(visitor, done)
-    assert state(start_fillers(visitor, visitor.submit(f"{done}/discard"))) == "Applied"
+    assert state(follow(visitor, visitor.submit(f"{done}/discard"))) == "Applied"
 
 
 @pytest.mark.parametrize(
