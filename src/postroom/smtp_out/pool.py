@@ -77,11 +77,6 @@ class Pool:
         return sum([there.in_hand for there in self._destinations.values()])
 
     @property
-    def destinations(self) -> int:
-        """Next hops with jobs, connections or a fresh failure."""
-        return len(self._destinations)
-
-    @property
     def connections(self) -> int:
         """Open or being opened."""
         return sum([len(there.connections) for there in self._destinations.values()])

@@ -124,9 +124,6 @@ class Worker:
     def in_hand(self) -> int:
         return self._room.entries
 
-    def wake(self) -> None:
-        self._wake.set()
-
     # -- mail that arrives
 
     def intake(self, new: NewMessage, done: AcceptDone) -> None:
@@ -234,13 +231,14 @@ class Worker:
     def _moved_claimed(self, work: Work, item: Item, asked: Action | bool | None) -> None:
         """The move of a claimed entry is committed (or its lease was lost, or a person wants it held)."""
         work.moving -= 1
-        if asked is False or asked is Action.HOLD:
+        held = None if isinstance(asked, bool) else lifecycle.after_move(asked)
+        if asked is False or held is not None:
             work.items.remove(item)
             try:
-                if asked is False:
+                if held is None:
                     self._finished(work, item)
                 else:
-                    self._record(work, item, Held("Held by a person"), self._clock.now())
+                    self._record(work, item, held, self._clock.now())
             except Exception as bug:  # noqa: BLE001 - as for the checks
                 self._abandon(work, item, bug)
         if work.items and not work.moving:
@@ -287,9 +285,9 @@ class Worker:
 
     def _put_back(self, work: Work, item: Item, now: Millis) -> None:
         """Not tried after all: it waits in its queue, due at once, the attempt not counted."""
-        info = lifecycle.DELIVERY_INFO if item.queue in lifecycle.SENDING else lifecycle.QUEUED_INFO
+        later = lifecycle.given_back(item.queue, now)
         self._store.wait(
-            Waited(item.entry, item.lease, item.queue, None, info, item.attempts - 1, now, 0, now, "moved")
+            Waited(item.entry, item.lease, item.queue, None, later.info, item.attempts - 1, later.at, 0, now, "moved")
         )
         self._finished(work, item)
 
@@ -320,10 +318,11 @@ class Worker:
                 events: list[PackedEvent] = []
                 if item.moved_at:
                     events.append((item.moved_at, "moved", Queue.DELIVERY.value, ""))
+                told = notice_of(work, item, change, self._settings.gateway, self._log, now) if notice else None
                 self._store.end(
                     EndedEntry(
                         item.entry, item.lease, message.id, item.queue, outcome, reply, item.attempts, label, now,
-                        pack(events), message.body_object, notice_of(work, item, change, self._settings.gateway, self._log, now) if notice else None,
+                        pack(events), message.body_object, told,
                     )
                 )  # fmt: skip
                 self._counts.ended[outcome] = self._counts.ended.get(outcome, 0) + 1

@@ -1,9 +1,7 @@
 """Leases: claiming what is due, renewing, and taking over what a dead or stalled worker left.
 
-Claiming counts the attempt and sets the next one *as if it had failed*; success improves on it. A lease that ended without a
-result makes its entry due at once; after three such ends in a row the schedule applies and the entry is marked suspect. Any
-lease under which the entry could have reached delivery, ended without a result, labels it "may have been delivered",
-whatever its queue on disk says (an entry born leased always could).
+Claiming counts the attempt and sets the next one *as if it had failed*; success improves on it. What becomes of an entry
+whose lease ended without a result is for `rules.lifecycle` to say (`after_lost_lease`, `lost_lease_label`); here it is done.
 """
 
 from __future__ import annotations
@@ -11,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 
-from postroom.clock import DAY, Millis
+from postroom.clock import Millis
 from postroom.ids import IdGiver, public_id
-from postroom.model import Action, Label, Queue
-from postroom.rules.lifecycle import CHECKED, SENDING, WORKED_ON
-from postroom.rules.retry import Schedule, next_attempt
+from postroom.model import Queue
+from postroom.rules import lifecycle
+from postroom.rules.lifecycle import CHECKED, INTERRUPTED_INFO, WORKED_ON, Due, Held, LostLease, Waits
+from postroom.rules.retry import Schedule, as_if_failed
 from postroom.store import codes
 from postroom.store.damage import ENTRY_UNREADABLE, STATE_DAMAGED
 from postroom.store.engine import LOST_CHARACTER, Tx
@@ -23,10 +22,6 @@ from postroom.store.queue.apply import Infos, event
 from postroom.store.records import Lease
 from postroom.store.sqlite import statements as sql
 from postroom.telemetry import Counts, Log
-
-STRIKES = 3
-ASKED_INFO = "Held by a person"
-MAYBE_HELD_INFO = "May have been delivered: the attempt ended without a result; held for a person"
 
 
 class Rules(NamedTuple):
@@ -41,21 +36,7 @@ class Rules(NamedTuple):
         return self.processing if queue in CHECKED else self.delivery
 
     def as_if_failed(self, queue: Queue, attempts: int, since: Millis, now: Millis) -> Millis:
-        """The next attempt should this one fail; past the end of the schedule the result itself decides."""
-        at = next_attempt(self.schedule(queue), attempts, since, now)
-        return now + DAY if at is None else at
-
-
-class Left(NamedTuple):
-    """An entry whose lease ended without a result."""
-
-    queue: Queue
-    entry: int
-    attempts: int
-    since: Millis
-    strikes: int
-    label: int
-    request: int | None
+        return as_if_failed(self.schedule(queue), attempts, since, now)
 
 
 class Taken(NamedTuple):
@@ -94,11 +75,11 @@ def claim(
         if old_lease is not None:
             taken_over += 1
             strikes += 1
-            label = could_have_reached(queue, ident, old_lease)
+            label = lifecycle.lost_lease_label(queue, born=old_lease == ident)
             if label:
                 labelled.append(ident)
             event(tx, ident, now, "taken_over", codes.QUEUE[queue], None)
-            left = Left(queue, ident, attempts, since, strikes, label, request)
+            left = LostLease(ident, queue, attempts, since, strikes, label, codes.action(request))
             if _set_aside(tx, infos, rules, left, now):
                 continue
         attempts += 1
@@ -119,36 +100,31 @@ def _damage(recipient: str, waived: str, attempts: int, since: int, strikes: int
 def _unreadable(
     tx: Tx, infos: Infos, queue: Queue, ident: int, old_lease: int | None, now: Millis, text: str
 ) -> int:  # fmt: skip
-    """Nobody can say to whom this mail goes, or how often it was tried: a person decides. The label."""
-    label = 0 if old_lease is None else could_have_reached(queue, ident, old_lease)
+    """Its recipient, or how often it was tried, cannot be read: a person decides. Returns the label."""
+    label = 0 if old_lease is None else lifecycle.lost_lease_label(queue, born=old_lease == ident)
     info, held = infos.id(tx, text), codes.QUEUE[Queue.HELD]
     tx.run(sql.ENTRY_UNLEASE, (now, 0, label, held, codes.QUEUE[queue], info, ident))
     event(tx, ident, now, "held", held, info)
     return label
 
 
-def could_have_reached(queue: Queue, ident: int, lease: int) -> int:
-    """The label for a lease that ended without a result."""
-    return int(Label.MAYBE_DELIVERED) if queue in SENDING or lease == ident else 0
-
-
-def _set_aside(tx: Tx, infos: Infos, rules: Rules, left: Left, now: Millis) -> bool:
-    """Entries not to be tried at once: held because a person asked for it or by policy, or suspect and scheduled."""
+def _set_aside(tx: Tx, infos: Infos, rules: Rules, left: LostLease, now: Millis) -> bool:
+    """Hold or put off an entry whose lease was lost, as the rules say. False: it is due at once."""
     number = codes.QUEUE[left.queue]
-    asked = codes.action(left.request) is Action.HOLD
-    if asked or (left.label and rules.hold_maybe):
-        info = infos.id(tx, ASKED_INFO if asked else MAYBE_HELD_INFO)
-        held = codes.QUEUE[Queue.HELD]
-        tx.run(sql.ENTRY_UNLEASE, (now, 0, left.label, held, number, info, left.entry))
-        event(tx, left.entry, now, "held", held, info, "request" if asked else "")
-        return True
-    if left.strikes < STRIKES:
-        return False
-    info = infos.id(tx, f"Suspect: {left.strikes} attempts in a row ended without a result")
-    at = rules.as_if_failed(left.queue, max(left.attempts, 1), left.since, now)
-    tx.run(sql.ENTRY_UNLEASE, (at, 0, left.label | Label.SUSPECT, number, None, info, left.entry))
-    event(tx, left.entry, now, "deferred", number, info)
-    return True
+    match lifecycle.after_lost_lease(left, rules.schedule(left.queue), now, hold_maybe=rules.hold_maybe):
+        case Held(text, label, requested):
+            info = infos.id(tx, text)
+            held = codes.QUEUE[Queue.HELD]
+            tx.run(sql.ENTRY_UNLEASE, (now, 0, label, held, number, info, left.entry))
+            event(tx, left.entry, now, "held", held, info, "request" if requested else "")
+            return True
+        case Waits(at, text, label):
+            info = infos.id(tx, text)
+            tx.run(sql.ENTRY_UNLEASE, (at, 0, label, number, None, info, left.entry))
+            event(tx, left.entry, now, "deferred", number, info)
+            return True
+        case Due():
+            return False
 
 
 def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) -> Taken:
@@ -161,7 +137,7 @@ def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) ->
     for queue in WORKED_ON:
         number = codes.QUEUE[queue]
         for ident, lease, strikes, attempts, since, request in tx.rows(sql.LEASED, (number, now, horizon)):
-            label = could_have_reached(queue, ident, lease)
+            label = lifecycle.lost_lease_label(queue, born=lease == ident)
             ended += 1
             if label:
                 labelled.append(ident)
@@ -169,9 +145,9 @@ def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) ->
             if not codes.is_counted(attempts, since, strikes):
                 _unreadable(tx, infos, queue, ident, lease, now, STATE_DAMAGED)
                 continue
-            left = Left(queue, ident, attempts, since, strikes + 1, label, request)
+            left = LostLease(ident, queue, attempts, since, strikes + 1, label, codes.action(request))
             if not _set_aside(tx, infos, rules, left, now):
-                info = infos.id(tx, "Interrupted: the gateway stopped while this was being worked on")
+                info = infos.id(tx, INTERRUPTED_INFO)
                 tx.run(sql.ENTRY_UNLEASE, (now, left.strikes, label, number, None, info, ident))
     return Taken([], ended, labelled, ended)
 
