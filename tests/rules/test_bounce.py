@@ -43,7 +43,7 @@ def parts(raw: bytes) -> tuple[str, EmailMessage, bytes]:
     assert [part.get_content_type() for part in (human, status, head)] == [
         "text/plain", "message/delivery-status", "text/rfc822-headers",
     ]  # fmt: skip
-    # each group of status fields is parsed as a message of its own: the first is about us, the second about the recipient
+    # each group of status fields is parsed as a message of its own: first about us, then about the recipient
     recipient_fields = status.get_payload()[1]
     head_bytes = head.get_payload(decode=True)
     assert isinstance(recipient_fields, EmailMessage)

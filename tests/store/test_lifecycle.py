@@ -1,4 +1,4 @@
-"""What the store does with every action, in every queue, leased or not, is what rules/lifecycle says: alone, and in a plan."""
+"""Every action, in every queue, leased or not, does in the store what rules/lifecycle says: alone, and in a plan."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def cases(store: Store, clock: HandClock) -> dict[int, Case]:
         lease, until = (ident, clock.now() + HOUR) if case.leased else (None, None)
         store.write_now(
             lambda tx: tx.rows(
-                "UPDATE entry SET queue = ?, from_queue = ?, lease = ?, locked_until = ?, next_attempt = ? WHERE id = ?",
+                "UPDATE entry SET queue = ?, from_queue = ?, lease = ?, locked_until = ?, next_attempt = ? "
+                "WHERE id = ?",
                 (codes.QUEUE[case.queue], back, lease, until, clock.now() + HOUR, ident),
             )
         )

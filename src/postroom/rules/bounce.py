@@ -1,8 +1,8 @@
-"""A failed entry -> the notice to its sender: multipart/report with a delivery status (RFC 6522, RFC 3464). Pure.
+"""The DSN that tells a sender of a failed entry: multipart/report with a delivery status (RFC 6522, RFC 3464). Pure.
 
-Promises: 7-bit lines of legal length whatever the original held (addresses beyond ASCII excepted, which only a peer with
-SMTPUTF8 gets), and nothing in an address, a subject or a reply can add a header or a part. Of the original only its header
-is sent back, cut at 64 KiB. A notice is sent with an empty envelope sender (RFC 5321 4.5.5).
+Promises: 7-bit lines of legal length whatever the original held, except for addresses beyond ASCII, which only a peer
+with SMTPUTF8 gets. Nothing in an address, a subject or a reply can add a header or a part. Only the header of the
+original is sent back, cut at 64 KiB. The envelope sender of a notice is empty (RFC 5321 4.5.5).
 Fails: AssertionError when the original had no sender: a notice about a notice would never end.
 """
 

@@ -1,10 +1,11 @@
-"""What may happen to an entry, and what each event does to it: the one place for these rules. Pure.
+"""What an event does to an entry: a move, a wait, a hold, a release, an end. Pure: decided here, done by the store.
 
-`MOVES` is the whole table: cause -> where the entry is -> where it may be afterwards (docs/lifecycle.md shows it as a picture).
-`after_check`, `after_send`, `after_lost_lease`, `after_move` and `honoured` decide what the gateway does by itself; `ACTIONS`,
-`asked` and `left_out` decide what people may do. The callers only carry it out, in the store and in the worker.
+`MOVES` is the whole table: cause -> where the entry is -> where it may be afterwards; docs/lifecycle.md shows it as a
+picture. `after_check`, `after_send`, `after_lost_lease`, `after_move` and `honoured` decide what the gateway does by
+itself. `ACTIONS`, `asked` and `left_out` decide what people may do, `has_notice` who gets a notice. The store and the
+worker only carry it out.
 
-Fails: a move that the table does not have is a bug of ours (AssertionError). Nothing here reads a clock, a socket or the database.
+Fails: AssertionError for a move that is not in the table, which is a bug of ours.
 """
 
 from __future__ import annotations
@@ -162,13 +163,9 @@ MOVES: dict[Cause | Action, Row] = {
     Cause.PLANNED_END: _each(_ANYWHERE, LEAVING),
     Cause.WINDOW_OVER: {LEAVING: (ENDED,)},
     Cause.UNDONE: _undone(),
-    Cause.REPAIRED: {
-        **_each(WORKED_ON, Queue.HELD, stays=True), Queue.HELD: (Queue.HELD,), LEAVING: (Queue.HELD,), NEW: (Queue.HELD,),
-    },
-    Cause.RESTORED: {
-        **_each(WORKED_ON, Queue.HELD, stays=True), Queue.HELD: (Queue.HELD,), LEAVING: (Queue.HELD,),
-    },
-}  # fmt: skip
+    Cause.REPAIRED: {**_each(_ANYWHERE, Queue.HELD, stays=True), LEAVING: (Queue.HELD,), NEW: (Queue.HELD,)},
+    Cause.RESTORED: {**_each(_ANYWHERE, Queue.HELD, stays=True), LEAVING: (Queue.HELD,)},
+}
 
 
 def may(cause: Cause | Action, place: Place, to: Place) -> bool:
@@ -329,7 +326,7 @@ def given_back(queue: Queue, now: Millis) -> Waits:
 
 
 def unreadable(queue: Queue, info: str, now: Millis, *, passing: bool) -> Waits | Held:
-    """Its message cannot be read. `passing`: only just now, nothing is wrong with it, and the attempt does not count."""
+    """Its message cannot be read. `passing`: just now only, so that the attempt does not count."""
     if passing:
         _goes(Cause.UNREADABLE, queue, queue)
         return Waits(now + UNREADABLE_WAIT, info)
@@ -360,15 +357,15 @@ def after_lost_lease(lost: LostLease, schedule: Schedule, now: Millis, *, hold_m
 
 
 def honoured(request: Action | None, queue: Queue) -> Held | Due | None:
-    """What a recorded request does when the lease ends and the entry waits again in `queue`: None = nothing, because the
-    result has held it already. Whatever else is recorded means "try it now"."""
+    """What a recorded request does when the lease ends and the entry waits again in `queue`. None: nothing, because the
+    result of the attempt has held it already. Every request but a hold means "try it now"."""
     if queue is Queue.HELD:
         return None
     return _HELD_ON_REQUEST if request is Action.HOLD else _DUE
 
 
 def after_move(request: Action | None) -> Held | None:
-    """What a recorded request does when an entry moves to delivery under its lease: a hold comes first, the rest goes on."""
+    """What a recorded request does when an entry moves to delivery under its lease: only a hold stops it."""
     return Held(HELD_INFO) if request is Action.HOLD else None
 
 
@@ -418,8 +415,8 @@ ANSWERS: dict[tuple[Action, Queue, bool], Answer] = {
 
 
 def asked(action: Action, place: Place, *, leased: bool, held: bool | None = None) -> Answer:
-    """What becomes of an action on an entry there. `held`: the person may act on what is held only (True), or on all but
-    that (False)."""
+    """What becomes of an action on an entry there. `held`: the person may act only on what is held (True), or only on
+    what is not (False)."""
     if isinstance(place, Beyond):
         return Answer(LEAVING_TEXT if place is LEAVING else GONE_TEXT)
     if held and place is not Queue.HELD:
@@ -457,13 +454,13 @@ def fits(action: Action, queue: Queue) -> bool:
 
 
 def notifies(action: Action, *, chosen: bool) -> bool:
-    """Whether a person who ends entries in this way has their senders notified. `chosen`: the person asks for it."""
+    """Whether the sender gets a notice when a person does this. `chosen`: the person asks for one."""
     notice = ACTIONS[action].notice
     return notice is Notice.ALWAYS or (chosen and notice is Notice.CHOSEN)
 
 
 def after_person(action: Action, reply: str, *, null_sender: bool, notify: bool) -> Ends:
-    """A person ends an entry. Somebody has looked and decided, so that a stranger may get a notice, too."""
+    """A person ends an entry. A person has looked at it, so that a stranger may get a notice, too."""
     chosen = notifies(action, chosen=notify)
     return Ends(ENDING[action], reply, has_notice(ENDING[action], null_sender=null_sender, chosen=chosen))
 
@@ -472,8 +469,8 @@ def after_person(action: Action, reply: str, *, null_sender: bool, notify: bool)
 
 
 def has_notice(outcome: Outcome, *, null_sender: bool, our_sender: bool = False, chosen: bool | None = None) -> bool:
-    """Whether the sender gets a notice that an entry has ended. `chosen`: what a person has decided, who ended it; None: the
-    gateway did. Never for a null sender (RFC 5321 6.1): a notice about a notice would never end."""
+    """Whether the sender gets a notice that an entry has ended. `chosen`: what the person who ended it has decided; None:
+    the gateway ended it. Never for a null sender (RFC 5321 6.1): a notice about a notice would never end."""
     if null_sender:
         return False
     if chosen is not None:

@@ -1,7 +1,7 @@
 """The replies of an SMTP server: bytes in any pieces -> (code, lines); and their text as people may see it.
 
-Promises: what is held is bounded; the same bytes give the same replies however they were cut. Fails: never; what cannot be a
-reply (RFC 5321 4.2) is one with code 0, after which the connection is of no further use.
+Promises: the memory it takes is bounded; the same bytes give the same replies however they were cut.
+Fails: never; what cannot be a reply (RFC 5321 4.2) becomes one with code 0, and the connection is of no further use.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Replies:
         self._held = 0
 
     def feed(self, data: bytes) -> list[tuple[int, list[bytes]]]:
-        """The replies that are complete now. The last one has code 0 when what follows cannot be a reply: what the server
-        said before it went wrong still counts."""
+        """The replies that are complete now. The last one has code 0 when what follows cannot be a reply: what the
+        server said before that still counts."""
         if self._rest:
             data = self._rest + data
         found: list[tuple[int, list[bytes]]] = []

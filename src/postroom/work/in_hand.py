@@ -17,7 +17,7 @@ from postroom.rules.retry import Schedule, next_attempt
 from postroom.rules.trace import received_field
 from postroom.settings import GatewaySettings, Settings
 from postroom.store.bodies import Bodies
-from postroom.store.queue.notices import Original, build
+from postroom.store.queue.notices import Original, notice
 from postroom.store.records import Claimed, NewMessage
 from postroom.telemetry import Log
 
@@ -180,4 +180,4 @@ def notice_of(work: Work, item: Item, end: Ends, gateway: GatewaySettings, log: 
         ours=_is_ours(message.env_from, gateway),
         content=work.content,
     )
-    return build(original, end, now=now, hostname=gateway.hostname, unread=unread)
+    return notice(original, end, now=now, hostname=gateway.hostname, unread=unread)

@@ -1,12 +1,13 @@
 """Works on messages: lease -> checks -> send -> record.
 
-A message that arrives while there is room is *born leased* and goes straight on in memory after its commit, never read back;
-everything else is claimed from the store when it is due. A message is worked on with all its entries that are due: content
-checks once, one transaction for the recipients that share a destination.
+A message that arrives while there is room is *born leased*: after its commit it goes straight on in memory and is never
+read back. Everything else is claimed from the store when it is due. A message is worked on with all its entries that are
+due: its content is checked once, and recipients that share a destination share one SMTP transaction. What a result means
+for an entry is decided in `rules.lifecycle`.
 
-Promises: at most `active_entries` and `active_bytes` are in hand; a result is recorded under the lease it was worked under;
-the lease of what is in hand is renewed. Internal moves of born-leased entries are written behind, `LINGER` later, and not at
-all when the end comes first. Fails: never raises; what cannot be recorded stays leased and is found again when that ends.
+Promises: at most `active_entries` and `active_bytes` are in hand; a result is recorded under the lease of the attempt;
+the leases of what is in hand are renewed. Internal moves of born-leased entries are written `LINGER` later, or not at
+all when the entry ends first. Fails: never; what cannot be recorded stays leased and is claimed again when that ends.
 """
 
 from __future__ import annotations
@@ -347,8 +348,8 @@ class Worker:
         self._finished(work, item)
 
     def _wait(
-        self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis, kind: str,
-        verdicts: tuple[Verdict, ...], waived: str = "",
+        self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis,
+        kind: str, verdicts: tuple[Verdict, ...], waived: str = "",
     ) -> None:  # fmt: skip
         queue = Queue.HELD if held_from else item.queue
         self._store.wait(

@@ -19,7 +19,7 @@ from postroom.http.console.listing import PAGE_SIZE, PREFIX
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, ActionReport, Queue
 from postroom.rules.lifecycle import WORKED_ON, fits
-from postroom.store.access.permissions import needed
+from postroom.store.access import permissions
 from postroom.store.plans.book import Plan, Share
 
 MAX_REASON = 200
@@ -67,7 +67,7 @@ def offered(allows: _Allows, queue: Queue) -> list[Action]:
 def permitted(allows: _Allows, action: Action, *, held: bool) -> bool:
     """Whether a role may do this. `held`: to what is in the held queue; else to what waits elsewhere."""
     queues = (Queue.HELD,) if held else WORKED_ON
-    return any(fits(action, queue) for queue in queues) and allows(needed(action, held=held))
+    return any(fits(action, queue) for queue in queues) and allows(permissions.needed(action, held=held))
 
 
 def address(action: Action, ident: int, back: str) -> str:

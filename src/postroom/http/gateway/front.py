@@ -38,7 +38,6 @@ from postroom.http.gateway.wire.lenient import MAX_BODY
 from postroom.http.services import Services
 from postroom.model import Action
 from postroom.store.access import permissions
-from postroom.store.access.permissions import needed
 from postroom.store.logs import audit
 
 PREFIX = "/api/"
@@ -63,8 +62,12 @@ def functions(services: Services) -> dict[str, Function]:
         find.PATH: Function(permissions.PROCESSING_READ, find.function(services)),
         held.LIST: Function(permissions.DASHBOARD_READ, held.function(services)),
         held.SUMMARY: Function(permissions.HELD_SUMMARY_READ, held.HeldSummary(services)),
-        release.RELEASE: Function(needed(Action.RELEASE, held=True), release.HoldRelease(services), changes=True),
-        release.REJECT: Function(needed(Action.REJECT, held=True), release.HoldReject(services), changes=True),
+        release.RELEASE: Function(
+            permissions.needed(Action.RELEASE, held=True), release.HoldRelease(services), changes=True
+        ),
+        release.REJECT: Function(
+            permissions.needed(Action.REJECT, held=True), release.HoldReject(services), changes=True
+        ),
         release_logs.PATH: Function(permissions.HELD_READ, release_logs.function(services)),
         queues.PATH: Function(permissions.DASHBOARD_READ, queues.EmailQueues(services)),
         tracking.SEARCH: Function(permissions.TRACKING_READ, tracking.Search(services)),

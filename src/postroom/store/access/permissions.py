@@ -1,5 +1,4 @@
-"""Every permission there is, named like the menu paths of the vendor's roles: "Menu | Item | Read" or "... | Edit"; and
-which one an action takes (`needed`), a look (`to_see`), a plan (`PLANS`).
+"""Every permission, and which one an action takes. Named as the vendor does: "Menu | Item | Read" or "... | Edit".
 
 Promises: what a call asks for and what a role may hold are both in this list; a test compares it with the calls.
 Fails: PeerError for a permission that is not here, with the one that was probably meant.
@@ -47,18 +46,21 @@ PLANS_OF_HELD = (
 
 
 def needed(action: Action, *, held: bool) -> str:
-    """To act on an entry. `held`: it is in the queue `held`, where alone something can be released. The command line acts
-    as the owner of the data directory and is not asked."""
+    """The permission that an action on an entry takes: one answer for the console, `/v1`, the vendor's calls and plans.
+
+    `held`: the entry is in the queue `held`; only there can something be released. The command line acts as the owner
+    of the data directory and needs none.
+    """
     return HELD_EDIT if held or action is Action.RELEASE else PROCESSING_EDIT
 
 
 def to_see(*, held: bool) -> str:
-    """To look at an entry."""
+    """The permission to look at an entry."""
     return HELD_READ if held else PROCESSING_READ
 
 
 def confined(allows: Callable[[str], bool], action: Action) -> bool | None:
-    """To which entries a role is confined that may do this somewhere: what is held (True), all but that (False), none (None)."""
+    """Where a role may do this: to held entries only (True), to all but held ones (False), everywhere (None)."""
     if allows(needed(action, held=True)) and allows(needed(action, held=False)):
         return None
     return allows(needed(action, held=True))

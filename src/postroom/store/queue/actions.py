@@ -1,8 +1,8 @@
-"""What a person does to entries: retry now, hold, release, to bulk and back, reject, bounce, delete; pause and resume. Inside
-the writer's transaction.
+"""What a person does inside the writer's transaction: retry, hold, release, bulk, unbulk, reject, bounce and delete
+entries; pause and resume stages.
 
-What is done, recorded as a request or refused is for `rules.lifecycle` to say (`asked`, `ACTIONS`); here it is carried out.
-Every action leaves an event with its actor, and what is done with held mail a row in the release log.
+`rules.lifecycle` decides what is done, recorded as a request or refused (`asked`, `ACTIONS`); this carries it out.
+Every action leaves an event with its actor, and an action on held mail a row in the release log.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from postroom.store.damage import STATE_DAMAGED
 from postroom.store.engine import Tx
 from postroom.store.logs import released
 from postroom.store.queue.apply import Infos, LedgerLines, end, event
-from postroom.store.queue.notices import Original, build
+from postroom.store.queue.notices import Original, notice
 from postroom.store.records import EndedEntry, NewMessage
 from postroom.store.sqlite import statements as sql
 
@@ -183,11 +183,11 @@ def end_all(tx: Tx, context: ActionContext, order: Instruction, chosen: Sequence
         event(tx, found.ident, order.now, outcome.value, found.number, text, order.actor)
         lease = context.ids.next()
         tx.run(sql.ENTRY_TAKE, (lease, order.now, found.ident))
-        body_object, notice = _notice(tx, context, order, found)
+        body_object, told = _notice(tx, context, order, found)
         ends.append(
             EndedEntry(
                 found.ident, lease, found.message, found.queue, outcome, order.info, found.attempts, 0,
-                order.now, body_object=body_object, notice=notice,
+                order.now, body_object=body_object, notice=told,
             )
         )  # fmt: skip
     lost, objects = end(tx, context.ids, context.infos, context.ledger, ends, context.next_attempt)
@@ -214,7 +214,7 @@ def _notice(tx: Tx, context: ActionContext, order: Instruction, found: Found) ->
         ours=sender_is_ours(codes.route(route)),
         content=_content(tx, context, found, body_object),
     )
-    return body_object, build(original, end, now=order.now, hostname=context.hostname)
+    return body_object, notice(original, end, now=order.now, hostname=context.hostname)
 
 
 def _content(tx: Tx, context: ActionContext, found: Found, body_object: str) -> bytes | Path:

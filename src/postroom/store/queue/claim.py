@@ -1,7 +1,7 @@
-"""Leases: claiming what is due, renewing, and taking over what a dead or stalled worker left.
+"""Leases (`lockedUntil`): claim what is due, renew, and take over what a dead or stalled worker left.
 
-Claiming counts the attempt and sets the next one *as if it had failed*; success improves on it. What becomes of an entry
-whose lease ended without a result is for `rules.lifecycle` to say (`after_lost_lease`, `lost_lease_label`); here it is done.
+Claiming counts the attempt and sets the next one *as if it had failed*; success improves on it. `rules.lifecycle`
+decides what becomes of an entry whose lease ended without a result (`after_lost_lease`, `lost_lease_label`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The notice to a sender that an entry has ended, as a new message for the queue `system`.
+"""The notice (DSN) to the sender of an ended entry, as a new message for the queue `system`.
 
-Whether there is one is for `rules.lifecycle.has_notice` to say; what it says is `rules.bounce`. Reads the beginning of a
-stored body, for the header that is sent back. Fails: never; a body that cannot be read is passed to `unread`, and the
-notice goes without that header.
+`rules.lifecycle.has_notice` decides whether there is one, `rules.bounce` writes it. Reads the beginning of a stored
+body, for the header that is sent back. Fails: never; when a body cannot be read, `unread` learns why, and the notice
+goes without that header.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Original(NamedTuple):
     content: bytes | Path  # its bytes, or enough of them to hold the header; empty: they cannot be read
 
 
-def build(
+def notice(
     original: Original, end: Ends, *, now: Millis, hostname: str,
     unread: Callable[[EnvironmentFailed], None] = lambda problem: None,
 ) -> NewMessage:  # fmt: skip

@@ -1,7 +1,7 @@
 """Claimed entries whose message cannot be read: what becomes of them.
 
-They are held and marked (`store.damage`), or tried again when only disk or memory fail just now. Fails: never; trouble with a
-file is an answer.
+They are held and marked (`store.damage`), or tried again when only disk or memory fail just now.
+Fails: never; trouble with a file is an answer.
 """
 
 from __future__ import annotations
