@@ -42,6 +42,7 @@ from postroom.rules.lifecycle import (
     after_person,
     after_send,
     asked,
+    cut_short,
     fits,
     given_back,
     has_notice,
@@ -145,6 +146,11 @@ def test_leases_without_a_result_do_what_the_table_says(queue: Queue) -> None:
             assert change.at > NOW
             assert change.label == label | Label.SUSPECT
     assert found == set(MOVES[Cause.LEASE_LOST][queue])
+
+
+def test_while_stopping_an_attempt_is_given_back_only_if_it_cannot_have_delivered() -> None:
+    given = [Delivered("250"), Refused("550"), Deferred("450"), Deferred("lost", maybe=True)]
+    assert [cut_short(result) for result in given] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("queue", WORKED_ON)

@@ -319,6 +319,11 @@ def after_send(entry: Standing, result: SendResult, schedule: Schedule, now: Mil
             return Waits(at, reply, label)
 
 
+def cut_short(result: SendResult) -> bool:
+    """Whether an attempt that ended while the gateway stops is given back: it surely did not deliver."""
+    return isinstance(result, Deferred) and not result.maybe
+
+
 def given_back(queue: Queue, now: Millis) -> Waits:
     """It was not tried after all (the stage is paused, the gateway stops): the attempt does not count."""
     _goes(Cause.GIVEN_BACK, queue, queue)

@@ -293,7 +293,7 @@ class Worker:
         self._finished(work, item)
 
     def _sent(self, work: Work, item: Item, result: SendResult, now: Millis) -> None:
-        if self._stopping and isinstance(result, lifecycle.Deferred) and not result.maybe:
+        if self._stopping and lifecycle.cut_short(result):
             self._put_back(work, item, now)
             return
         hold = self._settings.delivery.maybe_delivered == "hold"
