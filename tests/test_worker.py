@@ -72,7 +72,7 @@ class Bench:
         """Wait for the store to say so; every look is a committed state."""
         async with asyncio.timeout(20):
             while not await self.store.read(condition):
-                self.worker.wake()
+                self.worker._wake.set()
                 await self.store.write(lambda tx: None)
 
     async def ended(self, entry: int):
@@ -87,7 +87,7 @@ class Bench:
     async def release_retry_times(self) -> None:
         """What waits for its next attempt becomes due."""
         await self.store.write(lambda tx: tx.rows("UPDATE entry SET next_attempt = 0 WHERE lease IS NULL"))
-        self.worker.wake()
+        self.worker._wake.set()
 
 
 @asynccontextmanager
@@ -368,7 +368,7 @@ class JumpingClock:
 async def looks(bench: Bench, rounds: int = 4) -> None:
     """Let the claim loop look at the store some times: each look begins with a read of the pauses."""
     for _ in range(rounds):
-        bench.worker.wake()
+        bench.worker._wake.set()
         bench.worker.paused = seen = {}
         async with asyncio.timeout(5):
             while bench.worker.paused is seen:
@@ -437,7 +437,7 @@ async def test_a_stop_in_the_middle_of_a_claim_labels_nothing(tmp_path: Path) ->
             await bench.until(lambda reader: reader.queue_counts()[Queue.DELIVERY] == 50)
             await bench.until(lambda reader: not bench.worker.in_hand)
             await bench.store.resume(Scope.DELIVERY, actor="ops@corp.example")
-            bench.worker.wake()
+            bench.worker._wake.set()
             commits = bench.counts.commits
             async with asyncio.timeout(5):
                 while bench.counts.commits == commits:  # the claim's own commit; its answer is not read yet

@@ -30,6 +30,7 @@ import postroom.store.bodies
 import postroom.store.sqlite.checkpoint
 from postroom.http.listener import server as http_server
 from postroom.model import Origin
+from postroom.rules import lifecycle
 from postroom.smtp_in import body as smtp_in_body
 from postroom.smtp_in import receive, server
 from postroom.smtp_out import connection, pool, session
@@ -37,7 +38,7 @@ from postroom.store import store
 from postroom.store.backup import backup, pins
 from postroom.store.engine import Tx
 from postroom.store.keep import upkeep
-from postroom.store.queue import apply, claim
+from postroom.store.queue import apply
 from postroom.store.sqlite import connections, engine, search_index, writer
 from postroom.work import worker
 
@@ -310,7 +311,7 @@ def _without_body_sync() -> None:
 
 
 def _without_labels() -> None:
-    claim.could_have_reached = lambda queue, ident, lease: 0
+    lifecycle.lost_lease_label = lambda queue, *, born: 0
 
 
 def _without_deferred() -> None:

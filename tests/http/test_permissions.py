@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from postroom.errors import PeerError
 from postroom.http.admin.operations import OPERATIONS
+from postroom.http.console import choices
 from postroom.http.gateway.front import functions
+from postroom.model import Action
 from postroom.store.access import identity, permissions
 from tests.http.conftest import Served
 from tests.http.keys import a_token, an_app, audit_told, carrying
@@ -37,6 +40,55 @@ async def test_every_call_asks_for_the_documented_permission(served: Served) -> 
 
 def test_our_own_api_asks_for_permissions_of_the_list() -> None:
     assert {operation.permission for operation in OPERATIONS} <= permissions.PERMISSIONS.keys() | {""}
+
+
+P, H = permissions.PROCESSING_EDIT, permissions.HELD_EDIT
+
+
+@pytest.mark.parametrize(
+    ("action", "elsewhere", "held"),
+    [
+        (Action.RETRY, P, H),
+        (Action.HOLD, P, H),
+        (Action.RELEASE, H, H),
+        (Action.REJECT, P, H),
+        (Action.BOUNCE, P, H),
+        (Action.DELETE, P, H),
+        (Action.BULK, P, H),
+        (Action.UNBULK, P, H),
+    ],
+)
+def test_which_permission_an_action_takes(action: Action, elsewhere: str, held: str) -> None:
+    assert permissions.needed(action, held=False) == elsewhere
+    assert permissions.needed(action, held=True) == held == permissions.PLANS_OF_HELD
+    for mine in ((), (P,), (H,), (P, H)):
+        confined = permissions.confined(mine.__contains__, action)
+        assert (confined is not False) == (held in mine)
+        if held in mine:
+            assert (confined is None) == (elsewhere in mine)
+
+
+@pytest.mark.parametrize("action", list(choices.NAMES))
+def test_the_console_offers_what_the_role_may_do_where_it_can_be_done(action: Action) -> None:
+    for mine, held in product(((), (P,), (H,), (P, H)), (False, True)):
+        can = action in (Action.RELEASE, Action.REJECT) if held else action is not Action.RELEASE
+        may = permissions.needed(action, held=held) in mine
+        assert choices.permitted(mine.__contains__, action, held=held) == (can and may)
+
+
+async def test_every_way_to_act_asks_for_the_same_permission(served: Served) -> None:
+    ours = {one.name: one.permission for one in OPERATIONS}
+    for action in (Action.RETRY, Action.HOLD, Action.RELEASE):
+        assert ours[f"{action.value}Entry"] == permissions.needed(action, held=False)
+    assert {ours[name] for name in ("makePlan", "applyPlan", "undoPlan")} == {permissions.PLANS}
+    vendor = functions(served.services)
+    for action in (Action.RELEASE, Action.REJECT):
+        assert vendor[f"/api/gateway/hold-{action.value}"].permission == permissions.needed(action, held=True)
+
+
+def test_which_permission_a_look_takes() -> None:
+    assert permissions.to_see(held=False) == permissions.PROCESSING_READ
+    assert permissions.to_see(held=True) == permissions.HELD_READ
 
 
 async def test_every_permission_is_asked_for_somewhere(served: Served) -> None:

@@ -197,7 +197,7 @@ def test_an_unused_connection_is_closed_with_quit(run: Run) -> None:
             await turns(lambda: sender.pool.connections == 0)
             assert receiver.commands[-1] == "QUIT"
             sender.pool.sweep()
-            assert sender.pool.destinations == 0
+            assert len(sender.pool._destinations) == 0
             sender.send(receiver.address)
             assert (await sender.all_done())[-1] == (KEPT,)
 
@@ -442,10 +442,10 @@ def test_a_host_that_was_down_is_forgotten_after_a_while(run: Run) -> None:
             await sender.all_done()
             for _ in range(60):
                 sender.pool.sweep()
-            assert sender.pool.destinations == 1
+            assert len(sender.pool._destinations) == 1
             for _ in range(2):
                 sender.pool.sweep()
-            assert sender.pool.destinations == 0
+            assert len(sender.pool._destinations) == 0
 
     run(story())
 
@@ -741,7 +741,7 @@ def test_the_pool_can_be_read(run: Run) -> None:
     async def story() -> None:
         async with Receiver() as receiver, Sender() as sender:
             sender.send(receiver.address)
-            assert (sender.pool.waiting, sender.pool.in_hand, sender.pool.destinations) == (1, 0, 1)
+            assert (sender.pool.waiting, sender.pool.in_hand, len(sender.pool._destinations)) == (1, 0, 1)
             await sender.all_done()
             assert repr(sender.pool) == (
                 f"<Pool [<Destination {receiver.address} up: 0 waiting, "

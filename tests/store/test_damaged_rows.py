@@ -12,6 +12,7 @@ from postroom.errors import EnvironmentFailed
 from postroom.http.console.detail import look_up
 from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Outcome, Queue, Route
+from postroom.rules.lifecycle import UNREADABLE_WAIT
 from postroom.store import damage
 from postroom.store.backup.pins import Pins
 from postroom.store.engine import Tx
@@ -261,9 +262,9 @@ async def test_a_claim_that_no_reader_can_be_opened_for_is_given_back(store: Sto
     for entry in entries:
         back = await settled(store, entry)
         assert (back.queue, back.info, back.attempts, back.lease) == (Queue.PROCESSING, unread.NOT_NOW, 0, None)
-        assert back.next_attempt == clock.now() + unread.LATER
+        assert back.next_attempt == clock.now() + UNREADABLE_WAIT
         assert not back.label, "nothing was begun"
-    clock.move(unread.LATER)
+    clock.move(UNREADABLE_WAIT)
     again = await store.claim([(Queue.PROCESSING, 10)], 10)
     assert {lease.entry for claimed in again for lease in claimed.leases} == entries
     assert store.counts.unreadable == 0

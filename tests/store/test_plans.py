@@ -14,6 +14,7 @@ from postroom.clock import HOUR, MINUTE, SECOND, HandClock
 from postroom.facts import scan
 from postroom.model import Action, Entry, Filter, Outcome, Queue
 from postroom.query import parse
+from postroom.rules.lifecycle import NOT_PERMITTED_TEXT, NULL_SENDER_TEXT
 from postroom.settings import Plans
 from postroom.store.engine import Tx
 from postroom.store.logs import audit, released
@@ -182,7 +183,7 @@ def test_a_bounce_leaves_out_what_has_no_sender(store: Store, clock: HandClock) 
     fill(store, 2, sender="", queue=Queue.SYSTEM)
     plan = make(store, clock, Action.BOUNCE)
     assert plan.entries == 0
-    assert [(share.name, share.entries) for share in plan.summary.left_out] == [(plans.NULL_SENDER, 2)]
+    assert [(share.name, share.entries) for share in plan.summary.left_out] == [(NULL_SENDER_TEXT, 2)]
 
 
 def test_what_changed_or_left_since_is_skipped_and_told(store: Store, clock: HandClock) -> None:
@@ -290,7 +291,7 @@ def test_barred_queues_are_left_out(store: Store, clock: HandClock) -> None:
     store.act_now(Action.HOLD, entries[:1], actor="ann")
     plan = make(store, clock, Action.DELETE, barred=(Queue.HELD,))
     assert plan.entries == 2
-    assert [(share.name, share.entries) for share in plan.summary.left_out] == [(plans.NOT_PERMITTED, 1)]
+    assert [(share.name, share.entries) for share in plan.summary.left_out] == [(NOT_PERMITTED_TEXT, 1)]
 
 
 def test_verify_finds_what_waits_to_end_without_a_plan_and_holds_it(store: Store, clock: HandClock) -> None:

@@ -1,9 +1,9 @@
-"""A failed entry -> the notice to its sender: multipart/report with a delivery status (RFC 6522, RFC 3464). Pure.
+"""The DSN that tells a sender of a failed entry: multipart/report with a delivery status (RFC 6522, RFC 3464). Pure.
 
-Promises: 7-bit lines of legal length whatever the original held (addresses beyond ASCII excepted, which only a peer with
-SMTPUTF8 gets), and nothing in an address, a subject or a reply can add a header or a part. Of the original only its header
-is sent back, cut at 64 KiB. The envelope sender is empty (RFC 5321 4.5.5).
-Fails: asserts that the original had a sender: a notice about a notice would never end.
+Promises: 7-bit lines of legal length whatever the original held, except for addresses beyond ASCII, which only a peer
+with SMTPUTF8 gets. Nothing in an address, a subject or a reply can add a header or a part. Only the header of the
+original is sent back, cut at 64 KiB. The envelope sender of a notice is empty (RFC 5321 4.5.5).
+Fails: AssertionError when the original had no sender: a notice about a notice would never end.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from email.header import Header
 from textwrap import fill
 
 from postroom.clock import DAY, HOUR, MINUTE, Millis
-from postroom.model import Outcome
+from postroom.model import Outcome, Route
 from postroom.rules.trace import date
 
-ENVELOPE_FROM = ""
 MAX_HEADERS = 64 * 1024
 MAX_TEXT = 512
 
@@ -55,7 +54,7 @@ def notice(
 ) -> bytes:
     """The whole notice. `ident` names it (Message-ID); `headers` is the original's header, or all of the original."""
     assert original_from, "a null sender gets no notice"
-    assert outcome in _WHY, f"no notice tells of {outcome}"
+    assert outcome in _WHY, f"there is no notice about {outcome}"
     recipient, subject, reply = _plain(recipient), _plain(subject), _plain(reply)
     head = _head_of(headers)
     boundary = f"=_postroom-{ident}"
@@ -67,10 +66,11 @@ def notice(
         _part("message/delivery-status", _status(recipient, reply, outcome, arrived, now, hostname).encode("ascii")),
         _part("text/rfc822-headers", head),
     )
+    title = f"Not delivered: {subject}" if subject else "Your message was not delivered"
     top = (
         f"From: Mail Delivery System <postmaster@{hostname}>\r\n"
         f"To: <{_plain(original_from)}>\r\n"
-        f"Subject: {_encoded('Subject', f'Not delivered: {subject}' if subject else 'Your message was not delivered')}\r\n"
+        f"Subject: {_encoded('Subject', title)}\r\n"
         f"Date: {date(now)}\r\n"
         f"Message-ID: <{ident}.notice@{hostname}>\r\n"
         "Auto-Submitted: auto-replied\r\n"  # RFC 3834 5
@@ -81,6 +81,16 @@ def notice(
     ).encode()
     between = f"\r\n--{boundary}\r\n".encode()
     return top + between + between.join(parts) + f"\r\n--{boundary}--\r\n".encode()
+
+
+def sender_is_ours(route: Route) -> bool:
+    """By the route that was chosen when the message was accepted."""
+    return route in (Route.OUTBOUND, Route.INTERNAL)
+
+
+def route_back(*, ours: bool) -> Route:
+    """The route of a notice: to a sender of ours, or to one outside."""
+    return Route.INTERNAL if ours else Route.OUTBOUND
 
 
 def _human(

@@ -1,8 +1,8 @@
-"""Which outbound mail is a mailshot. Pure but for what it remembers.
+"""Which outbound mail is a mailshot. Pure, except for what it remembers.
 
 More than `threshold` outbound messages (counted per recipient) of one sender with the same body within `window` are a
-mailshot; what comes above the threshold goes to `bulk_processing` with priority low (contract section 8). The memory is
-bounded and not kept over a restart: a mailshot that goes on is recognised anew after `threshold` more.
+mailshot; what exceeds the threshold goes to `bulk_processing` with low priority (contract section 8). The memory is
+bounded and is lost at a restart: a mailshot that goes on is recognised again after `threshold` more messages.
 """
 
 from __future__ import annotations

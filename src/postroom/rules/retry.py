@@ -1,15 +1,16 @@
-"""Attempts -> the next attempt, or give up. Pure.
+"""The retry schedule: attempts -> the next attempt, or give up. Pure.
 
-Two schedules (docs/decisions: both are settings). *Processing*: a check could not answer; 10 s, 30 s, 1 min, 2 min,
-then every 5 min; after 96 h the entry goes to `held`, never lost. *Delivery*: the vendor's table (contract section 8):
-attempt 1 at once, then +1, +5, +9, +15, +30 min, hourly to the 15th, every 4 h to the 21st, every 8 h to the 30th, or 96 h.
+There are two schedules, and both are settings. *Processing*, when a check could not answer: 10 s, 30 s, 1 min, 2 min,
+then every 5 min; after 96 h the entry goes to `held`, never lost. *Delivery*, the vendor's table (contract section 8):
+attempt 1 at once, then +1, +5, +9, +15, +30 min, hourly to the 15th, every 4 h to the 21st, every 8 h to the 30th, or
+96 h.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from postroom.clock import HOUR, MINUTE, SECOND, Millis
+from postroom.clock import DAY, HOUR, MINUTE, SECOND, Millis
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -54,3 +55,9 @@ def next_attempt(schedule: Schedule, attempts: int, since: Millis, now: Millis) 
         return None
     wait = schedule.waits[min(attempts, len(schedule.waits)) - 1]
     return min(now + wait, end)
+
+
+def as_if_failed(schedule: Schedule, attempts: int, since: Millis, now: Millis) -> Millis:
+    """The next attempt should this one fail; past the end of the schedule the result itself decides."""
+    at = next_attempt(schedule, attempts, since, now)
+    return now + DAY if at is None else at

@@ -1,7 +1,7 @@
 """The trace field that we put in front of a message at delivery (RFC 5321 4.4), and dates as headers write them. Pure.
 
-Promises: one well-formed, folded `Received:` field that ends in CRLF, ASCII, whatever the peer called itself: HELO names,
-reverse names and recipients come from outside, and nothing in them can end the line, open a comment or add a field.
+Promises: one well-formed, folded `Received:` field in ASCII that ends in CRLF, whatever the peer called itself. HELO
+names, reverse names and recipients come from outside; nothing in them can end the line, open a comment or add a field.
 Fails: never; what cannot be written is left out or called "unknown".
 """
 
@@ -43,7 +43,7 @@ def _origin(helo: str, name: str, ip: str) -> str:
 
 
 def received_field(client: Client, *, hostname: str, ident: str, recipients: tuple[str, ...], at: Millis) -> bytes:
-    """`at` = when we accepted it. The recipient is named when it is the only one: others must not learn of each other."""
+    """`at`: when we accepted it. The recipient is named only when there is one: several must not learn of each other."""
     protocol = "SMTP"
     if client.esmtp:  # RFC 3848
         protocol = f"ESMTP{'S' if client.tls else ''}{'A' if client.user else ''}"

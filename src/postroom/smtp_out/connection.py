@@ -64,10 +64,6 @@ class Connection(asyncio.Protocol):
         self.idle = False  # ready, nothing in hand, in the owner's list of idle ones
         self.ended = False
 
-    @property
-    def in_hand(self) -> int:
-        return self.session.in_hand
-
     # --- what the event loop calls -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,9 +1,9 @@
 """The connections that carry mail to the next hops.
 
-Promises: `done` of every job is called exactly once, on the event loop, never from inside `send`; no task, future or timer
-per message (large files excepted); a message is given to a second connection only when its content was not begun on the
-first. Time-outs are found by one sweep a second, counted in ticks, so that a clock that is set does not end connections.
-Fails: never into the caller; what goes wrong is a result (`lifecycle.Deferred`, `lifecycle.Refused`).
+Promises: `done` of every job is called exactly once, on the event loop, never from inside `send`; there is no task,
+future or timer per message, except for large files; a message goes to a second connection only when its content was not
+begun on the first. One sweep a second finds time-outs, counted in ticks, so that setting the clock ends no connection.
+Fails: never; what goes wrong is a result (`lifecycle.Deferred`, `lifecycle.Refused`).
 """
 
 from __future__ import annotations
@@ -77,11 +77,6 @@ class Pool:
         return sum([there.in_hand for there in self._destinations.values()])
 
     @property
-    def destinations(self) -> int:
-        """Next hops with jobs, connections or a fresh failure."""
-        return len(self._destinations)
-
-    @property
     def connections(self) -> int:
         """Open or being opened."""
         return sum([len(there.connections) for there in self._destinations.values()])
@@ -127,7 +122,7 @@ class Pool:
     def tell(self, job: Job, results: tuple[SendResult, ...]) -> None:
         try:
             job.done(job, results)
-        except Exception as bug:  # noqa: BLE001 - a bug in one job's receiver must not cost the other jobs their results
+        except Exception as bug:  # noqa: BLE001 - a bug in one job's receiver must not cost others their results
             self._loop.call_exception_handler({"message": f"done of job {job.key} failed", "exception": bug})
 
     def destination_up(self, destination: Destination) -> None:

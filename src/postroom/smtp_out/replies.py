@@ -1,14 +1,12 @@
 """The replies of an SMTP server: bytes in any pieces -> (code, lines); and their text as people may see it.
 
-Promises: what is held is bounded; the same bytes give the same replies however they were cut. Fails: `Garbage` for what
-cannot be a reply (RFC 5321 4.2), after which the connection is of no further use.
+Promises: the memory it takes is bounded; the same bytes give the same replies however they were cut.
+Fails: never; what cannot be a reply (RFC 5321 4.2) becomes one with code 0, and the connection is of no further use.
 """
 
 from __future__ import annotations
 
 import re
-
-from postroom.errors import PeerError
 
 MAX_LINE = 4096  # RFC 5321 4.5.3.1.5 allows 512; some servers write whole stories
 MAX_REPLY = 64 * 1024  # all lines of one reply
@@ -17,10 +15,6 @@ MAX_TEXT = 512  # what we keep of one
 _CODES = {b"%d" % code: code for code in range(200, 600)}
 _AFTER_CODE = {b" ": False, b"": False, b"\r": False, b"-": True}  # True = more lines follow
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?: |$)")
-
-
-class Garbage(PeerError):
-    """Not a reply."""
 
 
 class Replies:
@@ -34,8 +28,8 @@ class Replies:
         self._held = 0
 
     def feed(self, data: bytes) -> list[tuple[int, list[bytes]]]:
-        """The replies that are complete now. The last one is code 0 when Garbage follows those before it: what the
-        server said before it went wrong still counts."""
+        """The replies that are complete now. The last one has code 0 when what follows cannot be a reply: what the
+        server said before that still counts."""
         if self._rest:
             data = self._rest + data
         found: list[tuple[int, list[bytes]]] = []

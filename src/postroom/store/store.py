@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from postroom.clock import Clock, Millis, SystemClock
 from postroom.errors import StoreUnavailable, StoreUnusable
 from postroom.model import Action, ActionReport, Outcome, Queue, Scope
-from postroom.rules.lifecycle import WORKED_ON
+from postroom.rules.lifecycle import ENDING, WORKED_ON
 from postroom.settings import Settings
 from postroom.store.bodies import Bodies, bodies_path
 from postroom.store.engine import FAILURE, Batch, Engine, MoveDone, Tx
@@ -274,8 +274,8 @@ class Store:
 
     def _acted(self, order: actions.Instruction, acted: actions.Acted) -> ActionReport:
         """After the commit."""
-        if order.action in actions.ENDING:
-            self.count_ended(actions.ENDING[order.action], len(acted.report.done))
+        if order.action in ENDING:
+            self.count_ended(ENDING[order.action], len(acted.report.done))
         for name in acted.objects:
             self.bodies.delete(name)
         return acted.report

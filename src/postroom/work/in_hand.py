@@ -1,6 +1,6 @@
-"""What the worker has in hand, and the notice that the end of an entry may call for. Data and pure functions.
+"""What the worker has in hand, and what the rules and the notices need to know of it. Data and pure functions.
 
-Promises: a notice is never made for a null sender. Fails: EnvironmentFailed when a stored body cannot be read.
+Fails: never; a notice whose original cannot be read goes without its header, and the log says so.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
-from postroom.model import Message, Queue, Route, Scope
+from postroom.model import Message, Queue, Scope
 from postroom.rules.lifecycle import Ends, Standing
 from postroom.rules.retry import Schedule, next_attempt
 from postroom.rules.trace import received_field
 from postroom.settings import GatewaySettings, Settings
 from postroom.store.bodies import Bodies
-from postroom.store.queue.notices import beginning, notice
+from postroom.store.queue.notices import Original, notice
 from postroom.store.records import Claimed, NewMessage
 from postroom.telemetry import Log
 
@@ -60,7 +60,7 @@ class Room:
         self._bulk += queue is Queue.BULK
 
     def end_checks(self, queue: Queue) -> bool:
-        """Whether somebody may have waited for this place."""
+        """Whether another message may have waited for this place."""
         self._checking -= 1
         self._bulk -= queue is Queue.BULK
         return self._slots == SLOW_SLOTS or queue is Queue.BULK
@@ -104,7 +104,7 @@ class Item:
 
 
 class Work:
-    """A message in hand with those of its entries that stand in one queue; done when the last has its result."""
+    """A message in hand with those of its entries that wait in one queue; done when the last has its result."""
 
     __slots__ = ("content", "items", "left", "message", "moving", "since", "waived")
 
@@ -154,32 +154,30 @@ def if_failed(delivery: Schedule, item: Item) -> Millis:
 def standing(work: Work, item: Item, gateway: GatewaySettings) -> Standing:
     """What the rules need to know of an entry in hand."""
     sender = work.message.env_from
-    ours = sender.rpartition("@")[2].lower() in gateway.internal_domains
-    return Standing(item.queue, item.attempts, item.since, not sender, ours)
+    return Standing(item.queue, item.attempts, item.since, not sender, _is_ours(sender, gateway))
 
 
-def notice_of(work: Work, item: Item, ends: Ends, gateway: GatewaySettings, log: Log, now: Millis) -> NewMessage | None:
-    """The bounce of an ended entry, to be accepted in the same transaction; None for a null sender (RFC 5321 6.1)."""
-    message = work.message
-    if not message.env_from:
+def _is_ours(sender: str, gateway: GatewaySettings) -> bool:
+    return sender.rpartition("@")[2].lower() in gateway.internal_domains
+
+
+def notice_of(work: Work, item: Item, end: Ends, gateway: GatewaySettings, log: Log, now: Millis) -> NewMessage | None:
+    """The notice that an ended entry calls for, to be accepted in the same transaction."""
+    if not end.notice:
         return None
-    try:
-        start = beginning(work.content)
-    except EnvironmentFailed as problem:  # the sender is told all the same
+    message = work.message
+
+    def unread(problem: EnvironmentFailed) -> None:
         log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
-        start = b""
-    ours = message.env_from.rpartition("@")[2].lower() in gateway.internal_domains
-    return notice(
+
+    original = Original(
         entry=item.entry,
         env_from=message.env_from,
         recipient=item.recipient,
         subject=message.facts.subject,
-        reply=ends.reply,
-        outcome=ends.outcome,
         attempts=item.attempts,
         arrived=message.received,
-        now=now,
-        hostname=gateway.hostname,
-        route=Route.INTERNAL if ours else Route.OUTBOUND,
-        beginning=start,
+        ours=_is_ours(message.env_from, gateway),
+        content=work.content,
     )
+    return notice(original, end, now=now, hostname=gateway.hostname, unread=unread)

@@ -1,12 +1,13 @@
 """Works on messages: lease -> checks -> send -> record.
 
-A message that arrives while there is room is *born leased* and goes straight on in memory after its commit, never read back;
-everything else is claimed from the store when it is due. A message is worked on with all its entries that are due: content
-checks once, one transaction for the recipients that share a destination.
+A message that arrives while there is room is *born leased*: after its commit it goes straight on in memory and is never
+read back. Everything else is claimed from the store when it is due. A message is worked on with all its entries that are
+due: its content is checked once, and recipients that share a destination share one SMTP transaction. What a result means
+for an entry is decided in `rules.lifecycle`.
 
-Promises: at most `active_entries` and `active_bytes` are in hand; a result is recorded under the lease it was worked under;
-the lease of what is in hand is renewed. Internal moves of born-leased entries are written behind, `LINGER` later, and not at
-all when the end comes first. Fails: never raises; what cannot be recorded stays leased and is found again when that ends.
+Promises: at most `active_entries` and `active_bytes` are in hand; a result is recorded under the lease of the attempt;
+the leases of what is in hand are renewed. Internal moves of born-leased entries are written `LINGER` later, or not at
+all when the entry ends first. Fails: never; what cannot be recorded stays leased and is claimed again when that ends.
 """
 
 from __future__ import annotations
@@ -124,9 +125,6 @@ class Worker:
     def in_hand(self) -> int:
         return self._room.entries
 
-    def wake(self) -> None:
-        self._wake.set()
-
     # -- mail that arrives
 
     def intake(self, new: NewMessage, done: AcceptDone) -> None:
@@ -234,13 +232,14 @@ class Worker:
     def _moved_claimed(self, work: Work, item: Item, asked: Action | bool | None) -> None:
         """The move of a claimed entry is committed (or its lease was lost, or a person wants it held)."""
         work.moving -= 1
-        if asked is False or asked is Action.HOLD:
+        held = None if isinstance(asked, bool) else lifecycle.after_move(asked)
+        if asked is False or held is not None:
             work.items.remove(item)
             try:
-                if asked is False:
+                if held is None:
                     self._finished(work, item)
                 else:
-                    self._record(work, item, Held("Held by a person"), self._clock.now())
+                    self._record(work, item, held, self._clock.now())
             except Exception as bug:  # noqa: BLE001 - as for the checks
                 self._abandon(work, item, bug)
         if work.items and not work.moving:
@@ -287,14 +286,14 @@ class Worker:
 
     def _put_back(self, work: Work, item: Item, now: Millis) -> None:
         """Not tried after all: it waits in its queue, due at once, the attempt not counted."""
-        info = lifecycle.DELIVERY_INFO if item.queue in lifecycle.SENDING else lifecycle.QUEUED_INFO
+        later = lifecycle.given_back(item.queue, now)
         self._store.wait(
-            Waited(item.entry, item.lease, item.queue, None, info, item.attempts - 1, now, 0, now, "moved")
+            Waited(item.entry, item.lease, item.queue, None, later.info, item.attempts - 1, later.at, 0, now, "moved")
         )
         self._finished(work, item)
 
     def _sent(self, work: Work, item: Item, result: SendResult, now: Millis) -> None:
-        if self._stopping and isinstance(result, lifecycle.Deferred) and not result.maybe:
+        if self._stopping and lifecycle.cut_short(result):
             self._put_back(work, item, now)
             return
         hold = self._settings.delivery.maybe_delivered == "hold"
@@ -320,10 +319,11 @@ class Worker:
                 events: list[PackedEvent] = []
                 if item.moved_at:
                     events.append((item.moved_at, "moved", Queue.DELIVERY.value, ""))
+                told = notice_of(work, item, change, self._settings.gateway, self._log, now) if notice else None
                 self._store.end(
                     EndedEntry(
                         item.entry, item.lease, message.id, item.queue, outcome, reply, item.attempts, label, now,
-                        pack(events), message.body_object, notice_of(work, item, change, self._settings.gateway, self._log, now) if notice else None,
+                        pack(events), message.body_object, told,
                     )
                 )  # fmt: skip
                 self._counts.ended[outcome] = self._counts.ended.get(outcome, 0) + 1
@@ -348,8 +348,8 @@ class Worker:
         self._finished(work, item)
 
     def _wait(
-        self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis, kind: str,
-        verdicts: tuple[Verdict, ...], waived: str = "",
+        self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis,
+        kind: str, verdicts: tuple[Verdict, ...], waived: str = "",
     ) -> None:  # fmt: skip
         queue = Queue.HELD if held_from else item.queue
         self._store.wait(

@@ -164,7 +164,7 @@ def _searched(asked: Asked, now: Millis) -> Filter:
 
 
 def _sees_held(asked: Asked) -> bool:
-    return asked.caller.lacking(permissions.HELD_READ) is None
+    return asked.caller.lacking(permissions.to_see(held=True)) is None
 
 
 def _visible(asked: Asked, wanted: Filter) -> Filter:
@@ -178,7 +178,7 @@ def _visible(asked: Asked, wanted: Filter) -> Filter:
 
 
 def _unseen() -> Refused:
-    return Refused(403, "forbidden", f"held entries need the permission {permissions.HELD_READ!r}")
+    return Refused(403, "forbidden", f"held entries need the permission {permissions.to_see(held=True)!r}")
 
 
 async def show_entry(asked: Asked) -> OneEntry:
@@ -316,31 +316,27 @@ _ACTIONS = {
 }
 
 
-def _right(action: Action) -> str:
-    """Only what is held can be released; nothing else here reaches it."""
-    return permissions.HELD_EDIT if action is Action.RELEASE else permissions.PROCESSING_EDIT
-
-
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/queues", "countQueues", permissions.PROCESSING_READ,
               "How many entries wait in each queue, since when, and what is paused.", count_queues, Queues),
-    Operation("GET", "/v1/entries", "listEntries", permissions.PROCESSING_READ,
-              f"Entries that wait, by query and filter, page by page; held ones take {permissions.HELD_READ}, too.",
+    Operation("GET", "/v1/entries", "listEntries", permissions.to_see(held=False),
+              f"Entries that wait, by query and filter, page by page; held ones take {permissions.to_see(held=True)}, too.",
               list_entries, Entries, parameters=_FILTER,
               refusals=(422,)),
-    Operation("GET", "/v1/entries/{id}", "showEntry", permissions.PROCESSING_READ,
-              f"Everything about one entry, waiting or ended: envelope, message, timeline; a held one takes {permissions.HELD_READ}, too.",
+    Operation("GET", "/v1/entries/{id}", "showEntry", permissions.to_see(held=False),
+              f"Everything about one entry, waiting or ended: envelope, message, timeline; a held one takes {permissions.to_see(held=True)}, too.",
               show_entry, OneEntry,
               parameters=_ID, refusals=(404,)),
     *[
-        Operation("POST", f"/v1/entries/{{id}}/{action.value}", f"{action.value}Entry", _right(action), text,
+        Operation("POST", f"/v1/entries/{{id}}/{action.value}", f"{action.value}Entry",
+                  permissions.needed(action, held=False), text,  # what is held can only be released here
                   _acting(action), Acted, takes=Reason, parameters=_ID, refusals=(404, 409, 413))
         for action, text in _ACTIONS.items()
     ],
     Operation("GET", "/v1/plans", "listPlans", permissions.PROCESSING_READ,
               "Plans that were made, with their reports, newest first.", _planning(list_plans), plans.PlansShown,
               parameters=_PLANS),
-    Operation("POST", "/v1/plans", "makePlan", permissions.PROCESSING_EDIT,
+    Operation("POST", "/v1/plans", "makePlan", permissions.PLANS,
               "Freeze the entries that a query means, to act on them as one; nothing is done to them yet.",
               _planning(lambda asked: plans.make(asked.services, asked.caller, _wanted(asked, plans.PlanWanted))),
               plans.PlanShown, takes=plans.PlanWanted, refusals=(409, 413, 422)),
@@ -350,12 +346,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/plans/{id}/entries", "listPlanEntries", permissions.PROCESSING_READ,
               "What became of each entry of a plan.", _planning(list_plan_entries), plans.PlanEntriesShown,
               parameters=(*_ID, *_PLAN_ENTRIES), refusals=(404, 409)),
-    Operation("POST", "/v1/plans/{id}/apply", "applyPlan", permissions.PROCESSING_EDIT,
+    Operation("POST", "/v1/plans/{id}/apply", "applyPlan", permissions.PLANS,
               "Do it, to exactly the entries that were frozen. It goes on to its end; what takes long is answered before.",
               _planning(lambda asked: plans.apply(asked.services, asked.caller, _plan(asked),
                                                   _wanted(asked, plans.PlanReason).reason)),
               plans.PlanShown, takes=plans.PlanReason, parameters=_ID, refusals=(404, 409, 413)),
-    Operation("POST", "/v1/plans/{id}/undo", "undoPlan", permissions.PROCESSING_EDIT,
+    Operation("POST", "/v1/plans/{id}/undo", "undoPlan", permissions.PLANS,
               "Back to where everything was, but for what has left or changed since.",
               _planning(lambda asked: plans.undo(asked.services, asked.caller, _plan(asked))), plans.PlanShown,
               parameters=_ID, refusals=(404, 409, 413)),

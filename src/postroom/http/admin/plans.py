@@ -19,6 +19,7 @@ from postroom.http.door.auth import Caller
 from postroom.http.services import Services
 from postroom.ids import public_id
 from postroom.model import Action, Filter, Queue
+from postroom.rules.lifecycle import notifies
 from postroom.store.access import permissions
 from postroom.store.fold import SearchTooBroad
 from postroom.store.plans import book as plan_book
@@ -128,7 +129,7 @@ class PlanEntriesShown(msgspec.Struct, frozen=True):
 
 def plan_shown(plan: Plan, caller: Caller) -> PlanShown:
     """As this caller may see it."""
-    sees_held = caller.lacking(permissions.HELD_READ) is None
+    sees_held = caller.lacking(permissions.to_see(held=True)) is None
     summary = plan.summary if sees_held else plan_book.without_held(plan.summary)
     return PlanShown(
         public_id(plan.id), plan.state, plan.action, plan.query, plan.planner, plan.actor, plan.reason, plan.undoer, plan.notify,
@@ -142,7 +143,7 @@ def _stamp(at: Millis | None) -> str | None:
 
 
 async def make(services: Services, caller: Caller, wanted: PlanWanted) -> PlanShown:
-    if wanted.notify and wanted.action not in (Action.REJECT, Action.BOUNCE):
+    if wanted.notify and not notifies(wanted.action, chosen=True):
         raise PlanProblem(400, "bad_body", f"notify: {wanted.action} tells no sender: expected false", "notify")
     try:
         chosen = query.parse(wanted.query, services.clock.now())
@@ -154,7 +155,7 @@ async def make(services: Services, caller: Caller, wanted: PlanWanted) -> PlanSh
         text = "the query is blank, which would mean everything: expected some condition, such as queue:delivery"
         raise PlanProblem(400, "bad_query", text, "query")
     most = await _limit(services, caller)
-    barred = () if caller.lacking(permissions.HELD_EDIT) is None else (Queue.HELD,)
+    barred = () if caller.lacking(permissions.needed(wanted.action, held=True)) is None else (Queue.HELD,)
     wish = plans.Wish(wanted.action, chosen, wanted.query, caller.actor, wanted.notify, barred, most)
     verb = plans.make(services.store, wish, services.settings.plans, services.clock)
     return plan_shown(await _run(services, verb), caller)
@@ -219,9 +220,10 @@ async def undo(services: Services, caller: Caller, ident: int) -> PlanShown:
     """No limit: it puts back what another, who had the right, has done."""
     plan = await _made(services, ident, "applied")
     _may_touch_held(caller, plan)
+    needed = permissions.needed(Action.RELEASE, held=True)
     releases = plan.action is Action.HOLD and plan.actor != caller.actor
-    if releases and caller.lacking(permissions.HELD_EDIT) is not None:
-        raise PlanProblem(403, "forbidden", HELD_UNDO.format(permissions.HELD_EDIT))
+    if releases and caller.lacking(needed) is not None:
+        raise PlanProblem(403, "forbidden", HELD_UNDO.format(needed))
     verb = plans.undo(services.store, ident, services.clock, actor=caller.actor)
     return plan_shown(await _begun(services, ident, verb), caller)
 
@@ -257,10 +259,11 @@ async def _made(services: Services, ident: int, expected: str) -> Plan:
 
 
 def _may_touch_held(caller: Caller, plan: Plan) -> None:
-    """Whoever may not touch held mail does not do it by somebody else's plan."""
+    """A caller who may not act on held mail cannot do it by another's plan either."""
+    needed = permissions.needed(plan.action, held=True)
     held = any(share.name == Queue.HELD.value for share in plan.summary.queues)
-    if held and caller.lacking(permissions.HELD_EDIT) is not None:
-        raise PlanProblem(403, "forbidden", HELD_ACTION.format(permissions.HELD_EDIT))
+    if held and caller.lacking(needed) is not None:
+        raise PlanProblem(403, "forbidden", HELD_ACTION.format(needed))
 
 
 async def _begun(services: Services, ident: int, verb: Verb[Plan]) -> Plan:

@@ -18,7 +18,8 @@ from postroom.http.console import wording
 from postroom.http.console.listing import PAGE_SIZE, PREFIX
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, ActionReport, Queue
-from postroom.store.access.permissions import HELD_EDIT, PROCESSING_EDIT
+from postroom.rules.lifecycle import WORKED_ON, fits
+from postroom.store.access import permissions
 from postroom.store.plans.book import Plan, Share
 
 MAX_REASON = 200
@@ -60,15 +61,13 @@ class Wanted(msgspec.Struct, frozen=True):
 
 def offered(allows: _Allows, queue: Queue) -> list[Action]:
     """What this role may do to what waits in this queue."""
-    actions = [Action.RELEASE, Action.REJECT] if queue is Queue.HELD else [Action.RETRY, Action.HOLD, Action.REJECT]
-    return [action for action in actions if permitted(allows, action, held=queue is Queue.HELD)]
+    return [action for action in NAMES if permitted(allows, action, held=queue is Queue.HELD)]
 
 
 def permitted(allows: _Allows, action: Action, *, held: bool) -> bool:
-    """`held`: of what is in the held queue; the same rule as for plans and `/v1`."""
-    if held:
-        return action in (Action.RELEASE, Action.REJECT) and allows(HELD_EDIT)
-    return action is not Action.RELEASE and allows(PROCESSING_EDIT)
+    """Whether a role may do this. `held`: to what is in the held queue; else to what waits elsewhere."""
+    queues = (Queue.HELD,) if held else WORKED_ON
+    return any(fits(action, queue) for queue in queues) and allows(permissions.needed(action, held=held))
 
 
 def address(action: Action, ident: int, back: str) -> str:

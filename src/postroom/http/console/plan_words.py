@@ -19,6 +19,7 @@ from postroom.http.console.listing import PREFIX, WINDOWS, Listing
 from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Queue
 from postroom.query import write
+from postroom.rules.lifecycle import ACTIONS, ENDING, fits
 from postroom.settings import Plans
 from postroom.store.plans.book import UNDER_WAY, Plan, Sample, Share, without_held
 
@@ -40,14 +41,6 @@ MEANINGS = {
     Action.BULK: "Each moves from Processing to Bulk, with low priority.",
     Action.UNBULK: "Each moves from Bulk back to Processing.",
 }
-ENDING = (Action.REJECT, Action.BOUNCE, Action.DELETE)
-PACED = (Action.RETRY, Action.RELEASE)
-_WAITING = (Queue.PROCESSING, Queue.BULK, Queue.DELIVERY, Queue.SYSTEM)
-FITS: dict[Action, tuple[Queue, ...]] = {
-    Action.RETRY: _WAITING, Action.HOLD: _WAITING, Action.RELEASE: (Queue.HELD,), Action.REJECT: tuple(Queue),
-    Action.BOUNCE: tuple(queue for queue in Queue if queue is not Queue.SYSTEM),  # notices have no sender to return to
-    Action.DELETE: tuple(Queue), Action.BULK: (Queue.PROCESSING,), Action.UNBULK: (Queue.BULK,),
-}  # fmt: skip
 STATES: dict[str, tuple[str, str, str]] = {  # tone, icon, word
     "making": ("wait", "delayed", "Being made"),
     "ready": ("wait", "delayed", "Not applied yet"),
@@ -141,7 +134,7 @@ def choices(wanted: Filter, chosen: str, settings: Plans) -> list[Choice]:
     return [
         Choice(action.value, NAMES[action], meaning(action, settings), action.value == chosen, action in ENDING)
         for action in Action
-        if any(queue in FITS[action] for queue in queues)
+        if any(fits(action, queue) for queue in queues)
     ]
 
 
@@ -150,7 +143,7 @@ def meaning(action: Action, settings: Plans) -> str:
     text = MEANINGS[action]
     if action in ENDING:
         return f"{text} Out of sight at once, for good after {window}: until then it can be undone."
-    if action in PACED:
+    if ACTIONS[action].paced:
         pace = f"At most {settings.retry_rate} in {wording.span_text(settings.retry_window)} for one destination."
         return f"{text} {pace} For {window} it can be undone for what has not left by then."
     return f"{text} For {window} it can be undone."

@@ -36,6 +36,7 @@ from postroom.http.gateway.replays import Replays
 from postroom.http.gateway.wire.envelope import CONTENT_TYPE, RECORDED_HEADERS, Failure, refusal
 from postroom.http.gateway.wire.lenient import MAX_BODY
 from postroom.http.services import Services
+from postroom.model import Action
 from postroom.store.access import permissions
 from postroom.store.logs import audit
 
@@ -61,8 +62,12 @@ def functions(services: Services) -> dict[str, Function]:
         find.PATH: Function(permissions.PROCESSING_READ, find.function(services)),
         held.LIST: Function(permissions.DASHBOARD_READ, held.function(services)),
         held.SUMMARY: Function(permissions.HELD_SUMMARY_READ, held.HeldSummary(services)),
-        release.RELEASE: Function(permissions.HELD_EDIT, release.HoldRelease(services), changes=True),
-        release.REJECT: Function(permissions.HELD_EDIT, release.HoldReject(services), changes=True),
+        release.RELEASE: Function(
+            permissions.needed(Action.RELEASE, held=True), release.HoldRelease(services), changes=True
+        ),
+        release.REJECT: Function(
+            permissions.needed(Action.REJECT, held=True), release.HoldReject(services), changes=True
+        ),
         release_logs.PATH: Function(permissions.HELD_READ, release_logs.function(services)),
         queues.PATH: Function(permissions.DASHBOARD_READ, queues.EmailQueues(services)),
         tracking.SEARCH: Function(permissions.TRACKING_READ, tracking.Search(services)),

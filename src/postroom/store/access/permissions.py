@@ -1,15 +1,16 @@
-"""Every permission there is, named like the menu paths of the vendor's roles: "Menu | Item | Read" or "... | Edit".
+"""Every permission, and which one an action takes. Named as the vendor does: "Menu | Item | Read" or "... | Edit".
 
-Promises: what a call asks for and what a role may hold are both in this list; a test compares it with the calls. Fails: PeerError
-for a permission that is not here, with the one that was probably meant.
+Promises: what a call asks for and what a role may hold are both in this list; a test compares it with the calls.
+Fails: PeerError for a permission that is not here, with the one that was probably meant.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from postroom.errors import PeerError
+from postroom.model import Action
 
 ALL = "*"  # also those of later releases
 
@@ -36,6 +37,33 @@ PERMISSIONS: dict[str, str] = {
     AUDIT_READ: "Read the audit log.",
     API_LOGIN: "Log in over the API with a password, for keys of one's own.",
 }
+
+
+PLANS = PROCESSING_EDIT  # to make, apply, undo or discard any plan ...
+PLANS_OF_HELD = (
+    HELD_EDIT  # ... and this one, too, when it has held entries: that is `needed(action, held=True)` of each action
+)
+
+
+def needed(action: Action, *, held: bool) -> str:
+    """The permission that an action on an entry takes: one answer for the console, `/v1`, the vendor's calls and plans.
+
+    `held`: the entry is in the queue `held`; only there can something be released. The command line acts as the owner
+    of the data directory and needs none.
+    """
+    return HELD_EDIT if held or action is Action.RELEASE else PROCESSING_EDIT
+
+
+def to_see(*, held: bool) -> str:
+    """The permission to look at an entry."""
+    return HELD_READ if held else PROCESSING_READ
+
+
+def confined(allows: Callable[[str], bool], action: Action) -> bool | None:
+    """Where a role may do this: to held entries only (True), to all but held ones (False), everywhere (None)."""
+    if allows(needed(action, held=True)) and allows(needed(action, held=False)):
+        return None
+    return allows(needed(action, held=True))
 
 
 def check(wanted: Iterable[str]) -> tuple[str, ...]:

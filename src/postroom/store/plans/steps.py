@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from postroom.clock import Millis
 from postroom.errors import PeerError
 from postroom.ids import first_id_at, public_id
-from postroom.model import Action, Priority, Queue
-from postroom.rules.lifecycle import QUEUED_INFO
+from postroom.model import Action, Queue
+from postroom.rules.lifecycle import ACTIONS, ENDING, QUEUED_INFO, shift_of
 from postroom.store import codes
 from postroom.store.engine import Tx
 from postroom.store.logs import audit
@@ -203,7 +203,7 @@ def _change(part: _Slice, context: actions.ActionContext, now: Millis) -> tuple[
     plan, tx = part.plan, part.tx
     action, base = plan.action, plan.applied or now
     info = context.infos.id(tx, order_of(plan, now).info)
-    if action in actions.ENDING:
+    if action in ENDING:
         part.run(_SET.format("queue = ?, from_queue = NULL, info_id = ?"), codes.LEAVING, info, *part.range, PLANNED)
         return info, "leaving"
     match action:
@@ -224,10 +224,10 @@ def _change(part: _Slice, context: actions.ActionContext, now: Millis) -> tuple[
             queued = context.infos.id(tx, QUEUED_INFO)
             part.run(_SET.format(paced), queued, now, base, plan.gap, *part.range, PLANNED)
         case Action.BULK | Action.UNBULK:
-            _, queue, priority = actions.SHIFTS[action]
-            values = (codes.QUEUE[queue], codes.PRIORITY[Priority(priority)], info)
+            queue, priority = shift_of(action)
+            values = (codes.QUEUE[queue], codes.PRIORITY[priority], info)
             part.run(_SET.format(sql.SHIFT_SET), *values, *part.range, PLANNED)
-    return info, actions.EVENT[action]
+    return info, ACTIONS[action].event
 
 
 def order_of(plan: Plan, now: Millis) -> actions.Instruction:
@@ -277,12 +277,12 @@ def end(tx: Tx, context: actions.ActionContext, ident: int, size: int, now: Mill
     if part.over:
         return Step(True)
     plan, tx = part.plan, part.tx
-    if part.last or plan.action not in actions.ENDING:
+    if part.last or plan.action not in ENDING:
         rest = f"UPDATE plan_entry SET state = {SKIPPED}, why = {LATE} WHERE plan = ? AND state = {PLANNED}"
         left = tx.run(rest, (ident,))
         tx.rows("UPDATE plan SET state = 'final', finished = ?, skipped = skipped + ? WHERE id = ?", (now, left, ident)
         )  # fmt: skip
-        if plan.action in actions.ENDING:
+        if plan.action in ENDING:
             note(tx, "plan.final", plan, plan.actor, f"{plan.action} ended: {plan.ended}, not: {plan.kept}", now)
         return Step(True)
     chosen: list[actions.Found] = []

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from postroom.clock import Clock, Millis
 from postroom.ids import public_id
 from postroom.model import Action, Filter, Queue
+from postroom.rules.lifecycle import ENDING, LEAVING, left_out
 from postroom.settings import Plans
 from postroom.store import codes
 from postroom.store.engine import Tx
@@ -26,7 +27,6 @@ from postroom.store.plans import book, steps
 from postroom.store.plans.book import Damaged, Plan, Sample, Share, Summary
 from postroom.store.plans.run import MOST, Change, Look, Pace, Verb
 from postroom.store.plans.steps import PlanRefused, Step
-from postroom.store.queue import actions
 from postroom.store.store import Store
 
 NOTICED = 20  # when each may need a notice, and for it the beginning of its message
@@ -34,8 +34,6 @@ PAGE = 1_000  # entries frozen at a time
 SHARES = 10  # domains and senders that are named
 SAMPLES = 10
 MOST_NAMES = 100_000  # domains or senders told apart
-NULL_SENDER = "null sender: there is nobody to return it to"
-NOT_PERMITTED = "not permitted to you"
 DAMAGED = "damaged: postroom verify --repair puts it right"
 _PAGE = (
     "SELECT e.id, e.queue, e.from_queue, e.priority, e.info_id, e.attempts, e.since, e.next_attempt, e.lease, e.size, "
@@ -64,9 +62,8 @@ class Wish(NamedTuple):
 class _Making:
     """What is gathered while a plan's entries are frozen."""
 
-    def __init__(self, wish: Wish, now: Millis) -> None:
+    def __init__(self, wish: Wish) -> None:
         self._wish = wish
-        self._order = actions.Instruction(wish.action, wish.actor, "", now, wish.notify)
         self.entries = self.bytes = 0
         self._queues: Counter[str] = Counter()
         self._domains: Counter[str] = Counter()
@@ -100,14 +97,11 @@ class _Making:
         return frozen
 
     def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
-        if number == codes.LEAVING:
-            return "leaving: another plan ends it"
-        if queue in self._wish.barred:
-            return NOT_PERMITTED
-        why = actions.refusal(self._order, queue, leased=lease is not None)
-        if why or lease is not None:
-            return why or "being worked on just now"
-        return NULL_SENDER if self._wish.action is Action.BOUNCE and not sender else ""
+        wish = self._wish
+        return left_out(
+            wish.action, LEAVING if number == codes.LEAVING else queue, leased=lease is not None, null_sender=not sender,
+            permitted=queue not in wish.barred,
+        )  # fmt: skip
 
     def _count(self, names: Counter[str], name: str) -> int:
         """How many of this name there were; beyond MOST_NAMES they share one."""
@@ -131,7 +125,7 @@ def make(store: Store, wish: Wish, settings: Plans, clock: Clock, told: Told = l
     gap = settings.retry_window // settings.retry_rate
     most = min(settings.max_entries, wish.most or settings.max_entries)
     ident: int = yield Change(lambda tx: _begin(store, tx, wish, gap, now, now + settings.expiry))
-    making, pace, after = _Making(wish, now), Pace(PAGE), 0
+    making, pace, after = _Making(wish), Pace(PAGE), 0
     top: int = yield Look(_top)
     while True:
         within = bounds(wish.filter, top)
@@ -304,7 +298,7 @@ def _ended(store: Store, action: Action) -> Callable[[Step], None]:
 
     def committed(step: Step) -> None:
         if step.ended:
-            store.count_ended(actions.ENDING[action], step.ended)
+            store.count_ended(ENDING[action], step.ended)
         for name in step.objects:
             store.bodies.delete(name)
 

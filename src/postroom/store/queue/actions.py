@@ -1,23 +1,34 @@
 """What a person does inside the writer's transaction: retry, hold, release, bulk, unbulk, reject, bounce and delete
 entries; pause and resume stages.
 
-To retry, hold or release a leased entry leaves a request, which the worker carries out when the lease ends; a hold is
-refused once the entry may be on its way to the next hop. All other actions need an entry that is not being worked on:
-hold it first. Every action leaves an event with its actor, and an action on held mail a row in the release log.
-`acting` and `switching` add the line of the audit log: both are written, or neither.
+`rules.lifecycle` decides what is done, recorded as a request or refused (`asked`, `ACTIONS`); this carries it out.
+Every action leaves an event with its actor, and an action on held mail a row in the release log. `acting` and
+`switching` add the line of the audit log: both are written, or neither.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from postroom.clock import Millis
 from postroom.errors import EnvironmentFailed
 from postroom.ids import IdGiver, id_time
-from postroom.model import Action, ActionReport, Outcome, Priority, Queue, Scope
-from postroom.rules.lifecycle import QUEUED_INFO, SENDING, Standing, after_person
+from postroom.model import Action, ActionReport, Queue, Scope
+from postroom.rules.bounce import sender_is_ours
+from postroom.rules.lifecycle import (
+    ACTIONS,
+    ENDED,
+    ENDING,
+    LEAVING,
+    QUEUED_INFO,
+    after_person,
+    asked,
+    notifies,
+    shift_of,
+)
 from postroom.settings import Plans
 from postroom.store import codes
 from postroom.store.bodies import INLINE_BODY, Bodies
@@ -26,10 +37,9 @@ from postroom.store.engine import Tx, named
 from postroom.store.logs import audit, released
 from postroom.store.queue import statements as sql
 from postroom.store.queue.apply import Infos, LedgerLines, end, event
-from postroom.store.queue.notices import beginning, notice, way_back
+from postroom.store.queue.notices import Original, notice
 from postroom.store.records import EndedEntry, NewMessage
 
-HELD_INFO = "Held by a person"
 SLICE = 200  # entries of one action in one transaction: about 10 ms of the writer
 PAUSE = 0.010  # seconds
 NOTICED_SLICE = 20  # when each may need a notice, and so the beginning of its message
@@ -61,28 +71,6 @@ PAUSE_ADD = named(
     "INSERT INTO pause (scope, since, actor) VALUES (:scope, :now, :actor) ON CONFLICT (scope) DO NOTHING",
 )
 PAUSE_DROP = named("queue.pause_drop", "DELETE FROM pause WHERE scope = :scope")
-
-_WORDS = {
-    Action.HOLD: HELD_INFO,
-    Action.RELEASE: "Released by a person",
-    Action.RETRY: "Retry now",
-    Action.REJECT: "Rejected by a person",
-    Action.BOUNCE: "Returned to the sender by a person",
-    Action.DELETE: "Deleted by a person",
-    Action.BULK: "Moved to bulk by a person",
-    Action.UNBULK: "Moved back from bulk by a person",
-}
-ENDING = {Action.REJECT: Outcome.REJECTED, Action.BOUNCE: Outcome.BOUNCED, Action.DELETE: Outcome.DELETED}
-EVENT = {
-    Action.RETRY: "retried", Action.HOLD: "held", Action.RELEASE: "released", Action.BULK: "bulked",
-    Action.UNBULK: "unbulked",
-}  # fmt: skip
-SHIFTS = {  # from where, to where, with which priority
-    Action.BULK: (Queue.PROCESSING, Queue.BULK, Priority.LOW),
-    Action.UNBULK: (Queue.BULK, Queue.PROCESSING, Priority.NORMAL),
-}
-LEAVING = "leaving: it ends when the undo window of its plan is over; undo the plan to keep it"
-WORKED_ON = "being worked on just now: hold it first, or try again"
 
 
 class ActionContext(NamedTuple):
@@ -124,12 +112,12 @@ class Instruction(NamedTuple):
 
     @property
     def tells(self) -> bool:
-        """Whether the sender gets a notice."""
-        return self.action is Action.BOUNCE or (self.notify and self.action is Action.REJECT)
+        """Whether senders get a notice."""
+        return notifies(self.action, chosen=self.notify)
 
     @property
     def info(self) -> str:
-        words = _WORDS[self.action]
+        words = ACTIONS[self.action].words
         return f"{words}: {self.reason}" if self.reason else words
 
 
@@ -164,19 +152,19 @@ def act(tx: Tx, context: ActionContext, order: Instruction, ids: Sequence[int]) 
     for ident in dict.fromkeys(ids):
         row = tx.row(ENTRY_STATE, {"entry": ident})
         if row is None:
-            refused.append((ident, "not in the queue: it has ended or never existed"))
+            refused.append((ident, asked(order.action, ENDED, leased=False).refused))
             continue
         found = Found(ident, *row)
         if found.number == codes.LEAVING:
-            refused.append((ident, LEAVING))
+            refused.append((ident, asked(order.action, LEAVING, leased=False).refused))
             continue
         if not codes.is_placed(found.number, found.from_number):
             refused.append((ident, STATE_DAMAGED))
             continue
-        why = refusal(order, found.queue, leased=found.lease is not None)
-        if why:
-            refused.append((ident, why))
-        elif found.lease is not None:
+        answer = asked(order.action, found.queue, leased=found.lease is not None, held=order.held)
+        if answer.refused:
+            refused.append((ident, answer.refused))
+        elif answer.request:
             tx.run(ENTRY_ASK, {"action": codes.ACTION[order.action], "entry": ident})
             event(tx, ident, order.now, "requested", found.number, context.infos.id(tx, order.info), order.actor)
             requested.append(ident)
@@ -188,48 +176,29 @@ def act(tx: Tx, context: ActionContext, order: Instruction, ids: Sequence[int]) 
     return Acted(ActionReport(tuple([found.ident for found in done]), tuple(requested), tuple(refused)), objects)
 
 
-def refusal(order: Instruction, queue: Queue, *, leased: bool) -> str:
-    """Why this cannot be done to an entry in that queue; empty if it can."""
-    action, held = order.action, queue is Queue.HELD
-    if not held and (action is Action.RELEASE or order.held):
-        return f"not held: it is in {queue}"
-    if held and order.held is False:
-        return "held: not permitted to you"
-    if action in SHIFTS and queue is not SHIFTS[action][0]:
-        return f"not in {SHIFTS[action][0]}: it is in {queue}"
-    if action in ENDING or action in SHIFTS:
-        return WORKED_ON if leased else ""
-    if action is Action.RELEASE:
-        return ""
-    if held:
-        return "held already" if action is Action.HOLD else "held: release it instead"
-    if leased and action is Action.HOLD and queue in SENDING:
-        return "being sent just now: it may be on its way already"
-    return ""
-
-
 def _apply(tx: Tx, infos: Infos, order: Instruction, found: Found) -> None:
     text, now, ident = infos.id(tx, order.info), order.now, found.ident
-    turns = order.turns if order.action in (Action.RETRY, Action.RELEASE) else None
+    rule = ACTIONS[order.action]
+    turns = order.turns if rule.paced else None
     due = now if turns is None else turns.due(tx, ident, now)
     match order.action:
         case Action.RETRY:
             tx.run(ENTRY_RETRY_NOW, {"due": due, "now": now, "entry": ident})
-            event(tx, ident, now, "retried", found.number, text, order.actor)
+            event(tx, ident, now, rule.event, found.number, text, order.actor)
         case Action.HOLD:
             held = codes.QUEUE[Queue.HELD]
             tx.run(ENTRY_HOLD, (held, text, ident))
-            event(tx, ident, now, "held", held, text, order.actor)
+            event(tx, ident, now, rule.event, held, text, order.actor)
         case Action.RELEASE:
             assert found.from_number is not None
             released.record(tx, ident, Action.RELEASE, order.actor, order.reason, now)
             tx.run(ENTRY_RELEASE, (infos.id(tx, QUEUED_INFO), now, due, ident))
-            event(tx, ident, now, "released", found.from_number, text, order.actor)
+            event(tx, ident, now, rule.event, found.from_number, text, order.actor)
         case Action.BULK | Action.UNBULK:
-            _, queue, priority = SHIFTS[order.action]
+            queue, priority = shift_of(order.action)
             number = codes.QUEUE[queue]
             tx.run(ENTRY_SHIFT, (number, codes.PRIORITY[priority], text, ident))
-            event(tx, ident, now, EVENT[order.action], number, text, order.actor)
+            event(tx, ident, now, rule.event, number, text, order.actor)
 
 
 def end_all(tx: Tx, context: ActionContext, order: Instruction, chosen: Sequence[Found]) -> list[str]:
@@ -256,38 +225,36 @@ def end_all(tx: Tx, context: ActionContext, order: Instruction, chosen: Sequence
 
 
 def _notice(tx: Tx, context: ActionContext, order: Instruction, found: Found) -> tuple[str, NewMessage | None]:
-    """(name of the stored body, notice to the sender)."""
+    """(the stored body's name, the notice to the sender)."""
     row = tx.row(MESSAGE_NOTED, {"entry": found.ident})
     if row is None or not isinstance(row[0], str):
         return "", None  # the row of the message, or its sender, is lost: the entry can be ended all the same
     env_from, recipient, route, subject, received, body_object = row
-    standing = Standing(found.queue, found.attempts, found.since, null_sender=not env_from)
-    outcome = ENDING[order.action]
-    if not after_person(standing, outcome, order.info, notify=order.tells).notice:
+    end = after_person(order.action, order.info, null_sender=not env_from, notify=order.notify)
+    if not end.notice:
         return body_object, None
-    try:
-        if body_object:
-            start = beginning(context.bodies.path(body_object))
-        else:
-            body = tx.row(BODY_START, {"length": 2 * INLINE_BODY, "message": found.message})
-            start = b"" if body is None else body[0]
-    except EnvironmentFailed:  # the sender gets a notice all the same
-        start = b""
-    letter = notice(
+    original = Original(
         entry=found.ident,
         env_from=env_from,
         recipient=recipient if isinstance(recipient, str) else "",
         subject=subject if isinstance(subject, str) else "",
-        reply=order.info,
-        outcome=outcome,
         attempts=found.attempts,
         arrived=received if codes.is_number(received, codes.LAST_TIME) else id_time(found.ident),
-        now=order.now,
-        hostname=context.hostname,
-        route=way_back(codes.route(route)),
-        beginning=start,
+        ours=sender_is_ours(codes.route(route)),
+        content=_content(tx, context, found, body_object),
     )
-    return body_object, letter
+    return body_object, notice(original, end, now=order.now, hostname=context.hostname)
+
+
+def _content(tx: Tx, context: ActionContext, found: Found, body_object: str) -> bytes | Path:
+    """Enough of the message to hold its header, or the file that holds it."""
+    if not body_object:
+        body = tx.row(BODY_START, {"length": 2 * INLINE_BODY, "message": found.message})
+        return b"" if body is None else body[0]
+    try:
+        return context.bodies.path(body_object)
+    except EnvironmentFailed:  # the sender gets a notice all the same
+        return b""
 
 
 def slices(ids: Sequence[int], *, notify: bool) -> list[Sequence[int]]:

@@ -15,7 +15,7 @@ import msgspec
 from postroom.clock import Millis
 from postroom.ids import IdGiver
 from postroom.model import Action, Message, Priority, Queue
-from postroom.rules.lifecycle import QUEUED_INFO
+from postroom.rules.lifecycle import QUEUED_INFO, Due, Held, honoured
 from postroom.store import codes
 from postroom.store.engine import Tx, named
 from postroom.store.fold import fold, search_text
@@ -181,12 +181,12 @@ def wait(tx: Tx, infos: Infos, waited: Waited) -> bool:
     queue, from_queue, at, info = waited.queue, waited.from_queue, waited.next_attempt, waited.info
     kind, actor = waited.kind, ""
     request = asked[0]
-    if request is not None and queue is not Queue.HELD:
-        actor = "request"
-        if codes.action(request) is Action.HOLD:
-            queue, from_queue, info, kind = Queue.HELD, queue, "Held by a person", "held"
-        else:
-            at = waited.at
+    if request is not None:
+        match honoured(codes.action(request), queue):
+            case Held(text):
+                queue, from_queue, info, kind, actor = Queue.HELD, queue, text, "held", "request"
+            case Due():
+                at, actor = waited.at, "request"
     number, info_id = codes.QUEUE[queue], infos.id(tx, info)
     tx.run(
         ENTRY_WAIT,

@@ -1,9 +1,8 @@
-"""Leases: claiming what is due, renewing, and taking over what a dead or stalled worker left.
+"""Leases (`lockedUntil`): claim what is due, renew, and take over what a dead or stalled worker left.
 
-A claim counts the attempt and sets the next one *as if this one had failed*; success improves on that. When a lease
-ends without a result, its entry is due at once. After three such ends in a row, the schedule applies and the entry is
-marked suspect. If the entry could have reached delivery under that lease, whatever its queue on disk says, it is
-labelled "may have been delivered"; an entry that was born leased always could. Lease times are those of `Engine.now`.
+A claim counts the attempt and sets the next one *as if this one had failed*; success improves on that.
+`rules.lifecycle` decides what happens to an entry whose lease ended without a result (`after_lost_lease`,
+`lost_lease_label`). Lease times are those of `Engine.now`.
 """
 
 from __future__ import annotations
@@ -12,21 +11,18 @@ from collections.abc import Container, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from postroom.clock import DAY, Millis
+from postroom.clock import Millis
 from postroom.ids import public_id
-from postroom.model import Action, Label, Queue
-from postroom.rules.lifecycle import CHECKED, SENDING, WORKED_ON
-from postroom.rules.retry import Schedule, next_attempt
+from postroom.model import Queue
+from postroom.rules import lifecycle
+from postroom.rules.lifecycle import CHECKED, INTERRUPTED_INFO, WORKED_ON, Due, Held, LostLease, Waits
+from postroom.rules.retry import Schedule, as_if_failed
 from postroom.store import codes
 from postroom.store.damage import ENTRY_UNREADABLE, STATE_DAMAGED
 from postroom.store.engine import LOST_CHARACTER, Engine, Statement, Tx, named
 from postroom.store.queue.apply import Infos, event
 from postroom.store.records import Lease
 from postroom.telemetry import Counts, Log
-
-STRIKES = 3
-ASKED_INFO = "Held by a person"
-MAYBE_HELD_INFO = "May have been delivered: the attempt ended without a result; held for a person"
 
 ENTRY_CLAIM = named(  # positional: once for each message that has waited
     "queue.entry_claim",
@@ -72,21 +68,7 @@ class Rules(NamedTuple):
         return self.processing if queue in CHECKED else self.delivery
 
     def as_if_failed(self, queue: Queue, attempts: int, since: Millis, now: Millis) -> Millis:
-        """The next attempt if this one fails. Past the end of the schedule, the result of this attempt decides."""
-        at = next_attempt(self.schedule(queue), attempts, since, now)
-        return now + DAY if at is None else at
-
-
-class Left(NamedTuple):
-    """An entry whose lease ended without a result."""
-
-    queue: Queue
-    entry: int
-    attempts: int
-    since: Millis
-    strikes: int
-    label: int
-    request: int | None
+        return as_if_failed(self.schedule(queue), attempts, since, now)
 
 
 class Taken(NamedTuple):
@@ -126,11 +108,11 @@ def claim(
         if old_lease is not None:
             taken_over += 1
             strikes += 1
-            label = could_have_reached(queue, ident, old_lease)
+            label = lifecycle.lost_lease_label(queue, born=old_lease == ident)
             if label:
                 labelled.append(ident)
             event(tx, ident, now, "taken_over", codes.QUEUE[queue], None)
-            left = Left(queue, ident, attempts, since, strikes, label, request)
+            left = LostLease(ident, queue, attempts, since, strikes, label, codes.action(request))
             if _set_aside(tx, infos, rules, left, now):
                 continue
         attempts += 1
@@ -152,7 +134,7 @@ def _unreadable(
     tx: Tx, infos: Infos, queue: Queue, ident: int, old_lease: int | None, now: Millis, text: str
 ) -> int:  # fmt: skip
     """Hold an entry whose recipient or number of attempts cannot be read, for a person to decide. Returns its label."""
-    label = 0 if old_lease is None else could_have_reached(queue, ident, old_lease)
+    label = 0 if old_lease is None else lifecycle.lost_lease_label(queue, born=old_lease == ident)
     info, held = infos.id(tx, text), codes.QUEUE[Queue.HELD]
     _unlease(tx, ident, now, 0, label, held, codes.QUEUE[queue], info)
     event(tx, ident, now, "held", held, info)
@@ -171,28 +153,23 @@ def _unlease(
     )  # fmt: skip
 
 
-def could_have_reached(queue: Queue, ident: int, lease: int) -> int:
-    """The label for a lease that ended without a result."""
-    return int(Label.MAYBE_DELIVERED) if queue in SENDING or lease == ident else 0
-
-
-def _set_aside(tx: Tx, infos: Infos, rules: Rules, left: Left, now: Millis) -> bool:
-    """Whether the entry must not be tried at once: a person or the settings hold it, or it is suspect and scheduled."""
+def _set_aside(tx: Tx, infos: Infos, rules: Rules, left: LostLease, now: Millis) -> bool:
+    """Hold or put off an entry whose lease was lost, as the rules say. False: it is due at once."""
     number = codes.QUEUE[left.queue]
-    asked = codes.action(left.request) is Action.HOLD
-    if asked or (left.label and rules.hold_maybe):
-        info = infos.id(tx, ASKED_INFO if asked else MAYBE_HELD_INFO)
-        held = codes.QUEUE[Queue.HELD]
-        _unlease(tx, left.entry, now, 0, left.label, held, number, info)
-        event(tx, left.entry, now, "held", held, info, "request" if asked else "")
-        return True
-    if left.strikes < STRIKES:
-        return False
-    info = infos.id(tx, f"Suspect: {left.strikes} attempts in a row ended without a result")
-    at = rules.as_if_failed(left.queue, max(left.attempts, 1), left.since, now)
-    _unlease(tx, left.entry, at, 0, left.label | Label.SUSPECT, number, None, info)
-    event(tx, left.entry, now, "deferred", number, info)
-    return True
+    match lifecycle.after_lost_lease(left, rules.schedule(left.queue), now, hold_maybe=rules.hold_maybe):
+        case Held(text, label, requested):
+            info = infos.id(tx, text)
+            held = codes.QUEUE[Queue.HELD]
+            _unlease(tx, left.entry, now, 0, label, held, number, info)
+            event(tx, left.entry, now, "held", held, info, "request" if requested else "")
+            return True
+        case Waits(at, text, label):
+            info = infos.id(tx, text)
+            _unlease(tx, left.entry, at, 0, label, number, None, info)
+            event(tx, left.entry, now, "deferred", number, info)
+            return True
+        case Due():
+            return False
 
 
 def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) -> Taken:
@@ -206,7 +183,7 @@ def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) ->
         number = codes.QUEUE[queue]
         leased = tx.rows(LEASED, {"queue": number, "now": now, "horizon": horizon})
         for ident, lease, strikes, attempts, since, request in leased:
-            label = could_have_reached(queue, ident, lease)
+            label = lifecycle.lost_lease_label(queue, born=lease == ident)
             ended += 1
             if label:
                 labelled.append(ident)
@@ -214,9 +191,9 @@ def recover(tx: Tx, infos: Infos, rules: Rules, now: Millis, horizon: Millis) ->
             if not codes.is_counted(attempts, since, strikes):
                 _unreadable(tx, infos, queue, ident, lease, now, STATE_DAMAGED)
                 continue
-            left = Left(queue, ident, attempts, since, strikes + 1, label, request)
+            left = LostLease(ident, queue, attempts, since, strikes + 1, label, codes.action(request))
             if not _set_aside(tx, infos, rules, left, now):
-                info = infos.id(tx, "Interrupted: the gateway stopped while this was being worked on")
+                info = infos.id(tx, INTERRUPTED_INFO)
                 _unlease(tx, ident, now, left.strikes, label, number, None, info)
     return Taken([], ended, labelled, ended)
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from postroom.clock import SECOND, Millis
+from postroom.clock import Millis
 from postroom.ids import public_id
 from postroom.model import Message, Queue
+from postroom.rules.lifecycle import Waits, unreadable
 from postroom.store import codes
 from postroom.store.bodies import Bodies, body_problem
 from postroom.store.damage import BODY_GONE, UNREADABLE
@@ -24,7 +25,6 @@ from postroom.telemetry import Counts, Log
 
 NOT_NOW = "The stored message cannot be read just now; the log says why"
 _UNREADABLE: tuple[type[Exception], ...] = (*FAILURE, msgspec.DecodeError, ValueError, TypeError)
-LATER = 10 * SECOND  # until it is tried again
 
 
 class Unread(NamedTuple):
@@ -36,13 +36,17 @@ class Unread(NamedTuple):
     later: bool
 
     def waited(self, now: Millis) -> Waited:
-        """What happens to it: held and marked, or tried again later without counting the attempt."""
-        lease, at = self.lease, now + LATER if self.later else now
-        if self.later:
-            return Waited(
-                lease.entry, lease.lease, lease.queue, None, self.text, lease.attempts - 1, at, 0, now, "deferred"
-            )
-        return Waited(lease.entry, lease.lease, Queue.HELD, lease.queue, self.text, lease.attempts, at, 0, now, "held")
+        """What becomes of it: held and marked, or tried again with its attempt not counted."""
+        lease, text = self.lease, self.text
+        match unreadable(lease.queue, text, now, passing=self.later):
+            case Waits(at):
+                return Waited(
+                    lease.entry, lease.lease, lease.queue, None, text, lease.attempts - 1, at, 0, now, "deferred"
+                )
+            case _:
+                return Waited(
+                    lease.entry, lease.lease, Queue.HELD, lease.queue, text, lease.attempts, now, 0, now, "held"
+                )
 
 
 def _strange(message: Message) -> str:

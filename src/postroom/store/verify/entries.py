@@ -11,11 +11,11 @@ from typing import Any
 from postroom.clock import DAY
 from postroom.ids import id_time, public_id
 from postroom.model import Label
+from postroom.rules.lifecycle import lost_lease_label
 from postroom.store import codes
 from postroom.store.damage import ENDED_BEFORE, INFO_LOST, MISPLACED, RESTORED_STATE, UNREADABLE
 from postroom.store.engine import Tx
 from postroom.store.fold import search_text
-from postroom.store.queue.claim import could_have_reached
 from postroom.store.verify.rows import (
     BACK,
     HELD,
@@ -180,7 +180,7 @@ def _mend_state(mending: Mending, finding: Finding) -> str:
         entry_state(mending, finding.id)
     if lease is not None:
         queue = row.values[_STATE_AT]
-        label = could_have_reached(codes.QUEUES[queue], finding.id, lease) if 0 <= queue < len(codes.QUEUES) else 0
+        label = lost_lease_label(codes.QUEUES[queue], born=lease == finding.id) if 0 <= queue < len(codes.QUEUES) else 0
         old = fixes.get("label", row.values[_STATE_AT + 10])
         fixes.update(lease=None, locked_until=None, request=None, label=old | label, next_attempt=mending.ground.now)
     unsure = bool({"queue", "route"} & fixes.keys()) or fixes.get("from_queue") is not None

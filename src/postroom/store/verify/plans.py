@@ -6,7 +6,7 @@ as something that goes back to where it stood. Fails: apsw errors pass through.
 
 from __future__ import annotations
 
-from postroom.model import Action
+from postroom.rules.lifecycle import ENDING
 from postroom.store import codes
 from postroom.store.engine import Tx
 from postroom.store.plans import book as plan_book
@@ -14,7 +14,7 @@ from postroom.store.verify.rows import Finding, Ground, Left, Mending, TableChec
 
 LOST_PLAN = "Kept for a person: the plan that was to end it is lost"  # or closed: it cannot be read
 
-_ENDING = ", ".join([f"'{action.value}'" for action in (Action.REJECT, Action.BOUNCE, Action.DELETE)])
+_ENDING = ", ".join([f"'{action.value}'" for action in ENDING])
 _ALONE = (
     f"SELECT e.id FROM entry AS e INDEXED BY entry_queue WHERE e.queue = {codes.LEAVING} AND e.id BETWEEN ? AND ? "
     f"AND e.id NOT IN (SELECT p.entry FROM plan AS n CROSS JOIN plan_entry AS p ON p.plan = n.id WHERE p.state = 1 "

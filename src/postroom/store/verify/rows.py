@@ -13,12 +13,12 @@ import msgspec
 
 from postroom.clock import Millis
 from postroom.model import Label, Origin, Outcome, Queue
+from postroom.rules.lifecycle import lost_lease_label
 from postroom.store import codes
 from postroom.store.bodies import Bodies
 from postroom.store.damage import MARKS
 from postroom.store.engine import Tx
 from postroom.store.queue.apply import Infos, event
-from postroom.store.queue.claim import could_have_reached
 
 ACTOR = "verify"
 HELD = codes.QUEUE[Queue.HELD]
@@ -183,7 +183,7 @@ def hold_entry(mending: Mending, entry: int, text: str, *, label: int = 0) -> No
     queue, lease, _ = entry_state(mending, entry)
     known = isinstance(queue, int) and 0 <= queue < len(codes.QUEUES)
     if lease is not None and known:
-        label |= could_have_reached(codes.QUEUES[queue], entry, lease)
+        label |= lost_lease_label(codes.QUEUES[queue], born=lease == entry)
     info = mending.infos.id(mending.tx, text)
     back = queue if known and queue != HELD else codes.QUEUE[Queue.PROCESSING]
     if queue == codes.LEAVING:
