@@ -17,6 +17,7 @@ from postroom.store.engine import ReadTx, Tx
 P = ParamSpec("P")
 T = TypeVar("T", covariant=True)
 R = TypeVar("R")
+L = TypeVar("L")
 
 
 class Looking(Protocol):
@@ -77,5 +78,15 @@ def reads(function: Callable[Concatenate[ReadTx, P], R]) -> Callable[P, Read[R]]
     @wraps(function)
     def verb(*args: P.args, **named: P.kwargs) -> Read[R]:
         return Read(lambda reader: function(reader.tx, *args, **named))
+
+    return verb
+
+
+def looks(function: Callable[Concatenate[L, P], R]) -> Callable[P, Callable[[L], R]]:
+    """A verb of a function that takes the reader itself, for what the reader has already: pages, counts, entries."""
+
+    @wraps(function)
+    def verb(*args: P.args, **named: P.kwargs) -> Callable[[L], R]:
+        return lambda reader: function(reader, *args, **named)
 
     return verb

@@ -16,9 +16,7 @@ from postroom.rules.lifecycle import Ends, Standing
 from postroom.rules.retry import Schedule, next_attempt
 from postroom.rules.trace import received_field
 from postroom.settings import GatewaySettings, Settings
-from postroom.store.bodies import Bodies
-from postroom.store.queue.notices import beginning, notice
-from postroom.store.records import Claimed, NewMessage
+from postroom.store import Bodies, Claimed, NewMessage, queue
 from postroom.telemetry import Log
 
 QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
@@ -164,12 +162,12 @@ def notice_of(work: Work, item: Item, ends: Ends, gateway: GatewaySettings, log:
     if not message.env_from:
         return None
     try:
-        start = beginning(work.content)
+        start = queue.beginning(work.content)
     except EnvironmentFailed as problem:  # the sender is told all the same
         log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
         start = b""
     ours = message.env_from.rpartition("@")[2].lower() in gateway.internal_domains
-    return notice(
+    return queue.notice(
         entry=item.entry,
         env_from=message.env_from,
         recipient=item.recipient,

@@ -22,8 +22,8 @@ from postroom.http.console.rows import sender
 from postroom.http.console.wording import QUEUE_NAMES
 from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Queue
+from postroom.store import Reader
 from postroom.store.access.permissions import HELD_EDIT, PROCESSING_EDIT
-from postroom.store.find.reader import Reader
 
 SHOWN = 8  # messages that the page names one by one
 

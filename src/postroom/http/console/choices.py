@@ -18,8 +18,8 @@ from postroom.http.console import wording
 from postroom.http.console.listing import PAGE_SIZE, PREFIX
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, ActionReport, Queue
+from postroom.store import plans
 from postroom.store.access.permissions import HELD_EDIT, PROCESSING_EDIT
-from postroom.store.plans.book import Plan, Share
 
 MAX_REASON = 200
 
@@ -129,11 +129,11 @@ NULL_SENDER = "<>"  # among a plan's senders
 GONE = "not in the queue: it has ended, is about to, or never existed"
 
 
-def rejection(plan: Plan, skipped: Sequence[Share], chosen: int, now: Millis) -> Banner:
+def rejection(plan: plans.Plan, skipped: Sequence[plans.Share], chosen: int, now: Millis) -> Banner:
     """Of a plan of what was chosen, applied at once. `skipped`: why, of what has changed since it was frozen."""
     left_out = [*plan.summary.left_out, *skipped]
     if gone := chosen - plan.done - sum([share.entries for share in left_out]):
-        left_out.append(Share(GONE, gone))
+        left_out.append(plans.Share(GONE, gone))
     parts = [f"{messages(share.entries)} left out: {share.name}." for share in left_out]
     if not plan.done:
         return Banner("bad", "Nothing done.", " ".join(parts))

@@ -26,9 +26,8 @@ from postroom.http.console.visits import Visit, frame, is_fragment, problem
 from postroom.ids import parse_public_id
 from postroom.model import Entry, Field, Filter, Order, Queue, Route, Scope
 from postroom.query import QueryProblem
+from postroom.store import Reader, SearchTooBroad
 from postroom.store.access.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
-from postroom.store.find.reader import Reader
-from postroom.store.fold import SearchTooBroad
 
 PERMISSIONS = {queue: HELD_READ if queue is Queue.HELD else PROCESSING_READ for queue in Queue}
 FIELD_NAMES = {
@@ -105,7 +104,7 @@ def _look(
     desk: Desk, reader: Reader, seen: Visit, listing: Listing, queue_given: bool, ident: int | None
 ) -> View | None:
     """Runs in a reader thread, in one snapshot. None: the role may not see what is asked for."""
-    with reader.tx.snapshot():
+    with reader.snapshot():
         view = _view(desk, reader, seen, listing, queue_given, ident)
     return view
 

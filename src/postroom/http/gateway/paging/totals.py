@@ -15,8 +15,7 @@ import msgspec
 
 from postroom.clock import Millis
 from postroom.model import Filter
-from postroom.store.find.counters import is_plain
-from postroom.store.find.reader import Reader
+from postroom.store import Reader, find
 
 MAX_KNOWN = 64  # filters per thread
 
@@ -39,12 +38,12 @@ class Totals:
 
     def count(self, reader: Reader, filter: Filter) -> int:
         """Inside the snapshot that the page is read in, for a filter with a window. SearchTooBroad when it takes too long."""
-        if is_plain(filter):  # the counters know
+        if find.is_plain(filter):  # the counters know
             return reader.count(filter)
         assert filter.since is not None
         assert filter.until is not None
         mine = self._thread
-        version = reader.tx.version()
+        version = reader.version()
         if version != mine.version or len(mine.known) >= MAX_KNOWN:
             mine.version, mine.known = version, {}
         key = without_window(filter)
