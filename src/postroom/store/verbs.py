@@ -2,6 +2,7 @@
 
     made = await store.write(access.create_app(sealer, name="soar", role="reader"))
     found = await store.read(plans.latest(10))
+    plan = reader.ask(plans.look(ident))  # among other reads, in a function given to `store.read`
 
 So nobody outside the store ever holds a transaction. `then` does more in the same transaction.
 """
@@ -83,7 +84,7 @@ def reads(function: Callable[Concatenate[ReadTx, P], R]) -> Callable[P, Read[R]]
 
 
 def looks(function: Callable[Concatenate[L, P], R]) -> Callable[P, Callable[[L], R]]:
-    """A verb of a function that takes the reader itself, for what the reader has already: pages, counts, entries."""
+    """A verb of a function that takes the reader itself: for pages, counts, entries."""
 
     @wraps(function)
     def verb(*args: P.args, **named: P.kwargs) -> Callable[[L], R]:

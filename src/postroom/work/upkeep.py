@@ -1,8 +1,8 @@
-"""What goes on beside mail: the look at the disk, and the chores that keep the store small.
+"""What runs beside mail: the look at the disk, and the chores that keep the store small.
 
-Promises: the disk is looked at every DISK_LOOK whatever a chore does; chores run one at a time, each when it is due, and
-none ends the loop. A chore takes small slices of the writer (store/keep/upkeep.py). Fails: never; what went wrong is logged, the
-chore is asked again when it is due again.
+Promises: the disk is looked at every DISK_LOOK, whatever a chore does; chores run one at a time, each when it is due,
+and no chore ends the loop. A chore takes small slices of the writer (store/keep/upkeep.py). Fails: never; a failure is
+logged, and the chore runs again when it is due again.
 """
 
 from __future__ import annotations

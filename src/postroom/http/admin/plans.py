@@ -1,7 +1,8 @@
-"""`/v1/plans`: freeze what a query means, act on it as one, take it back as one; the same words and keys as `postroom queue plan`.
+"""`/v1/plans`: freeze what a query matches, act on it as one, undo it as one. Words and keys are those of
+`postroom queue plan`.
 
-Promises: a plan is applied to its end even when the caller goes away; an answer that comes before that shows how far it is. Fails:
-PlanProblem names what is wrong, where, and what was expected, with nothing done.
+Promises: a plan is applied to its end even when the caller goes away; an answer given earlier says how far it is.
+Fails: PlanProblem says what is wrong, where, and what was expected; nothing was done.
 """
 
 from __future__ import annotations
@@ -128,8 +129,9 @@ def plan_shown(plan: plans.Plan, caller: Caller) -> PlanShown:
     sees_held = caller.lacking(permissions.HELD_READ) is None
     summary = plan.summary if sees_held else plans.without_held(plan.summary)
     return PlanShown(
-        public_id(plan.id), plan.state, plan.action, plan.query, plan.planner, plan.actor, plan.reason, plan.undoer, plan.notify,
-        stamp(plan.created), stamp(plan.expires), _stamp(plan.applied), _stamp(plan.undo_until), _stamp(plan.finished),
+        public_id(plan.id), plan.state, plan.action, plan.query, plan.planner, plan.actor, plan.reason, plan.undoer,
+        plan.notify, stamp(plan.created), stamp(plan.expires), _stamp(plan.applied), _stamp(plan.undo_until),
+        _stamp(plan.finished),
         plan.entries, plan.bytes, plan.done, plan.skipped, plan.undone, plan.kept, plan.ended, summary,
     )  # fmt: skip
 

@@ -1,9 +1,10 @@
-"""Plans: act on all that match, look at what that means before, watch it, take it back.
+"""Plans: act on everything that matches, preview it, watch it, undo it.
 
-Promises: the rights of `/v1/plans`, asked at each step, but who has rejected held mail (rejecting.py) takes it back with the right to
-held mail; nothing is done by an address alone, and nothing without a reason; a page may be left at any time, what was begun goes on.
-Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that is not kept, 409 for one that cannot be
-read, 422 for a search that is too broad; what refuses a plan is told on its page.
+Promises: each step asks for the permissions of `/v1/plans`; a person who has rejected held mail (rejecting.py) needs
+only the permission for held mail to undo that. Opening an address changes nothing; doing something takes a reason. A
+page may be left at any time: what has begun goes on.
+Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that is not kept, 409 for one
+that cannot be read, 422 for a search that is too broad; the page of a plan says why it was refused.
 """
 
 from __future__ import annotations
@@ -260,7 +261,7 @@ _Looked = tuple[plans.Plan, list[plans.Share]] | plans.Damaged | None
 
 
 def _is_own(seen: visits.Visit, found: _Looked) -> bool:
-    """Held mail that this person has rejected: it takes the permission for held mail alone, and so does to take it back."""
+    """Whether this person has rejected held mail with it: that took only the permission for held mail."""
     if not isinstance(found, tuple) or found[0].actor != _caller(seen).actor:
         return False
     return seen.allows(HELD_EDIT) and all(share.name == Queue.HELD.value for share in found[0].summary.queues)

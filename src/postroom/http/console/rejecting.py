@@ -1,8 +1,9 @@
-"""Reject of what was chosen: a plan of exactly that, made and applied at once, so that it can be undone.
+"""Reject the chosen messages: a plan of exactly these, made and applied at once, so that it can be undone.
 
-Promises: whoever leaves the page, what was begun is carried to its end; where the role may not reject, and what is being worked on,
-is left out and told; nothing ends, and nobody is told, before the undo window is over. Fails: PeerError for more than the role may
-have in a plan, nothing done; StoreUnavailable, after which the plan stands among the plans and can go on.
+Promises: what has begun is carried to its end even when the person leaves the page. Messages that the role may not
+reject, or that are being worked on, are left out and counted. Nothing ends, and no sender is notified, before the undo
+window is over. Fails: PeerError for more messages than the role may have in one plan, nothing done; StoreUnavailable,
+after which the plan is listed and can be applied again.
 """
 
 from __future__ import annotations

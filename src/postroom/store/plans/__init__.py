@@ -1,6 +1,7 @@
 """Plans: a frozen set of entries and one action, applied and undone as one.
 
-`make`, `apply`, `undo` and `look_after` take many small steps, which `carry_out` runs; the rest are single reads and writes.
+`make`, `apply`, `undo` and `look_after` take many small steps, which `carry_out` runs. The other verbs are single reads
+and writes.
 """
 
 from postroom.store.plans import book

@@ -1,7 +1,8 @@
-"""`POST /api/gateway/get-hold-message-list` and `get-hold-summary-list`: what is held, page by page, and how much of what.
+"""`POST /api/gateway/get-hold-message-list` and `get-hold-summary-list`: held messages page by page, and how many are
+held for which policy.
 
-The way of a page is `queue_listing`'s. Promises: the summary counts all that is held, in one snapshot and a bounded time. Fails: as
-`queue_listing` does.
+Pages work as in paging/queues.py. Promises: the summary counts everything that is held, in one snapshot and a bounded
+time. Fails: as paging/queues.py does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The record of one message, as `get-message-info` shows it (contract section 7): what waits, what has ended, what was refused.
+"""The record of one message, as `get-message-info` shows it (contract section 7): waiting, ended, or rejected.
 
-Pure. Promises: members that clients were seen to read are there; what is not known is left out; nothing of the message's content
-is shown, which would take a permission of its own. Fails: never.
+Pure. Promises: the members that clients were seen to read are there; unknown ones are left out; nothing of the
+message's content is shown, because that would need a permission of its own. Fails: never.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`POST /api/message-finder/search` and `get-message-info`: where a message is or was, and everything known of one.
+"""`POST /api/message-finder/search` and `get-message-info`: where messages are or were, and everything known of one.
 
-Promises: queue, history and refusals are searched as one, newest first, in a bounded time: when that is over, the answer says so in
-`fail`, shows what was found, and its `next` goes on from there. Fails: what is wrong with an item or a token stands in `fail`,
-with HTTP 200.
+Promises: queue, history and rejections are searched as one, newest first, in a bounded time. When the time is over, the
+answer shows what was found, says so in `fail`, and its `next` continues from there. Fails: problems with an item or a
+token are reported in `fail`, with HTTP 200.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Search:
         reached = stamp(id_time(found.after))
         return Fault(
             msgspec.UNSET, "err_track_and_trace_incomplete",
-            f"Search stopped after {int(self._budget * 1000)} ms, back to {reached}: ask for the next page, or narrow start and end",
+            f"Search stopped after {int(self._budget * 1000)} ms, back to {reached}: ask for the next page, or narrow "
+            "start and end",
             True,
         )  # fmt: skip
 
