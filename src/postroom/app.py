@@ -33,11 +33,12 @@ from postroom.smtp_in.receive import Receiver
 from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.server import SmtpServer
 from postroom.smtp_out.pool import Pool
-from postroom.store import Store, keep, open_store
 from postroom.store.access import identity
 from postroom.store.engine import Tx
+from postroom.store.keep.fillers import start_fillers
 from postroom.store.logs import audit, rejections
 from postroom.store.queue.recorded import switching
+from postroom.store.store import Store, open_store
 from postroom.supervisor import Supervisor
 from postroom.telemetry import Counts, Log
 from postroom.work.pressure import Pressure, ask_for_descriptors
@@ -104,7 +105,7 @@ class Gateway:
         self._tasks = [asyncio.create_task(self._flushing()), asyncio.create_task(self.upkeep.run())]
         # The doors are open and every port is ours: only now is anything claimed and sent.
         await self.worker.start()
-        keep.start_fillers(self.store, log=log, counts=counts)
+        start_fillers(self.store, log=log, counts=counts)
         await self._announce()
 
     async def _announce(self) -> None:

@@ -4,6 +4,7 @@ A verb called with its arguments gives a `Write` or a `Read`, which `Store.write
 """
 
 from postroom.store import access, backup, find, keep, plans, queue, verify
+from postroom.store.access import permissions
 from postroom.store.bodies import INLINE_BODY, Bodies
 from postroom.store.engine import FAILURE
 from postroom.store.find.reader import Reader
@@ -41,6 +42,7 @@ __all__ = [
     "keep",
     "open_store",
     "pack_events",
+    "permissions",
     "plans",
     "queue",
     "verify",

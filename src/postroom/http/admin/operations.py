@@ -44,8 +44,7 @@ from postroom.http.admin.shapes import (
 )
 from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Order, Queue, Route, Scope
-from postroom.store import MAX_TEXT, Reader, SearchTooBroad
-from postroom.store.access import permissions
+from postroom.store import MAX_TEXT, Reader, SearchTooBroad, permissions
 from postroom.telemetry import stamp
 
 MAX_LIMIT = 1000  # entries of one answer

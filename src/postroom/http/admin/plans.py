@@ -20,8 +20,7 @@ from postroom.http.door.auth import Caller
 from postroom.http.services import Services
 from postroom.ids import public_id
 from postroom.model import Action, Filter, Queue
-from postroom.store import SearchTooBroad, plans
-from postroom.store.access import permissions
+from postroom.store import SearchTooBroad, permissions, plans
 from postroom.telemetry import stamp
 
 WAIT = 20.0  # seconds an answer waits for the end of a plan

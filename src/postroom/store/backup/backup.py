@@ -68,7 +68,7 @@ def back_up(
     return made
 
 
-def record(tx: Tx, target: Path, *, at: Millis, actor: str, with_key: bool) -> None:
+def add_to_audit(tx: Tx, target: Path, *, at: Millis, actor: str, with_key: bool) -> None:
     """The line in the audit log of the store that was backed up."""
     detail = "with the secrets key" if with_key else ""
     audit.add(tx, at=at, actor=actor, kind="store.backup", what=str(target), detail=detail)

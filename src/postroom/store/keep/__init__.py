@@ -1,7 +1,6 @@
 """Upkeep: what is forgotten, swept, counted and reaped."""
 
 from postroom.store.keep import expiry, ledger, samples, upkeep
-from postroom.store.keep.fillers import start_fillers
 from postroom.store.keep.ledger import REMEDY, Ledger
 from postroom.store.keep.ledger import as_json as ledger_as_json
 from postroom.store.keep.ledger import check as check_ledger
@@ -37,7 +36,6 @@ __all__ = [
     "read_ledger",
     "read_samples",
     "settle_doubtful",
-    "start_fillers",
     "sweep_due",
     "sweep_infos",
 ]

@@ -12,7 +12,6 @@ from postroom.model import Scope
 from postroom.store.engine import Tx
 from postroom.store.logs import audit
 from postroom.store.queue import actions
-from postroom.store.verbs import writes
 
 
 def acting(
@@ -28,13 +27,14 @@ def acting(
     return act
 
 
-def switch(tx: Tx, scope: Scope, actor: str, now: Millis, *, paused: bool) -> bool:
-    """Pause or resume a stage; False when it was so already."""
-    done = actions.pause(tx, scope, actor, now) if paused else actions.resume(tx, scope)
-    if done:
-        kind = "queue.pause" if paused else "queue.resume"
-        audit.add(tx, at=now, actor=actor, kind=kind, what=scope.value)
-    return done
+def switching(scope: Scope, actor: str, now: Millis, *, paused: bool) -> Callable[[Tx], bool]:
+    """False when it was so already."""
 
+    def switch(tx: Tx) -> bool:
+        done = actions.pause(tx, scope, actor, now) if paused else actions.resume(tx, scope)
+        if done:
+            kind = "queue.pause" if paused else "queue.resume"
+            audit.add(tx, at=now, actor=actor, kind=kind, what=scope.value)
+        return done
 
-switching = writes(switch)
+    return switch

@@ -166,7 +166,7 @@ def verify(
     return _Run(store, clock, repair, deep, progress or Progress(), wanted or checks(deep=deep)).all()
 
 
-def record(tx: Tx, report: Report, *, at: Millis, actor: str) -> None:
+def add_to_audit(tx: Tx, report: Report, *, at: Millis, actor: str) -> None:
     """The line in the audit log of a run that has repaired something."""
     number = report.repaired
     detail = f"{number:,} {'finding' if number == 1 else 'findings'} repaired, {report.wrong} left"
