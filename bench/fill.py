@@ -29,13 +29,11 @@ from postroom.clock import DAY, HOUR, MINUTE, SECOND, Millis, SystemClock
 from postroom.errors import PostroomError
 from postroom.model import Label, Queue
 from postroom.settings import Settings
-from postroom.store import codes
+from postroom.store import Accepted, NewMessage, Store, codes, open_store
 from postroom.store.engine import Tx
 from postroom.store.find.reader import ENTRIES_ALL
 from postroom.store.queue import apply
 from postroom.store.queue import statements as sql
-from postroom.store.records import Accepted, NewMessage
-from postroom.store.store import Store, open_store
 
 SPAN = 7 * DAY
 BATCH = 5_000  # entries of one transaction

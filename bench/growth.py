@@ -28,11 +28,9 @@ from postroom.clock import MINUTE, SECOND, Millis, SystemClock
 from postroom.model import Outcome, Queue
 from postroom.rules.lifecycle import DELIVERY_INFO
 from postroom.settings import Settings
+from postroom.store import Accepted, EndedEntry, NewMessage, Store, Waited, open_store, pack_events
 from postroom.store.engine import Tx
 from postroom.store.queue import apply
-from postroom.store.records import Accepted, EndedEntry, NewMessage, Waited
-from postroom.store.store import Store, open_store
-from postroom.store.timeline import pack
 
 MIB = 1024 * 1024
 BATCH = 1_000
@@ -68,7 +66,7 @@ class Passing:
         for one in accepted:
             (entry,) = one.entries
             lease, attempts = entry, 1
-            events = pack([(now, "moved", Queue.DELIVERY.value, "")])
+            events = pack_events([(now, "moved", Queue.DELIVERY.value, "")])
             if self._chance.random() < DEFERRED:
                 reason = f"421 4.7.0 Try again later, closing connection. ({self._chance.getrandbits(64):x})"
                 apply.wait(

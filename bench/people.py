@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from postroom.clock import Millis
 from postroom.model import Client, Facts, Origin, Queue, Recipient, Route
-from postroom.store.records import NewMessage
+from postroom.store import NewMessage
 
 T = TypeVar("T")
 COMMON = "report"  # in a fifth of all subjects

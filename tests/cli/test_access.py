@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from postroom.http.admin.plans import limit_of
+from postroom.store import plans
 from postroom.store.access import bindings, identity, people, permissions
 from postroom.store.logs import audit
 from tests.cli.conftest import Gateway, Mail, Shell, ids
@@ -118,7 +118,7 @@ def test_the_plan_limit_of_a_role_is_shown_changed_and_written_down(gateway: Gat
     assert re.search(r"(?m)^reader +500 +Monitoring", postroom("role", "list").stdout)
     assert re.search(r"(?m)^monitor +- +", postroom("role", "list").stdout)
     assert postroom("role", "limit", "reader", "--plan-limit", "20").stdout == "role reader: plan limit 20\n"
-    assert limit_of(gateway.store.read_now().tx, ["administrator", "reader"]) == 20
+    assert gateway.store.read_now().ask(plans.limit_of(["administrator", "reader"])) == 20
     assert postroom.json("role", "limit", "reader", "--no-plan-limit") == {
         "name": "reader", "planLimit": None, "changed": True,
     }  # fmt: skip

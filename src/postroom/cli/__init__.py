@@ -12,14 +12,14 @@ import click
 from postroom import __version__
 from postroom.cli.access import app, role
 from postroom.cli.audit import audit
-from postroom.cli.backup import backup, restore
+from postroom.cli.backup import restore_backup, take_backup
 from postroom.cli.ledger import ledger
 from postroom.cli.people import user
 from postroom.cli.place import Commands
 from postroom.cli.queue import queue
 from postroom.cli.serve import serve
 from postroom.cli.settings import settings
-from postroom.cli.verify import verify
+from postroom.cli.verify import verify_store
 
 
 @click.group(
@@ -41,5 +41,5 @@ def main() -> None:
     """
 
 
-for command in (serve, queue, app, user, role, audit, settings, ledger, verify, backup, restore):
+for command in (serve, queue, app, user, role, audit, settings, ledger, verify_store, take_backup, restore_backup):
     main.add_command(command)

@@ -21,7 +21,7 @@ from postroom.cli.words import ago, many
 from postroom.clock import SystemClock
 from postroom.ids import public_id
 from postroom.model import Action, ActionReport, Scope
-from postroom.store.store import Store
+from postroom.store import Store
 from postroom.telemetry import stamp
 
 MAX_REASON = 200

@@ -19,23 +19,20 @@ from postroom.cli.table import Cell, print_json, print_pairs, warn
 from postroom.cli.words import local_exact, many, size_words
 from postroom.clock import SystemClock
 from postroom.sealing import KEY_NAME
-from postroom.store.backup.backup import as_json as manifest_json
-from postroom.store.backup.backup import back_up
-from postroom.store.backup.restore import restore as bring_back
-from postroom.store.logs import audit
+from postroom.store import backup
 
 _DIRECTORY = click.Path(file_okay=True, path_type=Path)
 _STEPS = 1000  # of the progress bar
 
 
-@click.command()
+@click.command("backup")
 @click.argument("directory", metavar="DIR", type=_DIRECTORY)
 @click.option(
     "--with-secrets", is_flag=True, help="Put the key in that opens the applications' keys. Guard such a backup."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @at_a_place
-def backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> None:
+def take_backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> None:
     """Back up everything that is kept: queue, messages, history, applications, people.
 
     DIR must not be there yet, or be empty. The gateway goes on meanwhile; the backup is the store as it was at one instant.
@@ -52,15 +49,10 @@ def backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> 
     if key is not None and not key.exists():
         raise Refusal(f"no key file at {key}: give the gateway's --data, or leave --with-secrets out")
     with place.store() as store, _shown("Backing up") as progress:
-        made = back_up(store, directory, clock=SystemClock(), key=key, progress=progress)
-        store.write_now(
-            lambda tx: audit.add(
-                tx, at=SystemClock().now(), actor=actor(), kind="store.backup", what=str(directory),
-                detail="with the secrets key" if key else "",
-            )
-        )  # fmt: skip
+        made = backup.take(store, directory, clock=SystemClock(), key=key, progress=progress)
+        store.write_now(backup.record(directory, at=SystemClock().now(), actor=actor(), with_key=key is not None))
     if as_json:
-        print_json({"directory": str(directory), **manifest_json(made)})
+        print_json({"directory": str(directory), **backup.as_json(made)})
     else:
         click.echo(f"backup {directory}")
         print_pairs(
@@ -76,12 +68,12 @@ def backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> 
     _tell_missing(made.missing_bodies)
 
 
-@click.command()
+@click.command("restore")
 @click.argument("directory", metavar="DIR", type=_DIRECTORY)
 @click.option("--hold", is_flag=True, help="Everything that waits goes to held, for a person to release.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @at_a_place
-def restore(place: Place, directory: Path, hold: bool, as_json: bool) -> None:
+def restore_backup(place: Place, directory: Path, hold: bool, as_json: bool) -> None:
     """Restore a backup to a data directory that holds no store.
 
     What waited at the backup's instant may have been delivered since: every entry is labelled "may have been delivered", and is
@@ -96,7 +88,7 @@ def restore(place: Place, directory: Path, hold: bool, as_json: bool) -> None:
     settings = place.settings()
     by_policy = settings.delivery.maybe_delivered == "hold"
     with _shown("Restoring") as progress:
-        made = bring_back(
+        made = backup.restore(
             directory, settings, clock=SystemClock(), hold=hold or by_policy, actor=actor(), progress=progress
         )
     if as_json:

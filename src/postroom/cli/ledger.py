@@ -11,8 +11,7 @@ from postroom.cli.place import Place, Refusal, at_a_place
 from postroom.cli.table import Cell, Column, print_json, print_table
 from postroom.cli.words import local_exact
 from postroom.ids import public_id
-from postroom.store.keep import ledger as book
-from postroom.store.keep.ledger import Ledger
+from postroom.store import keep
 
 SHOWN_LIVES = 10
 
@@ -34,19 +33,19 @@ def ledger(place: Place, lives: bool, as_json: bool) -> None:
     postroom verify tells which.
     """
     with place.store() as store:
-        found = book.read(store.read_now())
+        found = store.read_now().ask(keep.read_ledger())
     if as_json:
-        print_json(book.as_json(found))
+        print_json(keep.ledger_as_json(found))
     else:
         _print(found)
         if lives:
             click.echo()
             _print_lives(found)
     if found.difference:
-        raise Refusal(f"the ledger does not agree ({found.difference:+,}): {book.REMEDY}")
+        raise Refusal(f"the ledger does not agree ({found.difference:+,}): {keep.REMEDY}")
 
 
-def _print(found: Ledger) -> None:
+def _print(found: keep.Ledger) -> None:
     queued = {**{queue.value: number for queue, number in found.queued.items()}, "leaving": found.leaving}
     rows: list[list[str | Cell]] = []
     for title, accounts in (("created", found.created), ("ended", found.ended), ("queued", queued)):
@@ -57,7 +56,7 @@ def _print(found: Ledger) -> None:
     print_table((Column("SIDE"), Column("ACCOUNT"), Column("ENTRIES", right=True)), rows)
 
 
-def _print_lives(found: Ledger) -> None:
+def _print_lives(found: keep.Ledger) -> None:
     columns = (
         Column("LIFE"),
         Column("BEGAN"),

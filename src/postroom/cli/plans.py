@@ -27,11 +27,7 @@ from postroom.errors import PeerError
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter
 from postroom.settings import Plans
-from postroom.store.plans import book as plan_book
-from postroom.store.plans import verbs as plans
-from postroom.store.plans.book import Damaged, Plan, PlanEntry, Share
-from postroom.store.plans.run import run_now
-from postroom.store.store import Store
+from postroom.store import Store, plans
 from postroom.telemetry import stamp
 from postroom.units import write_size
 
@@ -87,7 +83,7 @@ def apply_plan(place: Place, plan: str, reason: str, as_json: bool) -> None:
     """
     reason, ident = _checked(reason), _ident(plan)
     with place.store() as store:
-        known = plan_book.read(store.read_now().tx, ident)
+        known = store.read_now().ask(plans.read(ident))
         done, left = _applied(store, known, reason, place.settings().plans)
     _print(done, left, as_json)
     if not done.done:
@@ -109,9 +105,9 @@ def undo_plan(place: Place, plan: str, as_json: bool) -> None:
     """
     ident = _ident(plan)
     with place.store() as store:
-        known = plan_book.read(store.read_now().tx, ident)
+        known = store.read_now().ask(plans.read(ident))
         with _progress("Undo", known.entries) as told:
-            done = run_now(store, plans.undo(store, ident, SystemClock(), actor=actor(), told=told))
+            done = plans.carry_out_now(store, plans.undo(store, ident, SystemClock(), actor=actor(), told=told))
         left = _told_of(store, ident, ("kept",))
     _print(done, left, as_json)
     if done.kept:
@@ -132,18 +128,18 @@ def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> Non
       postroom queue plans 1a2b3c4d5e600001       what was done, what was skipped, and why
     """
     with place.store() as store:
-        tx = store.read_now().tx
+        reader = store.read_now()
         if plan is not None:
             ident = _ident(plan)
-            found = plan_book.read(tx, ident)
+            found = reader.ask(plans.read(ident))
             _print(found, _told_of(store, ident, ("skipped", "kept")), as_json)
             return
-        listed = plan_book.latest(tx, limit)
+        listed = reader.ask(plans.latest(limit))
     if as_json:
-        print_json([_hurt_json(one) if isinstance(one, Damaged) else plan_json(one) for one in listed])
+        print_json([_hurt_json(one) if isinstance(one, plans.Damaged) else plan_json(one) for one in listed])
         return
     now = SystemClock().now()
-    rows = [_hurt_row(one) if isinstance(one, Damaged) else _row(one, now) for one in listed]
+    rows = [_hurt_row(one) if isinstance(one, plans.Damaged) else _row(one, now) for one in listed]
     columns = (
         Column("PLAN"), Column("ACTION"), Column("STATE"), Column("ENTRIES", right=True), Column("DONE", right=True),
         Column("MADE", drop=2), Column("BY", drop=1, least=8), Column("QUERY", least=12),
@@ -152,22 +148,22 @@ def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> Non
         print_table(columns, rows)
     else:
         click.echo("no plans", err=True)
-    if any(isinstance(one, Damaged) for one in listed):
+    if any(isinstance(one, plans.Damaged) for one in listed):
         click.echo("what is damaged is closed by postroom verify --repair", err=True)
 
 
-def _row(plan: Plan, now: Millis) -> tuple[str, ...]:
+def _row(plan: plans.Plan, now: Millis) -> tuple[str, ...]:
     return (
         public_id(plan.id), plan.action.value, plan.state, f"{plan.entries:,}", f"{plan.done:,}", ago(plan.created, now),
         safe(plan.actor or plan.planner), safe(plan.query),
     )  # fmt: skip
 
 
-def _hurt_row(plan: Damaged) -> tuple[str, ...]:
+def _hurt_row(plan: plans.Damaged) -> tuple[str, ...]:
     return (public_id(plan.id), "-", "damaged", "-", "-", "-", "-", f"not readable: {', '.join(plan.columns)}")
 
 
-def _hurt_json(plan: Damaged) -> dict[str, object]:
+def _hurt_json(plan: plans.Damaged) -> dict[str, object]:
     return {"id": public_id(plan.id), "state": "damaged", "columns": list(plan.columns)}
 
 
@@ -247,7 +243,7 @@ def _end(
         wanted = plan.entries and (not ask or click.confirm(f"{action.capitalize()} {many(plan.entries)}?", err=True))
         done, left = _applied(store, plan, reason, settings) if wanted else (plan, [])
         if not wanted:
-            store.write_now(lambda tx: plan_book.discard(tx, plan.id, actor(), SystemClock().now()))
+            store.write_now(plans.discard(plan.id, actor(), SystemClock().now()))
     if plan.entries and not wanted:
         raise click.Abort
     _print(done, left, as_json)
@@ -278,16 +274,16 @@ def _checked(reason: str) -> str:
     return reason.strip()
 
 
-def _frozen(store: Store, wish: plans.Wish, settings: Plans) -> Plan:
+def _frozen(store: Store, wish: plans.Wish, settings: Plans) -> plans.Plan:
     with _progress("Plan", LONG + 1) as told:
-        return run_now(store, plans.make(store, wish, settings, SystemClock(), told))
+        return plans.carry_out_now(store, plans.make(store, wish, settings, SystemClock(), told))
 
 
-def _applied(store: Store, plan: Plan, reason: str, settings: Plans) -> tuple[Plan, list[PlanEntry]]:
+def _applied(store: Store, plan: plans.Plan, reason: str, settings: Plans) -> tuple[plans.Plan, list[plans.PlanEntry]]:
     """(what was done, some of what was skipped)."""
     with _progress("Apply", plan.entries) as told:
         verb = plans.apply(store, plan.id, settings, SystemClock(), actor=actor(), reason=reason, told=told)
-        done = run_now(store, verb)
+        done = plans.carry_out_now(store, verb)
     return done, _told_of(store, plan.id, ("skipped",))
 
 
@@ -298,8 +294,8 @@ def _ident(text: str) -> int:
         raise click.UsageError(f"PLAN: {problem}") from problem
 
 
-def _told_of(store: Store, ident: int, states: Sequence[str]) -> list[PlanEntry]:
-    return plan_book.entries(store.read_now().tx, ident, states=states, limit=SHOWN)
+def _told_of(store: Store, ident: int, states: Sequence[str]) -> list[plans.PlanEntry]:
+    return store.read_now().ask(plans.entries(ident, states=states, limit=SHOWN))
 
 
 @contextmanager
@@ -311,7 +307,7 @@ def _progress(label: str, entries: int) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def plan_json(plan: Plan) -> dict[str, object]:
+def plan_json(plan: plans.Plan) -> dict[str, object]:
     """The keys of `/v1/plans`."""
     times = {
         name: None if at is None else stamp(at)
@@ -338,11 +334,11 @@ def plan_json(plan: Plan) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _shares(shares: Sequence[Share]) -> list[dict[str, object]]:
+def _shares(shares: Sequence[plans.Share]) -> list[dict[str, object]]:
     return [{"name": share.name, "entries": share.entries} for share in shares]
 
 
-def _print(plan: Plan, left: Sequence[PlanEntry], as_json: bool) -> None:
+def _print(plan: plans.Plan, left: Sequence[plans.PlanEntry], as_json: bool) -> None:
     """For a program or for people: what the plan is, how far it has come, and what can be done next."""
     if as_json:
         told = [{"id": public_id(one.id), "state": one.state, "why": one.why} for one in left]
@@ -361,7 +357,7 @@ def _print(plan: Plan, left: Sequence[PlanEntry], as_json: bool) -> None:
     _next(plan, ident, now)
 
 
-def _preview(plan: Plan, *, err: bool = False) -> None:
+def _preview(plan: plans.Plan, *, err: bool = False) -> None:
     """What it is about: all of one that is not applied yet, else what was left out of it."""
     click.echo(
         f"plan {public_id(plan.id)}: {plan.action} {many(plan.entries)}, {write_size(plan.bytes)}: {plan.state}",
@@ -382,7 +378,7 @@ def _preview(plan: Plan, *, err: bool = False) -> None:
             click.echo(line, err=err)
 
 
-def _next(plan: Plan, ident: str, now: Millis) -> None:
+def _next(plan: plans.Plan, ident: str, now: Millis) -> None:
     if plan.state == "ready" and plan.entries:
         click.echo(f"until {ahead(plan.expires, now)}: postroom queue apply {ident} --reason WHY")
     elif plan.state in ("applied", "applying") and plan.undo_until is not None:

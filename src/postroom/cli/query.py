@@ -25,7 +25,7 @@ from postroom.errors import PeerError
 from postroom.ids import parse_public_id
 from postroom.model import Aspect, Entry, Filter, Order, Queue, Relation, Route, Term
 from postroom.query import MAX_TEXT, QueryProblem
-from postroom.store.find.reader import Reader
+from postroom.store import Reader
 
 R = TypeVar("R")
 PAGE = 1000  # entries read at once: a few milliseconds

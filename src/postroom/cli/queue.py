@@ -21,7 +21,7 @@ from postroom.cli.words import ago, entry_json, local, next_words
 from postroom.clock import Millis, SystemClock
 from postroom.ids import public_id
 from postroom.model import Entry, Order, Queue, Scope
-from postroom.store.find.reader import Reader
+from postroom.store import Reader
 from postroom.telemetry import stamp
 from postroom.units import short_duration
 

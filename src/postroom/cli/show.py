@@ -27,7 +27,7 @@ from postroom.clock import Millis, SystemClock
 from postroom.errors import PeerError
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Ended, Entry, Event, Message
-from postroom.store.find.reader import Reader
+from postroom.store import Reader
 from postroom.units import short_duration
 
 OUTCOME_COLOURS = {"delivered": "green", "bounced": "red", "rejected": "red", "expired": "red"}

@@ -18,10 +18,7 @@ from postroom.cli.table import print_json, safe, warn
 from postroom.cli.words import many
 from postroom.clock import SystemClock
 from postroom.ids import public_id
-from postroom.store.logs import audit
-from postroom.store.verify.rows import Finding
-from postroom.store.verify.verify import KINDS, SHOWN, Progress, Report, Result
-from postroom.store.verify.verify import verify as prove
+from postroom.store import verify
 
 LONG = 20_000  # rows; more show their progress
 NAMED = 5  # of each kind in the report for people
@@ -33,12 +30,12 @@ NUMBERED = frozenset(
 )  # fmt: skip
 
 
-@click.command(short_help="Prove that the store agrees with itself; --repair puts right what does not.")
+@click.command("verify", short_help="Prove that the store agrees with itself; --repair puts right what does not.")
 @click.option("--repair", is_flag=True, help="Put right what can be, and report each.")
 @click.option("--deep", is_flag=True, help="SQLite's complete check, indexes row by row: takes longer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, counts, findings, pace.")
 @at_a_place
-def verify(place: Place, repair: bool, deep: bool, as_json: bool) -> None:
+def verify_store(place: Place, repair: bool, deep: bool, as_json: bool) -> None:
     """Prove that entries, messages, bodies, events, history, reasons and the ledger agree.
 
     \b
@@ -52,12 +49,9 @@ def verify(place: Place, repair: bool, deep: bool, as_json: bool) -> None:
     agrees or was repaired, 1 when something is wrong and stays so.
     """
     with place.store() as store, _Bar(as_json) as bar:
-        report = prove(store, clock=SystemClock(), repair=repair, deep=deep, progress=Progress(bar.tell))
+        report = verify.run(store, clock=SystemClock(), repair=repair, deep=deep, progress=verify.Progress(bar.tell))
         if report.repaired:
-            detail = f"{many(report.repaired, 'finding')} repaired, {report.wrong} left"
-            store.write_now(
-                lambda tx: audit.add(tx, at=SystemClock().now(), actor=actor(), kind="store.repair", detail=detail)
-            )
+            store.write_now(verify.record(report, at=SystemClock().now(), actor=actor()))
     if as_json:
         print_json(_document(report))
     else:
@@ -96,13 +90,13 @@ class _Bar:
         self._done = done
 
 
-def _print(report: Report) -> None:
-    for kind in KINDS:
+def _print(report: verify.Report) -> None:
+    for kind in verify.KINDS:
         states = report.counts.get(kind, {})
         for state, word in STATES.items():
             if number := states.get(state):
                 colour = {"found": "red", "left": "red", "repaired": "green"}.get(state)
-                click.echo(click.style(f"{word}: {KINDS[kind]}: {number:,}", fg=colour))
+                click.echo(click.style(f"{word}: {verify.KINDS[kind]}: {number:,}", fg=colour))
                 _print_some([one for one in report.results if one.finding.kind == kind and one.state == state], number)
     pace = int(report.rows / report.seconds) if report.seconds else report.rows
     beside = "beside the running gateway" if report.serving else "no gateway runs"
@@ -116,20 +110,20 @@ def _print(report: Report) -> None:
         click.echo(click.style(done, fg="green"))
 
 
-def _print_some(results: Iterable[Result], number: int) -> None:
+def _print_some(results: Iterable[verify.Result], number: int) -> None:
     shown = list(results)[:NAMED]
     for one in shown:
         done = f" -> {one.done}" if one.done else ""
         click.echo(safe(f"  {_name(one.finding)}{one.finding.what}{done}"))
     if number > len(shown):
-        click.echo(f"  and {number - len(shown):,} more; --json lists up to {SHOWN:,}")
+        click.echo(f"  and {number - len(shown):,} more; --json lists up to {verify.SHOWN:,}")
 
 
-def _name(finding: Finding) -> str:
+def _name(finding: verify.Finding) -> str:
     return "" if finding.kind in NUMBERED or not finding.id else f"{public_id(finding.id)}  "
 
 
-def _document(report: Report) -> dict[str, object]:
+def _document(report: verify.Report) -> dict[str, object]:
     return {
         "ok": not report.wrong,
         "repair": report.repair,

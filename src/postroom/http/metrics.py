@@ -24,8 +24,7 @@ from postroom.http.door.proxies import PROXIED
 from postroom.http.gateway.wire.envelope import Failure
 from postroom.http.services import Services
 from postroom.model import Origin, Outcome, Queue
-from postroom.store.access import permissions
-from postroom.store.find.reader import Reader
+from postroom.store import Reader, permissions
 from postroom.telemetry import ACK_BUCKETS, Counts
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"

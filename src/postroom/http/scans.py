@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from postroom.store.fold import SearchTooBroad
+from postroom.store import SearchTooBroad
 
 PATIENCE = 1.0  # seconds that a search of a log waits
 

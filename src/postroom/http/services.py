@@ -10,7 +10,7 @@ from postroom.clock import Clock
 from postroom.http.scans import Scans
 from postroom.sealing import Sealer
 from postroom.settings import Settings
-from postroom.store.store import Store
+from postroom.store import Store
 from postroom.telemetry import Counts, Log
 
 

@@ -26,8 +26,7 @@ from postroom.smtp_in import replies
 from postroom.smtp_in.body import Memory
 from postroom.smtp_in.shared import Admission
 from postroom.smtp_in.transaction import Transaction
-from postroom.store.bodies import INLINE_BODY, Bodies
-from postroom.store.records import AcceptDone, Accepted, NewMessage
+from postroom.store import INLINE_BODY, AcceptDone, Accepted, Bodies, NewMessage
 from postroom.telemetry import ACK_BUCKETS, Counts, Log
 
 Answer = Callable[[bytes], None]

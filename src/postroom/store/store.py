@@ -166,6 +166,10 @@ class Store:
         self._engine.hand(batch)
         return future.result()
 
+    async def flush(self) -> None:
+        """Return when everything that was handed over before is committed, and told."""
+        await self.write(lambda tx: None)
+
     async def claim(
         self, queues: Sequence[tuple[Queue, int]], most: int, in_hand: Container[int] = frozenset()
     ) -> list[Claimed]:

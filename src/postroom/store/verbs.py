@@ -2,6 +2,7 @@
 
     made = await store.write(access.create_app(sealer, name="soar", role="reader"))
     found = await store.read(plans.latest(10))
+    plan = reader.ask(plans.look(ident))  # among other reads, in a function given to `store.read`
 
 So no code outside the store holds a transaction. `then` does more in the same transaction.
 """
@@ -17,6 +18,7 @@ from postroom.store.engine import ReadTx, Tx
 P = ParamSpec("P")
 T = TypeVar("T", covariant=True)
 R = TypeVar("R")
+L = TypeVar("L")
 
 
 class Looking(Protocol):
@@ -77,5 +79,15 @@ def reads(function: Callable[Concatenate[ReadTx, P], R]) -> Callable[P, Read[R]]
     @wraps(function)
     def verb(*args: P.args, **named: P.kwargs) -> Read[R]:
         return Read(lambda reader: function(reader.tx, *args, **named))
+
+    return verb
+
+
+def looks(function: Callable[Concatenate[L, P], R]) -> Callable[P, Callable[[L], R]]:
+    """A verb of a function that takes the reader itself: for pages, counts, entries."""
+
+    @wraps(function)
+    def verb(*args: P.args, **named: P.kwargs) -> Callable[[L], R]:
+        return lambda reader: function(reader, *args, **named)
 
     return verb

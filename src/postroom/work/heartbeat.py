@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed
-from postroom.store.store import Store
+from postroom.store import Store
 from postroom.telemetry import Log
 from postroom.work.in_hand import Work
 

@@ -16,9 +16,7 @@ from postroom.rules.lifecycle import Ends, Standing
 from postroom.rules.retry import Schedule, next_attempt
 from postroom.rules.trace import received_field
 from postroom.settings import GatewaySettings, Settings
-from postroom.store.bodies import Bodies
-from postroom.store.queue.notices import Original, notice
-from postroom.store.records import Claimed, NewMessage
+from postroom.store import Bodies, Claimed, NewMessage, queue
 from postroom.telemetry import Log
 
 QUICK_CHECKS = {"size", "structure", "loop"}  # these answer at once
@@ -170,7 +168,7 @@ def notice_of(work: Work, item: Item, end: Ends, gateway: GatewaySettings, log: 
     def unread(problem: EnvironmentFailed) -> None:
         log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
 
-    original = Original(
+    original = queue.Original(
         entry=item.entry,
         env_from=message.env_from,
         recipient=item.recipient,
@@ -180,4 +178,4 @@ def notice_of(work: Work, item: Item, end: Ends, gateway: GatewaySettings, log: 
         ours=_is_ours(message.env_from, gateway),
         content=work.content,
     )
-    return notice(original, end, now=now, hostname=gateway.hostname, unread=unread)
+    return queue.notice(original, end, now=now, hostname=gateway.hostname, unread=unread)

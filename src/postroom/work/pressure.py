@@ -21,8 +21,7 @@ from postroom.clock import Clock, Millis
 from postroom.errors import EnvironmentFailed
 from postroom.settings import Limits
 from postroom.smtp_in import replies
-from postroom.store.find.readers import MAIL
-from postroom.store.store import Store
+from postroom.store import MAIL, Store
 from postroom.telemetry import Log
 
 SLOWEST = 1.0  # seconds an answer waits right below a bound

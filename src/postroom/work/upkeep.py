@@ -1,8 +1,8 @@
-"""What goes on beside mail: the look at the disk, and the chores that keep the store small.
+"""What runs beside mail: the look at the disk, and the chores that keep the store small.
 
-Promises: the disk is looked at every DISK_LOOK whatever a chore does; chores run one at a time, each when it is due, and
-none ends the loop. A chore takes small slices of the writer (store/keep/upkeep.py). Fails: never; what went wrong is logged, the
-chore is asked again when it is due again.
+Promises: the disk is looked at every DISK_LOOK, whatever a chore does; chores run one at a time, each when it is due,
+and no chore ends the loop. A chore takes small slices of the writer (store/keep/upkeep.py). Fails: never; a failure is
+logged, and the chore runs again when it is due again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ from postroom.clock import SECOND, Clock
 from postroom.errors import EnvironmentFailed
 from postroom.ids import public_id
 from postroom.settings import Settings
-from postroom.store.backup import pins
-from postroom.store.keep import expiry, ledger, upkeep
-from postroom.store.plans import book as plan_book
-from postroom.store.plans import run as plan_run
-from postroom.store.plans import verbs as plans
-from postroom.store.store import Store
+from postroom.store import Store, backup, keep, plans
 from postroom.telemetry import Log
 
 DISK_LOOK = 1.0  # seconds
@@ -53,7 +48,7 @@ class Upkeep:
         self._look_at_disk = look_at_disk
         self._clock = clock
         self._log = log
-        self._forgetting = upkeep.Forgetting(store)
+        self._forgetting = keep.Forgetting(store)
         self._damaged_plans: set[int] = set()  # of which it was said; there are as many of them as plans
         often = _often(settings)
         self._chores = [
@@ -116,51 +111,53 @@ class Upkeep:
 
     async def _forget_history(self) -> None:
         await self._forgetting.round(self._clock.now() - self._settings.retention.history)
-        await upkeep.give_back(self._store)
+        await keep.give_back(self._store)
 
     async def _settle_doubtful(self) -> None:
         if not self._store.failing:
-            deleted = await upkeep.settle_doubtful(self._store)
+            deleted = await keep.settle_doubtful(self._store)
             if deleted:
                 self._log.info("orphans_deleted", bodies=deleted)
 
     async def _collect_orphans(self) -> None:
-        deleted = await upkeep.collect_orphans(self._store, self._clock.now())
+        deleted = await keep.collect_orphans(self._store, self._clock.now())
         root = self._store.bodies.root
-        left = await asyncio.get_running_loop().run_in_executor(None, pins.remove_left_overs, root)
+        left = await asyncio.get_running_loop().run_in_executor(None, backup.remove_left_overs, root)
         if deleted or left:
             self._log.info("orphans_deleted", bodies=deleted, killed_backups=left)
 
     async def _sweep_infos(self) -> None:
         now = self._clock.now()
-        if await self._store.read(lambda reader: upkeep.sweep_due(reader, now)):
-            deleted = await upkeep.sweep_infos(self._store, now)
+        if await self._store.read(keep.sweep_due(now)):
+            deleted = await keep.sweep_infos(self._store, now)
             self._log.info("infos_swept", deleted=deleted)
 
     async def _check_ledger(self) -> None:
-        await ledger.check(self._store, self._log)
+        await keep.check_ledger(self._store, self._log)
 
     async def _expire_access(self) -> None:
         """Sessions, tokens, signatures, audit lines: small steps until nothing is left to do."""
         now = self._clock.now()
         before = now - self._settings.retention.audit
-        while await self._store.write(lambda tx: expiry.reap(tx, now, before)):
+        while await self._store.write(keep.expire_access(now, before)):
             pass
 
     async def _look_after_plans(self) -> None:
         before = self._clock.now() - self._settings.retention.history
-        ended = await plan_run.run(self._store, plans.look_after(self._store, self._clock, before, self._tell_damaged))
+        ended = await plans.carry_out(
+            self._store, plans.look_after(self._store, self._clock, before, self._tell_damaged)
+        )
         if ended:
             self._log.info("plans_ended", entries=ended)
 
-    def _tell_damaged(self, plan: plan_book.Damaged) -> None:
+    def _tell_damaged(self, plan: plans.Damaged) -> None:
         """Once: it is met again in each round."""
         if plan.id not in self._damaged_plans:
             self._damaged_plans.add(plan.id)
             self._log.error("plan_damaged", plan=public_id(plan.id), problem=str(plan))
 
     async def _look_after_retained(self) -> None:
-        await expiry.look_after(self._store, self._settings.retention, self._clock.now())
+        await keep.look_after_logs(self._store, self._settings.retention, self._clock.now())
 
 
 def _often(settings: Settings) -> float:

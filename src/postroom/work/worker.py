@@ -31,10 +31,19 @@ from postroom.settings import Address, Settings
 from postroom.smtp_out.job import Job
 from postroom.smtp_out.pool import Pool
 from postroom.smtp_out.routes import Routes
-from postroom.store.find.readers import MAIL
-from postroom.store.records import AcceptDone, Accepted, Claimed, EndedEntry, Moved, NewMessage, Waited
-from postroom.store.store import Store
-from postroom.store.timeline import PackedEvent, pack
+from postroom.store import (
+    MAIL,
+    AcceptDone,
+    Accepted,
+    Claimed,
+    EndedEntry,
+    Moved,
+    NewMessage,
+    PackedEvent,
+    Store,
+    Waited,
+    pack_events,
+)
 from postroom.telemetry import Counts, Log
 from postroom.work.heartbeat import keep_leases
 from postroom.work.in_hand import (
@@ -107,7 +116,7 @@ class Worker:
         """After the pool and the checks have ended: what a check had not answered for waits again, due at once."""
         for _ in range(10):  # moves under way are answered, and what they send is given back
             try:
-                await self._store.write(lambda tx: None)
+                await self._store.flush()
             except StoreUnavailable:
                 break  # what cannot be written now is kept by the writer, or found by its lease
             await asyncio.sleep(0)
@@ -323,7 +332,7 @@ class Worker:
                 self._store.end(
                     EndedEntry(
                         item.entry, item.lease, message.id, item.queue, outcome, reply, item.attempts, label, now,
-                        pack(events), message.body_object, told,
+                        pack_events(events), message.body_object, told,
                     )
                 )  # fmt: skip
                 self._counts.ended[outcome] = self._counts.ended.get(outcome, 0) + 1

@@ -1,4 +1,4 @@
-"""`GET /v1/ledger`: created by origin, ended by outcome, queued by queue, the difference, and what each process life counted.
+"""`GET /v1/ledger`: entries created by origin, ended by outcome, waiting by queue; the difference; each process life.
 
 Promises: one snapshot, read in a reader thread. Fails: StoreUnavailable when the store cannot be read.
 """
@@ -6,9 +6,9 @@ Promises: one snapshot, read in a reader thread. Fails: StoreUnavailable when th
 from __future__ import annotations
 
 from postroom.http.services import Services
-from postroom.store.keep import ledger as book
+from postroom.store import keep
 
 
 async def ledger(services: Services) -> dict[str, object]:
     """The answer's JSON; numbers are entries, not messages."""
-    return book.as_json(await services.store.read(book.read))
+    return keep.ledger_as_json(await services.store.read(keep.read_ledger()))

@@ -44,10 +44,7 @@ from postroom.http.admin.shapes import (
 )
 from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Order, Queue, Route, Scope
-from postroom.store.access import permissions
-from postroom.store.find.reader import Reader
-from postroom.store.fold import MAX_TEXT, SearchTooBroad
-from postroom.store.plans.book import STATES
+from postroom.store import MAX_TEXT, Reader, SearchTooBroad, permissions
 from postroom.telemetry import stamp
 
 MAX_LIMIT = 1000  # entries of one answer
@@ -99,7 +96,7 @@ _PLANS = (
 )  # fmt: skip
 _PLAN_ENTRIES = (
     Parameter("state", "query", "Only in these states; several are parted by commas.",
-              {"type": "array", "items": {"type": "string", "enum": list(STATES)}}),
+              {"type": "array", "items": {"type": "string", "enum": list(plans.ENTRY_STATES)}}),
     Parameter("limit", "query", "How many at most.",
               {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
     Parameter("after", "query", "Only those behind this one: `next` of the answer before.",
@@ -141,7 +138,7 @@ async def list_entries(asked: Asked) -> Entries:
     after = read_ident(behind, "after") if behind else None
 
     def read(reader: Reader) -> Entries:
-        with reader.tx.snapshot():  # one snapshot
+        with reader.snapshot():  # one snapshot
             found = reader.find(wanted, limit=limit + 1, order=order, after=after, now=now)
             total = reader.count(wanted, now=now) if counted else None
         shown = [entry_shown(entry, now) for entry in found[:limit]]
@@ -186,7 +183,7 @@ async def show_entry(asked: Asked) -> OneEntry:
     now = asked.services.clock.now()
 
     def read(reader: Reader) -> OneEntry | None:
-        with reader.tx.snapshot():  # one snapshot
+        with reader.snapshot():  # one snapshot
             shown = _everything(reader, ident, now)
         return shown
 
@@ -218,7 +215,7 @@ async def count_queues(asked: Asked) -> Queues:
     now = asked.services.clock.now()
 
     def read(reader: Reader) -> Queues:
-        with reader.tx.snapshot():
+        with reader.snapshot():
             counts, working, pauses = reader.queue_counts(), reader.locked_counts(now), reader.pauses()
             queues = {
                 queue: QueueCount(number, working[queue], _oldest(reader, queue)) for queue, number in counts.items()
@@ -298,7 +295,7 @@ async def list_plans(asked: Asked) -> plans.PlansShown:
 
 
 async def list_plan_entries(asked: Asked) -> plans.PlanEntriesShown:
-    after, states = read_one(asked, "after"), read_several(asked, "state", str, STATES)
+    after, states = read_one(asked, "after"), read_several(asked, "state", str, plans.ENTRY_STATES)
     behind = read_ident(after, "after") if after else 0
     return await plans.entries(
         asked.services, _plan(asked), states, behind, read_number(asked, "limit", LIMIT, 1, MAX_LIMIT)

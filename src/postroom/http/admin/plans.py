@@ -1,7 +1,8 @@
-"""`/v1/plans`: freeze what a query means, act on it as one, take it back as one; the same words and keys as `postroom queue plan`.
+"""`/v1/plans`: freeze what a query matches, act on it as one, undo it as one. Words and keys are those of
+`postroom queue plan`.
 
-Promises: a plan is applied to its end even when the caller goes away; an answer that comes before that shows how far it is. Fails:
-PlanProblem names what is wrong, where, and what was expected, with nothing done.
+Promises: a plan is applied to its end even when the caller goes away; an answer given earlier says how far it is.
+Fails: PlanProblem says what is wrong, where, and what was expected; nothing was done.
 """
 
 from __future__ import annotations
@@ -20,19 +21,15 @@ from postroom.http.services import Services
 from postroom.ids import public_id
 from postroom.model import Action, Filter, Queue
 from postroom.rules.lifecycle import notifies
-from postroom.store.access import permissions
-from postroom.store.fold import SearchTooBroad
-from postroom.store.plans import book as plan_book
-from postroom.store.plans import verbs as plans
-from postroom.store.plans.book import Plan, Summary
-from postroom.store.plans.run import Verb, run
-from postroom.store.plans.steps import PlanRefused
+from postroom.store import SearchTooBroad, permissions, plans
 from postroom.telemetry import stamp
 
 WAIT = 20.0  # seconds an answer waits for the end of a plan
 MAX_REASON = 200
 HELD_ACTION = "this plan has held entries: they need the permission {!r}"
 HELD_UNDO = "this plan has held its entries: who has not applied it needs the permission {!r} to undo it"
+
+ENTRY_STATES = plans.STATES  # what became of one entry of a plan
 
 _running: set[asyncio.Task[Any]] = set()  # what goes on when its caller has gone
 
@@ -94,7 +91,7 @@ class PlanShown(msgspec.Struct, frozen=True, rename="camel"):
     undone: int
     kept: int
     ended: int
-    summary: Summary
+    summary: plans.Summary
 
 
 class PlanDamaged(msgspec.Struct, frozen=True):
@@ -116,7 +113,7 @@ class PlanEntryShown(msgspec.Struct, frozen=True):
     """What became of one entry, and why, where it is not what was planned."""
 
     id: Ident
-    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(plan_book.STATES)})]
+    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(ENTRY_STATES)})]
     why: str
 
 
@@ -127,13 +124,14 @@ class PlanEntriesShown(msgspec.Struct, frozen=True):
     next: Ident | None
 
 
-def plan_shown(plan: Plan, caller: Caller) -> PlanShown:
+def plan_shown(plan: plans.Plan, caller: Caller) -> PlanShown:
     """As this caller may see it."""
     sees_held = caller.lacking(permissions.to_see(held=True)) is None
-    summary = plan.summary if sees_held else plan_book.without_held(plan.summary)
+    summary = plan.summary if sees_held else plans.without_held(plan.summary)
     return PlanShown(
-        public_id(plan.id), plan.state, plan.action, plan.query, plan.planner, plan.actor, plan.reason, plan.undoer, plan.notify,
-        stamp(plan.created), stamp(plan.expires), _stamp(plan.applied), _stamp(plan.undo_until), _stamp(plan.finished),
+        public_id(plan.id), plan.state, plan.action, plan.query, plan.planner, plan.actor, plan.reason, plan.undoer,
+        plan.notify, stamp(plan.created), stamp(plan.expires), _stamp(plan.applied), _stamp(plan.undo_until),
+        _stamp(plan.finished),
         plan.entries, plan.bytes, plan.done, plan.skipped, plan.undone, plan.kept, plan.ended, summary,
     )  # fmt: skip
 
@@ -164,13 +162,7 @@ async def make(services: Services, caller: Caller, wanted: PlanWanted) -> PlanSh
 async def _limit(services: Services, caller: Caller) -> int | None:
     """Entries that one plan of theirs may have. None: as many as of anybody."""
     roles = [role.name for role in (caller.role, caller.user_role) if role is not None]
-    return await services.store.read(lambda reader: limit_of(reader.tx, roles))
-
-
-def limit_of(tx: Any, roles: list[str]) -> int | None:
-    """The smallest limit of these roles; None: they have none."""
-    found = [tx.rows("SELECT plan_limit FROM role WHERE name = ?", (name,)) for name in roles]
-    return min([rows[0][0] for rows in found if rows and rows[0][0] is not None], default=None)
+    return await services.store.read(plans.limit_of(roles))
 
 
 async def show(services: Services, caller: Caller, ident: int) -> PlanShown:
@@ -178,11 +170,11 @@ async def show(services: Services, caller: Caller, ident: int) -> PlanShown:
 
 
 async def latest(services: Services, caller: Caller, limit: int, before: int | None) -> PlansShown:
-    found = await services.store.read(lambda reader: plan_book.latest(reader.tx, limit + 1, before))
+    found = await services.store.read(plans.latest(limit + 1, before))
     page = found[:limit]
     return PlansShown(
-        [plan_shown(plan, caller) for plan in page if isinstance(plan, Plan)],
-        [PlanDamaged(public_id(plan.id), list(plan.columns)) for plan in page if isinstance(plan, plan_book.Damaged)],
+        [plan_shown(plan, caller) for plan in page if isinstance(plan, plans.Plan)],
+        [PlanDamaged(public_id(plan.id), list(plan.columns)) for plan in page if isinstance(plan, plans.Damaged)],
         public_id(page[-1].id) if len(found) > limit else None,
     )
 
@@ -191,11 +183,7 @@ async def entries(
     services: Services, ident: int, states: tuple[str, ...], after: int, limit: int
 ) -> PlanEntriesShown:  # fmt: skip
     await _read(services, ident)
-    found = await services.store.read(
-        lambda reader: plan_book.entries(
-            reader.tx, ident, states=states or plan_book.STATES, after=after, limit=limit + 1
-        )
-    )
+    found = await services.store.read(plans.entries(ident, states=states or ENTRY_STATES, after=after, limit=limit + 1))
     shown = [PlanEntryShown(public_id(one.id), one.state, one.why) for one in found[:limit]]
     return PlanEntriesShown(shown, shown[-1].id if len(found) > limit else None)
 
@@ -234,23 +222,23 @@ async def discard(services: Services, caller: Caller, ident: int) -> PlanShown:
     if plan.planner != caller.actor:
         _may_touch_held(caller, plan)
     now = services.clock.now()
-    gone = await services.store.write(lambda tx: plan_book.discard(tx, ident, caller.actor, now))
+    gone = await services.store.write(plans.discard(ident, caller.actor, now))
     plan = await _read(services, ident)
     if not gone:
         raise PlanProblem(409, "refused", f"plan {public_id(ident)} is {plan.state}: expected ready")
     return plan_shown(plan, caller)
 
 
-async def _read(services: Services, ident: int) -> Plan:
+async def _read(services: Services, ident: int) -> plans.Plan:
     try:
-        return await services.store.read(lambda reader: plan_book.read(reader.tx, ident))
-    except plan_book.NoSuchPlan as problem:
+        return await services.store.read(plans.read(ident))
+    except plans.NoSuchPlan as problem:
         raise PlanProblem(404, "not_found", f"no plan {public_id(ident)} is kept") from problem
-    except plan_book.PlanDamaged as problem:
+    except plans.PlanDamaged as problem:
         raise PlanProblem(409, "damaged", str(problem)) from problem
 
 
-async def _made(services: Services, ident: int, expected: str) -> Plan:
+async def _made(services: Services, ident: int, expected: str) -> plans.Plan:
     """A plan that says of which queues its entries are: until it is made nobody knows, and nobody takes it on."""
     plan = await _read(services, ident)
     if plan.state == "making":
@@ -258,7 +246,7 @@ async def _made(services: Services, ident: int, expected: str) -> Plan:
     return plan
 
 
-def _may_touch_held(caller: Caller, plan: Plan) -> None:
+def _may_touch_held(caller: Caller, plan: plans.Plan) -> None:
     """A caller who may not act on held mail cannot do it by another's plan either."""
     needed = permissions.needed(plan.action, held=True)
     held = any(share.name == Queue.HELD.value for share in plan.summary.queues)
@@ -266,7 +254,7 @@ def _may_touch_held(caller: Caller, plan: Plan) -> None:
         raise PlanProblem(403, "forbidden", HELD_ACTION.format(needed))
 
 
-async def _begun(services: Services, ident: int, verb: Verb[Plan]) -> Plan:
+async def _begun(services: Services, ident: int, verb: plans.Verb[plans.Plan]) -> plans.Plan:
     """Its end, or how far it is when that takes long."""
     task = asyncio.create_task(_run(services, verb))
     _running.add(task)
@@ -282,12 +270,12 @@ def _over(services: Services, task: asyncio.Task[Any]) -> None:
         services.log.error("plan_stopped", problem=f"{type(problem).__name__}: {problem}")
 
 
-async def _run(services: Services, verb: Verb[Plan]) -> Plan:
+async def _run(services: Services, verb: plans.Verb[plans.Plan]) -> plans.Plan:
     try:
-        return await run(services.store, verb)
-    except PlanRefused as refused:
+        return await plans.carry_out(services.store, verb)
+    except plans.PlanRefused as refused:
         raise PlanProblem(409, "refused", str(refused)) from refused
-    except plan_book.PlanDamaged as damaged:
+    except plans.PlanDamaged as damaged:
         raise PlanProblem(409, "damaged", str(damaged)) from damaged
     except SearchTooBroad as broad:
         raise PlanProblem(422, "search_too_broad", str(broad), "query") from broad

@@ -22,8 +22,7 @@ from postroom.http.console.rows import sender
 from postroom.http.console.wording import QUEUE_NAMES
 from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Queue
-from postroom.store.access import permissions
-from postroom.store.find.reader import Reader
+from postroom.store import Reader, permissions
 
 SHOWN = 8  # messages that the page names one by one
 

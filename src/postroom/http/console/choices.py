@@ -19,8 +19,7 @@ from postroom.http.console.listing import PAGE_SIZE, PREFIX
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, ActionReport, Queue
 from postroom.rules.lifecycle import WORKED_ON, fits
-from postroom.store.access import permissions
-from postroom.store.plans.book import Plan, Share
+from postroom.store import permissions, plans
 
 MAX_REASON = 200
 
@@ -128,11 +127,11 @@ NULL_SENDER = "<>"  # among a plan's senders
 GONE = "not in the queue: it has ended, is about to, or never existed"
 
 
-def rejection(plan: Plan, skipped: Sequence[Share], chosen: int, now: Millis) -> Banner:
+def rejection(plan: plans.Plan, skipped: Sequence[plans.Share], chosen: int, now: Millis) -> Banner:
     """Of a plan of what was chosen, applied at once. `skipped`: why, of what has changed since it was frozen."""
     left_out = [*plan.summary.left_out, *skipped]
     if gone := chosen - plan.done - sum([share.entries for share in left_out]):
-        left_out.append(Share(GONE, gone))
+        left_out.append(plans.Share(GONE, gone))
     parts = [f"{messages(share.entries)} left out: {share.name}." for share in left_out]
     if not plan.done:
         return Banner("bad", "Nothing done.", " ".join(parts))

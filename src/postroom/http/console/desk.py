@@ -21,7 +21,7 @@ from postroom.http.console.jobs import Jobs
 from postroom.http.door.guard import Guard
 from postroom.http.services import Services
 from postroom.model import Queue
-from postroom.store.find.reader import Reader
+from postroom.store import Reader
 
 T = TypeVar("T")
 TOLD_FOR = 10 * MINUTE

@@ -16,8 +16,7 @@ from postroom.errors import EnvironmentFailed
 from postroom.http.console import rows, wording
 from postroom.ids import public_id
 from postroom.model import Ended, Entry, Event, Label, Message, Outcome, Scope
-from postroom.store.bodies import Bodies
-from postroom.store.find.reader import Reader
+from postroom.store import Bodies, Reader
 
 MAX_HEADER = 64 * 1024  # bytes of a header that are shown
 MAX_FIELDS = 400

@@ -16,9 +16,7 @@ from postroom.http.console.pages import to_login
 from postroom.http.console.visits import Visit, frame, problem
 from postroom.ids import public_id
 from postroom.model import Outcome
-from postroom.store.access.identity import PROCESSING_READ
-from postroom.store.keep import ledger as book
-from postroom.store.keep.ledger import Ledger
+from postroom.store import keep, permissions
 
 SHOWN_LIVES = 20
 
@@ -35,10 +33,10 @@ class Side(msgspec.Struct, frozen=True):
 async def ledger_page(desk: Desk, request: Request, seen: Visit) -> Response:
     if seen.session is None:
         return to_login(request)
-    if not seen.allows(PROCESSING_READ):
-        text = f"The role {seen.session.role.name} may not see the ledger: it takes “{PROCESSING_READ}”."
+    if not seen.allows(permissions.PROCESSING_READ):
+        text = f"The role {seen.session.role.name} may not see the ledger: it takes “{permissions.PROCESSING_READ}”."
         return problem(seen, desk, 403, "Not allowed", text)
-    found = await desk.read(book.read)
+    found = await desk.read(keep.read_ledger())
     now = desk.services.clock.now()
     values = {
         **frame(seen, desk),
@@ -64,7 +62,7 @@ async def ledger_page(desk: Desk, request: Request, seen: Visit) -> Response:
     return answers.page("ledger.html", values)
 
 
-def _sides(found: Ledger) -> list[Side]:
+def _sides(found: keep.Ledger) -> list[Side]:
     created = [(wording.ORIGIN_NAMES.get(kind, kind), number) for kind, number in found.created.items()]
     ended = [(wording.OUTCOME_NAMES[Outcome(kind)], number) for kind, number in found.ended.items()]
     queued = [(wording.QUEUE_NAMES[queue], number) for queue, number in found.queued.items()]

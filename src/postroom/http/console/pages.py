@@ -26,9 +26,7 @@ from postroom.http.console.visits import Visit, frame, is_fragment, problem
 from postroom.ids import parse_public_id
 from postroom.model import Entry, Field, Filter, Order, Queue, Route, Scope
 from postroom.query import QueryProblem
-from postroom.store.access import permissions
-from postroom.store.find.reader import Reader
-from postroom.store.fold import SearchTooBroad
+from postroom.store import Reader, SearchTooBroad, permissions
 
 PERMISSIONS = {queue: permissions.to_see(held=queue is Queue.HELD) for queue in Queue}
 FIELD_NAMES = {
@@ -105,7 +103,7 @@ def _look(
     desk: Desk, reader: Reader, seen: Visit, listing: Listing, queue_given: bool, ident: int | None
 ) -> View | None:
     """Runs in a reader thread, in one snapshot. None: the role may not see what is asked for."""
-    with reader.tx.snapshot():
+    with reader.snapshot():
         view = _view(desk, reader, seen, listing, queue_given, ident)
     return view
 

@@ -21,7 +21,7 @@ from postroom.model import Action, Field, Filter, Queue
 from postroom.query import write
 from postroom.rules.lifecycle import ACTIONS, ENDING, fits
 from postroom.settings import Plans
-from postroom.store.plans.book import UNDER_WAY, Plan, Sample, Share, without_held
+from postroom.store import plans
 
 NAMES = {
     Action.RETRY: "Retry now", Action.HOLD: "Hold", Action.RELEASE: "Release", Action.REJECT: "Reject", Action.BOUNCE: "Bounce",
@@ -94,7 +94,7 @@ class Shown(msgspec.Struct, frozen=True):
     of: int
     results: list[tuple[str, int]]
     parts: list[Part]
-    samples: list[tuple[str, Sample]]  # with the address of the message
+    samples: list[tuple[str, plans.Sample]]  # with the address of the message
     record: list[tuple[str, str, str]]  # what, when, who
     reason: str
     expires: Millis | None  # while it can be applied
@@ -149,10 +149,12 @@ def meaning(action: Action, settings: Plans) -> str:
     return f"{text} For {window} it can be undone."
 
 
-def shown(plan: Plan, settings: Plans, now: Millis, reasons: Sequence[Share] = (), *, held: bool = True) -> Shown:
+def shown(
+    plan: plans.Plan, settings: Plans, now: Millis, reasons: Sequence[plans.Share] = (), *, held: bool = True
+) -> Shown:
     """`reasons`: why entries were skipped or not undone; `held`: held mail may be shown to who looks."""
     tone, symbol, word = STATES[plan.state]
-    summary, how_many = plan.summary if held else without_held(plan.summary), messages(plan.entries)
+    summary, how_many = plan.summary if held else plans.without_held(plan.summary), messages(plan.entries)
     title = TITLES[plan.action].format(how_many)
     undo = plan.undo_until if plan.state in ("applying", "applied") and (plan.undo_until or 0) > now else None
     expires = plan.expires if plan.state == "ready" and plan.expires > now else None
@@ -169,7 +171,7 @@ def shown(plan: Plan, settings: Plans, now: Millis, reasons: Sequence[Share] = (
         id=public_id(plan.id), address=f"{PREFIX}/plans/{public_id(plan.id)}", title=title,
         meaning=meaning(plan.action, settings), do=title, grave=plan.action in ENDING, query=plan.query, notify=plan.notify,
         state=plan.state, tone=tone, symbol=symbol, state_name=word, entries=plan.entries, size=wording.size_text(plan.bytes),
-        under_way=plan.state in UNDER_WAY, reached=reached, of=of, results=_results(plan),
+        under_way=plan.state in plans.UNDER_WAY, reached=reached, of=of, results=_results(plan),
         parts=[part for part in parts if part.shares],
         samples=[(f"{PREFIX}/entries/{sample.id}", sample) for sample in summary.samples],
         record=_record(plan), reason=plan.reason, expires=expires, undo_until=undo,
@@ -177,15 +179,15 @@ def shown(plan: Plan, settings: Plans, now: Millis, reasons: Sequence[Share] = (
     )  # fmt: skip
 
 
-def _pairs(shares: Sequence[Share]) -> list[tuple[str, int]]:
+def _pairs(shares: Sequence[plans.Share]) -> list[tuple[str, int]]:
     return [(share.name, share.entries) for share in shares]
 
 
-def _sentences(shares: Sequence[Share]) -> list[tuple[str, int]]:
+def _sentences(shares: Sequence[plans.Share]) -> list[tuple[str, int]]:
     return [(share.name[:1].upper() + share.name[1:], share.entries) for share in shares]
 
 
-def _progress(plan: Plan) -> tuple[int, int]:
+def _progress(plan: plans.Plan) -> tuple[int, int]:
     match plan.state:
         case "undoing":
             return plan.undone + plan.kept, plan.done
@@ -194,7 +196,7 @@ def _progress(plan: Plan) -> tuple[int, int]:
     return plan.done + plan.skipped, plan.entries
 
 
-def _results(plan: Plan) -> list[tuple[str, int]]:
+def _results(plan: plans.Plan) -> list[tuple[str, int]]:
     """What became of the entries; what is 0 and says nothing is left out."""
     if plan.state in ("making", "ready", "expired"):
         return []
@@ -203,7 +205,7 @@ def _results(plan: Plan) -> list[tuple[str, int]]:
     return [("Done", plan.done), ("Skipped", plan.skipped), *[pair for pair in gone + ended if pair[1]]]
 
 
-def _record(plan: Plan) -> list[tuple[str, str, str]]:
+def _record(plan: plans.Plan) -> list[tuple[str, str, str]]:
     found = [("Planned", wording.moment(plan.created), plan.planner)]
     if plan.applied is not None:
         found.append(("Applied", wording.moment(plan.applied), plan.actor))

@@ -1,9 +1,10 @@
-"""Plans: act on all that match, look at what that means before, watch it, take it back.
+"""Plans: act on everything that matches, preview it, watch it, undo it.
 
-Promises: the rights of `/v1/plans`, asked at each step, but who has rejected held mail (rejecting.py) takes it back with the right to
-held mail; nothing is done by an address alone, and nothing without a reason; a page may be left at any time, what was begun goes on.
-Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that is not kept, 409 for one that cannot be
-read, 422 for a search that is too broad; what refuses a plan is told on its page.
+Promises: each step asks for the permissions of `/v1/plans`; a person who has rejected held mail (rejecting.py) needs
+only the permission for held mail to undo that. Opening an address changes nothing; doing something takes a reason. A
+page may be left at any time: what has begun goes on.
+Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that is not kept, 409 for one
+that cannot be read, 422 for a search that is too broad; the page of a plan says why it was refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from postroom.errors import PeerError
-from postroom.http.admin import plans
+from postroom.http.admin import plans as admin_plans
 from postroom.http.console import answers, plan_words, visits
 from postroom.http.console.desk import Desk
 from postroom.http.console.jobs import Job, outcome
@@ -29,11 +30,7 @@ from postroom.http.door.auth import Caller
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter, Queue
 from postroom.query import MAX_QUERY, QueryProblem, both, parse
-from postroom.store.access import permissions
-from postroom.store.find.reader import Reader
-from postroom.store.fold import SearchTooBroad
-from postroom.store.plans import book as plan_book
-from postroom.store.plans.book import Plan, Share
+from postroom.store import Reader, SearchTooBroad, permissions, plans
 
 PAGE = 30  # plans
 SETTLED = ("applied", "undone", "final")
@@ -55,12 +52,12 @@ def _caller(seen: visits.Visit) -> Caller:
 
 
 async def _told_if_refused(
-    desk: Desk, request: Request, seen: visits.Visit, path: str, work: Coroutine[Any, Any, plans.PlanShown]
-) -> plans.PlanShown:
+    desk: Desk, request: Request, seen: visits.Visit, path: str, work: Coroutine[Any, Any, admin_plans.PlanShown]
+) -> admin_plans.PlanShown:
     """What is refused may be so long after the answer to the form: it is written down here."""
     try:
         return await work
-    except plans.PlanProblem as problem:
+    except admin_plans.PlanProblem as problem:
         request.state.noted = True
         visits.note_refused(desk, seen, f"{PREFIX}{path}", f"{problem.status} {problem.code}")
         raise
@@ -152,9 +149,9 @@ async def make(desk: Desk, request: Request, seen: visits.Visit) -> Response:
         action = plan_words.read_action(asked.action)
     except PeerError as problem:
         return await _new_page(desk, seen, asked, wrong=f"{problem}.", status=400)
-    wanted = plans.PlanWanted(action, asked.line, fields.get("notify") == "yes" and action is Action.REJECT)
+    wanted = admin_plans.PlanWanted(action, asked.line, fields.get("notify") == "yes" and action is Action.REJECT)
     key = secrets.token_hex(8)
-    work = plans.make(desk.services, _caller(seen), wanted)
+    work = admin_plans.make(desk.services, _caller(seen), wanted)
     job = await desk.jobs.begin(key, seen.session.email, _told_if_refused(desk, request, seen, "/plans", work))
     if not job.done:
         given = urlencode({"line": asked.line, "action": asked.action, "next": asked.back})
@@ -183,10 +180,10 @@ async def _made(desk: Desk, seen: visits.Visit, job: Job, asked: _Asked) -> Resp
     problem = job.problem
     if problem is None:
         return answers.see_other(f"{PREFIX}/plans/{job.task.result().id}")
-    if isinstance(problem, plans.PlanProblem) and problem.query is not None:
+    if isinstance(problem, admin_plans.PlanProblem) and problem.query is not None:
         return await _new_page(desk, seen, asked, trouble=unreadable(asked.line, problem.query), status=400)
     told = outcome(problem)
-    status = problem.status if isinstance(problem, plans.PlanProblem) else 503
+    status = problem.status if isinstance(problem, admin_plans.PlanProblem) else 503
     return await _new_page(desk, seen, asked, trouble=Trouble(told.title, told.text), status=status)
 
 
@@ -201,7 +198,7 @@ async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
         behind = parse_public_id(before) if before else None
     except PeerError as wrong:
         return visits.problem(seen, desk, 400, "This address cannot be read", f"before: {wrong}.")
-    found = await desk.read(lambda reader: plan_book.latest(reader.tx, PAGE + 1, behind))
+    found = await desk.read(plans.latest(PAGE + 1, behind))
     now, settings = desk.services.clock.now(), desk.services.settings.plans
     values = {
         **visits.frame(seen, desk),
@@ -211,9 +208,9 @@ async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
         "plans": [
             plan_words.shown(plan, settings, now, held=seen.allows(permissions.to_see(held=True)))
             for plan in found[:PAGE]
-            if isinstance(plan, Plan)
+            if isinstance(plan, plans.Plan)
         ],
-        "damaged": [_told(plan) for plan in found[:PAGE] if isinstance(plan, plan_book.Damaged)],
+        "damaged": [_told(plan) for plan in found[:PAGE] if isinstance(plan, plans.Damaged)],
         "older": f"{PREFIX}/plans?before={public_id(found[PAGE - 1].id)}" if len(found) > PAGE else "",
         "newest": f"{PREFIX}/plans" if before else "",
         "may": seen.allows(permissions.PLANS),
@@ -232,13 +229,13 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
     if found is None:
         text = "No such plan is kept. Plans are kept as long as the history."
         return visits.problem(seen, desk, 404, "There is no such plan", text)
-    if isinstance(found, plan_book.Damaged):
+    if isinstance(found, plans.Damaged):
         return visits.problem(seen, desk, 409, "This plan cannot be read", _told(found))
     plan, reasons = found
     about = public_id(plan.id)
     job = desk.jobs.find(about, seen.session.email)
     problem = None if job is None else job.problem
-    under_way = plan.state in plan_book.UNDER_WAY
+    under_way = plan.state in plans.UNDER_WAY
     now = desk.services.clock.now()
     shown = plan_words.shown(
         plan, desk.services.settings.plans, now, reasons, held=seen.allows(permissions.to_see(held=True))
@@ -253,17 +250,17 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
         "may": own or seen.allows(permissions.PLANS),
         "begun": plan.state == "ready" and desk.jobs.running(about),
         "still": under_way and plan.state != "ending" and desk.jobs.stands_still(about, plan.reached),
-        "longest": plans.MAX_REASON,
+        "longest": admin_plans.MAX_REASON,
     }
     return answers.page("plan.html", values)
 
 
-def _told(plan: plan_book.Damaged) -> str:
+def _told(plan: plans.Damaged) -> str:
     text = str(plan)
     return f"{text[:1].upper()}{text[1:]}."
 
 
-_Looked = tuple[Plan, list[Share]] | plan_book.Damaged | None
+_Looked = tuple[plans.Plan, list[plans.Share]] | plans.Damaged | None
 
 
 def _is_own(seen: visits.Visit, found: _Looked) -> bool:
@@ -277,13 +274,13 @@ def _is_own(seen: visits.Visit, found: _Looked) -> bool:
 
 def _look(reader: Reader, ident: int) -> _Looked:
     try:
-        plan = plan_book.look(reader.tx, ident)
-    except plan_book.NoSuchPlan:
+        plan = reader.ask(plans.look(ident))
+    except plans.NoSuchPlan:
         return None
-    if isinstance(plan, plan_book.Damaged):
+    if isinstance(plan, plans.Damaged):
         return plan
     settled = plan.state in SETTLED and plan.skipped + plan.kept > 0
-    return plan, plan_book.reasons(reader.tx, ident) if settled else []
+    return plan, reader.ask(plans.reasons(ident)) if settled else []
 
 
 def _ident(request: Request) -> int | None:
@@ -327,16 +324,16 @@ async def _do(desk: Desk, request: Request, seen: visits.Visit, verb: str) -> Re
     about, caller = public_id(ident), _caller(seen)
     desk.services.log.info("console_plan", user=seen.session.email, ip=seen.ip, plan=about, verb=verb)
     reason = fields.get("reason", "")
-    if len(reason) > plans.MAX_REASON:
-        text = f"The reason has {len(reason)} characters: expected at most {plans.MAX_REASON}."
+    if len(reason) > admin_plans.MAX_REASON:
+        text = f"The reason has {len(reason)} characters: expected at most {admin_plans.MAX_REASON}."
         return visits.problem(seen, desk, 400, "Not applied", text)
     match verb:
         case "apply":
-            work = plans.apply(desk.services, caller, ident, reason)
+            work = admin_plans.apply(desk.services, caller, ident, reason)
         case "undo":
-            work = plans.undo(desk.services, caller, ident)
+            work = admin_plans.undo(desk.services, caller, ident)
         case _:
-            work = plans.discard(desk.services, caller, ident)
+            work = admin_plans.discard(desk.services, caller, ident)
     told = _told_if_refused(desk, request, seen, f"/plans/{{ident}}/{verb}", work)
     job = await desk.jobs.begin(about, seen.session.email, told)
     gone = verb == "discard" and job.done and job.problem is None

@@ -24,8 +24,8 @@ from postroom.http.gateway.calls import (
     tracking,
 )
 from postroom.http.gateway.wire import held as wire_held
-from postroom.store.find.tracking import STATUSES
-from postroom.store.fold import MAX_TEXT
+from postroom.http.gateway.wire import tracking as wire_tracking
+from postroom.store import MAX_TEXT
 from postroom.store.logs.rejections import KINDS
 
 Schema = dict[str, Any]
@@ -83,7 +83,7 @@ TRACKED: Schema = {
     "type": "object",
     "properties": {
         "from": TEXT, "to": TEXT, "subject": TEXT, "senderIP": TEXT, "route": ROUTE, "attachments": ATTACHMENTS,
-        "status": _array(_enum(*STATUSES)), "start": DATE, "end": DATE,
+        "status": _array(_enum(*wire_tracking.STATUSES)), "start": DATE, "end": DATE,
     },
 }  # fmt: skip
 
@@ -204,7 +204,7 @@ GATEWAY: dict[str, Described] = {
             deliveredMessage=ANYTHING,
             queueInfo=ANYTHING,
             retentionInfo=ANYTHING,
-            status=_enum(*STATUSES),
+            status=_enum(*wire_tracking.STATUSES),
             spamInfo=_object(spamScore={"type": "integer"}, detectionLevel={"type": "string"}),
             id=IDENT,
         ),

@@ -32,7 +32,9 @@ from postroom.sealing import make_directory, sync_directory, write_private
 from postroom.store.backup import manifest
 from postroom.store.backup.manifest import BODIES, DATABASE, PIECE, SECRETS, File, Manifest
 from postroom.store.backup.pins import Pins
+from postroom.store.engine import Tx
 from postroom.store.find.reader import Reader
+from postroom.store.logs import audit
 from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite.tx import SqliteTx, fetch
 from postroom.store.store import Store
@@ -64,6 +66,12 @@ def back_up(
         except OSError as problem:
             raise EnvironmentFailed(f"cannot give the backup its name {target}: {problem.strerror}") from problem
     return made
+
+
+def add_to_audit(tx: Tx, target: Path, *, at: Millis, actor: str, with_key: bool) -> None:
+    """The line in the audit log of the store that was backed up."""
+    detail = "with the secrets key" if with_key else ""
+    audit.add(tx, at=at, actor=actor, kind="store.backup", what=str(target), detail=detail)
 
 
 # -- one instant

@@ -6,7 +6,9 @@ SearchTooBroad.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,11 +29,14 @@ from postroom.model import (
     Verdict,
 )  # fmt: skip
 from postroom.store import codes, timeline
+from postroom.store.bounded import bounded
 from postroom.store.damage import INFO_LOST, STATE_DAMAGED
 from postroom.store.engine import Finder, ReadTx, named
 from postroom.store.find import counters
 from postroom.store.find.search import Searches
 from postroom.store.find.sources import Bounds, Sources, bounds
+
+T = TypeVar("T")
 
 _facts = msgspec.msgpack.Decoder(tuple[int, int, int, int, tuple[str, ...]]).decode
 _verdicts = msgspec.msgpack.Decoder(tuple[Verdict, ...]).decode
@@ -78,6 +83,22 @@ class Reader:
     def __init__(self, tx: ReadTx, index: Finder | None = None) -> None:
         self.tx = tx
         self.searches = Searches(tx, index)
+
+    def ask(self, read: Callable[[Reader], T]) -> T:
+        """What a room's verb looks up: `reader.ask(plans.look(ident))`."""
+        return read(self)
+
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """Everything read inside shows one state of the store."""
+        return self.tx.snapshot()
+
+    def version(self) -> object:
+        """Another value whenever anybody has committed since, other processes included."""
+        return self.tx.version()
+
+    def bounded(self, seconds: float, instead: str) -> AbstractContextManager[None]:
+        """SearchTooBroad for what takes longer inside; `instead`: what the caller may ask that is answered."""
+        return bounded(self.tx, seconds, instead)
 
     def find(
         self, filter: Filter, *, limit: int, order: Order = Order.NEWEST, after: int | None = None,
@@ -171,6 +192,10 @@ class Reader:
         with self.tx.snapshot():
             found = counters.by_queue(self.tx)
         return {queue: found[number] for number, queue in enumerate(codes.QUEUES)}
+
+    def reason_counts(self, queue: Queue) -> dict[str, int]:
+        """Entries of a queue by the reason that is shown of each. Inside a snapshot."""
+        return counters.by_reason(self.tx, queue)
 
     def leaving(self) -> int:
         """Entries in none of the queues: they end when the undo window of their plan closes."""

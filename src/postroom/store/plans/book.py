@@ -18,6 +18,7 @@ from postroom.errors import PeerError
 from postroom.ids import first_id_at, public_id
 from postroom.model import Action, Queue
 from postroom.store import codes
+from postroom.store.access.roles import plan_limits
 from postroom.store.engine import Tx
 from postroom.store.logs import audit
 from postroom.store.queue.apply import CHUNK
@@ -192,6 +193,13 @@ def reasons(tx: Tx, plan: int) -> list[Share]:
         (plan,),
     )
     return [Share(WHY.get(why, ""), number) for why, number in rows]
+
+
+def limit_of(tx: Tx, roles: Sequence[str]) -> int | None:
+    """How many entries one plan of somebody with these roles may have: the smallest limit. None: no role has one."""
+    known = plan_limits(tx)
+    limits = [known.get(name) for name in roles]
+    return min([limit for limit in limits if limit is not None], default=None)
 
 
 def damaged(tx: Tx, first: int, last: int) -> list[tuple[Damaged, bool]]:

@@ -1,1 +1,5 @@
 """What happens to entries: accept, claim, move, act, end."""
+
+from postroom.store.queue.notices import Original, notice
+
+__all__ = ["Original", "notice"]

@@ -24,8 +24,9 @@ from time import perf_counter
 import apsw
 import msgspec
 
-from postroom.clock import Clock
+from postroom.clock import Clock, Millis
 from postroom.store.engine import Tx
+from postroom.store.logs import audit
 from postroom.store.queue.apply import Infos
 from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite.tx import SqliteTx
@@ -163,6 +164,13 @@ def verify(
 ) -> Report:  # fmt: skip
     """Look at everything, once."""
     return _Run(store, clock, repair, deep, progress or Progress(), wanted or checks(deep=deep)).all()
+
+
+def add_to_audit(tx: Tx, report: Report, *, at: Millis, actor: str) -> None:
+    """The line in the audit log of a run that has repaired something."""
+    number = report.repaired
+    detail = f"{number:,} {'finding' if number == 1 else 'findings'} repaired, {report.wrong} left"
+    audit.add(tx, at=at, actor=actor, kind="store.repair", detail=detail)
 
 
 class _Run:

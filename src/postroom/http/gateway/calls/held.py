@@ -1,7 +1,8 @@
-"""`POST /api/gateway/get-hold-message-list` and `get-hold-summary-list`: what is held, page by page, and how much of what.
+"""`POST /api/gateway/get-hold-message-list` and `get-hold-summary-list`: held messages page by page, and how many are
+held for which policy.
 
-The way of a page is `queue_listing`'s. Promises: the summary counts all that is held, in one snapshot and a bounded time. Fails: as
-`queue_listing` does.
+Pages work as in paging/queues.py. Promises: the summary counts everything that is held, in one snapshot and a bounded
+time. Fails: as paging/queues.py does.
 """
 
 from __future__ import annotations
@@ -18,10 +19,7 @@ from postroom.http.gateway.wire.held import held_messages, policy_of, read_held
 from postroom.http.gateway.wire.idents import EntryIds
 from postroom.http.services import Services
 from postroom.model import Queue
-from postroom.store.bounded import bounded
-from postroom.store.find import counters
-from postroom.store.find.reader import Reader
-from postroom.store.fold import SearchTooBroad
+from postroom.store import Reader, SearchTooBroad
 
 LIST = "/api/gateway/get-hold-message-list"
 SUMMARY = "/api/gateway/get-hold-summary-list"
@@ -64,8 +62,8 @@ class HeldSummary:
 
 def _by_policy(reader: Reader) -> dict[str, int]:
     found: dict[str, int] = {}
-    with reader.tx.snapshot(), bounded(reader.tx, LONGEST, "a search of get-hold-message-list"):  # one snapshot
-        counted = counters.by_reason(reader.tx, Queue.HELD)
+    with reader.snapshot(), reader.bounded(LONGEST, "a search of get-hold-message-list"):
+        counted = reader.reason_counts(Queue.HELD)
     for info, number in counted.items():
         policy = policy_of(info)
         found[policy] = found.get(policy, 0) + number

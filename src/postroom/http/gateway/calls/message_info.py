@@ -1,7 +1,7 @@
-"""The record of one message, as `get-message-info` shows it (contract section 7): what waits, what has ended, what was refused.
+"""The record of one message, as `get-message-info` shows it (contract section 7): waiting, ended, or rejected.
 
-Pure. Promises: members that clients were seen to read are there; what is not known is left out; nothing of the message's content
-is shown, which would take a permission of its own. Fails: never.
+Pure. Promises: the members that clients were seen to read are there; unknown ones are left out; nothing of the
+message's content is shown, because that would need a permission of its own. Fails: never.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from postroom.http.gateway.wire.dates import stamp
 from postroom.http.gateway.wire.held import policy_of
 from postroom.model import Ended, Entry, Message, Outcome, Queue
 from postroom.settings import Settings
-from postroom.store.find.tracking import REFUSED, Known, ended_status, entry_status
-from postroom.store.logs.rejections import Rejection
+from postroom.store import find
 
 
-def message_info(known: Known, message: Message | None, ident: str, settings: Settings, now: Millis) -> dict[str, Any]:
+def message_info(
+    known: find.Known, message: Message | None, ident: str, settings: Settings, now: Millis
+) -> dict[str, Any]:
     if known.refused is not None:
         return _refused(known.refused, ident)
     row: Entry | Ended | None = known.entry or known.ended
@@ -44,13 +45,15 @@ def message_info(known: Known, message: Message | None, ident: str, settings: Se
             "audits": [],
         }
         received["messageExpiresIn"] = max(0, (known.ended.ended + settings.retention.history - now) // DAY)
-    found["status"] = entry_status(known.entry, now) if known.entry is not None else ended_status(_ended(known))
+    found["status"] = (
+        find.entry_status(known.entry, now) if known.entry is not None else find.ended_status(_ended(known))
+    )
     found["spamInfo"] = {"spamScore": 0, "detectionLevel": ""}
     found["id"] = ident
     return found
 
 
-def _ended(known: Known) -> Ended:
+def _ended(known: find.Known) -> Ended:
     assert known.ended is not None
     return known.ended
 
@@ -131,7 +134,7 @@ def _queue_info(entry: Entry, ident: str) -> dict[str, Any]:
     return info
 
 
-def _refused(refused: Rejection, ident: str) -> dict[str, Any]:
+def _refused(refused: find.Rejection, ident: str) -> dict[str, Any]:
     received = {
         "receiptEvent": f"Email Rejected - {refused.reply}",
         "remoteIp": refused.ip,
@@ -151,7 +154,7 @@ def _refused(refused: Rejection, ident: str) -> dict[str, Any]:
     return {
         "recipientInfo": {"messageInfo": info, "recipientMetaInfo": received, "txInfo": received},
         "deliveredMessage": {},
-        "status": REFUSED,
+        "status": find.REFUSED,
         "spamInfo": {"spamScore": 0, "detectionLevel": ""},
         "id": ident,
     }

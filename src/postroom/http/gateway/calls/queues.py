@@ -1,8 +1,8 @@
-"""`POST /api/email/get-email-queues`: how much mail waited, each 10 minutes.
+"""`POST /api/email/get-email-queues`: how much mail waited, every 10 minutes.
 
-Promises: arrays, as every recorded answer has them (the page says numbers); what waits to go out or is on its way to one of ours,
-without what is held; the steps in which the gateway was down are missing. Fails: `err_validation_null` or `_blank` naming the date
-that is missing, with HTTP 200.
+Promises: arrays, as in every recorded answer (the vendor's page says numbers); outbound and inbound mail that waits,
+without held mail; steps in which the gateway was down are missing. Fails: `err_validation_null` or `_blank` with the
+name of the missing date, with HTTP 200.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from postroom.http.gateway.wire.envelope import Fault, ItemFailure, answer, malf
 from postroom.http.gateway.wire.members import BadItem, an_object, missing, window
 from postroom.http.services import Services
 from postroom.model import Queue, Route
-from postroom.store.keep import samples
-from postroom.store.keep.samples import Sample
+from postroom.store import keep
 
 PATH = "/api/email/get-email-queues"
 INBOUND = (Route.INBOUND, Route.INTERNAL)
@@ -50,9 +49,7 @@ class EmailQueues:
             except BadItem as problem:
                 failed.append(ItemFailure(item, problem.faults))
                 continue
-            found = await self._services.store.read(
-                lambda reader, start=start, end=end: samples.read(reader, start, end)  # type: ignore[misc]
-            )
+            found = await self._services.store.read(keep.read_samples(start, end))
             data.append(Listed(*courses(found)))
         return answer(data, failed, None)
 
@@ -70,7 +67,7 @@ def read_window(item: Any) -> tuple[Millis, Millis]:
     return asked.start.at, asked.end.last
 
 
-def courses(found: list[Sample]) -> tuple[list[Point], list[Point]]:
+def courses(found: list[keep.Sample]) -> tuple[list[Point], list[Point]]:
     """(towards us, away from us), oldest first."""
     waiting: dict[Millis, list[int]] = {}
     for sample in found:

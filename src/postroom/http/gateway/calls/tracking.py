@@ -1,8 +1,8 @@
-"""`POST /api/message-finder/search` and `get-message-info`: where a message is or was, and everything known of one.
+"""`POST /api/message-finder/search` and `get-message-info`: where messages are or were, and everything known of one.
 
-Promises: queue, history and refusals are searched as one, newest first, in a bounded time: when that is over, the answer says so in
-`fail`, shows what was found, and its `next` goes on from there. Fails: what is wrong with an item or a token stands in `fail`,
-with HTTP 200.
+Promises: queue, history and rejections are searched as one, newest first, in a bounded time. When the time is over, the
+answer shows what was found, says so in `fail`, and its `next` continues from there. Fails: problems with an item or a
+token are reported in `fail`, with HTTP 200.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ from postroom.http.gateway.wire.members import BadItem, an_object, given, missin
 from postroom.http.gateway.wire.tracking import TrackedEmail, read_search, tracked_emails
 from postroom.http.services import Services
 from postroom.ids import id_time
-from postroom.store.find import tracking
-from postroom.store.find.reader import Reader
-from postroom.store.find.tracking import Found, Wanted
+from postroom.store import Reader, find
 
 SEARCH = "/api/message-finder/search"
 INFO = "/api/message-finder/get-message-info"
@@ -40,7 +38,7 @@ INFO = "/api/message-finder/get-message-info"
 class Spot(msgspec.Struct, frozen=True, array_like=True):
     """Where the next page of a search begins."""
 
-    wanted: Wanted
+    wanted: find.Wanted
     size: int
     after: int | None
     expires: Millis
@@ -51,7 +49,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Search:
-    def __init__(self, services: Services, *, budget: float = tracking.BUDGET) -> None:
+    def __init__(self, services: Services, *, budget: float = find.BUDGET) -> None:
         self._services = services
         self._budget = budget
         self._idents = EntryIds(services.sealer)
@@ -76,23 +74,20 @@ class Search:
         except BadItem as problem:
             return answer([], [ItemFailure(call.items[0], problem.faults)], None)
         async with self._services.scans.turn():
-            found = await self._services.store.read(self._searching(spot, now))
+            found = await self._services.store.read(
+                find.track(spot.wanted, size=spot.size, after=spot.after, now=now, budget=self._budget)
+            )
         failed = [] if found.complete else [ItemFailure(None, (self._stopped(found),))]
         listed = Listed(tracked_emails(found.rows, self._idents))
         return answer([listed], failed, self._pagination(spot, found, context, now))
 
-    def _searching(self, spot: Spot, now: Millis) -> Any:
-        budget = self._budget
-        return lambda reader: tracking.search(
-            reader, spot.wanted, size=spot.size, after=spot.after, now=now, budget=budget
-        )
-
-    def _stopped(self, found: Found) -> Fault:
+    def _stopped(self, found: find.Found) -> Fault:
         assert found.after is not None
         reached = stamp(id_time(found.after))
         return Fault(
             msgspec.UNSET, "err_track_and_trace_incomplete",
-            f"Search stopped after {int(self._budget * 1000)} ms, back to {reached}: ask for the next page, or narrow start and end",
+            f"Search stopped after {int(self._budget * 1000)} ms, back to {reached}: ask for the next page, or narrow "
+            "start and end",
             True,
         )  # fmt: skip
 
@@ -105,7 +100,7 @@ class Search:
             raise expired()
         return spot
 
-    def _pagination(self, spot: Spot, found: Found, context: str, now: Millis) -> Pagination:
+    def _pagination(self, spot: Spot, found: find.Found, context: str, now: Millis) -> Pagination:
         """The total is known only when one page holds everything: to count is to walk it all."""
         following = None
         if found.after is not None:
@@ -141,7 +136,7 @@ class MessageInfo:
         services = self._services
 
         def read(reader: Reader) -> dict[str, Any] | None:
-            known = tracking.look_up(reader, ident)
+            known = reader.ask(find.look_up(ident))
             if known is None:
                 return None
             message = None

@@ -21,7 +21,7 @@ from postroom.http.gateway.wire.envelope import (
     too_broad,
 )
 from postroom.http.gateway.wire.members import BadItem
-from postroom.store.fold import SearchTooBroad
+from postroom.store import SearchTooBroad
 
 S = TypeVar("S")  # where a page is
 P = TypeVar("P")  # a page that was read

@@ -25,7 +25,7 @@ from postroom.http.gateway.wire.envelope import Fault, invalid_token, malformed
 from postroom.http.gateway.wire.members import given
 from postroom.model import Entry, Order
 from postroom.sealing import Sealer
-from postroom.store.find.reader import Reader
+from postroom.store import Reader
 
 MAX_TOKEN = 8192  # characters; ours are a few hundred
 _NONCE = 12
@@ -155,7 +155,7 @@ def expired() -> PageRefused:
 
 def read_page(reader: Reader, place: Place, totals: Totals) -> Page:
     """In a reader thread, as one snapshot. An entry more than asked tells that a page follows; the other side is looked up."""
-    with reader.tx.snapshot():
+    with reader.snapshot():
         page = _read(reader, place, totals)
     return page
 

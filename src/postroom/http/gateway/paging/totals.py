@@ -1,9 +1,9 @@
-"""How many entries match: exact, and counted anew only when it can have changed.
+"""How many entries match: exact, and counted again only when the number can have changed.
 
-Without a text the store's counters know it (store/find/counters.py). The count of a search walks every match (70 ms for a word in a
-fifth of a million). SQLite tells a connection whether anybody has committed since it last looked (`data_version`, other
-processes included); until then a known total needs only the correction for a window that has moved on. Known per thread, because that is what a reader and its version are;
-the same search comes to the same thread (store/find/readers.py).
+Without a text the store's counters know it. Counting a search walks every match (70 ms for a word in a fifth of a
+million). `Reader.version` changes whenever anybody commits; until then a known total needs only a correction for the
+window, which has moved on. Totals are known per thread, like a reader and its version; the same search comes to the
+same thread (store/find/readers.py).
 Promises: the same number as `reader.count`. Fails: as `reader.count` does.
 """
 
@@ -15,8 +15,7 @@ import msgspec
 
 from postroom.clock import Millis
 from postroom.model import Filter
-from postroom.store.find.counters import is_plain
-from postroom.store.find.reader import Reader
+from postroom.store import Reader, find
 
 MAX_KNOWN = 64  # filters per thread
 
@@ -38,13 +37,13 @@ class Totals:
         self._thread = _Thread()
 
     def count(self, reader: Reader, filter: Filter) -> int:
-        """Inside the snapshot that the page is read in, for a filter with a window. SearchTooBroad when it takes too long."""
-        if is_plain(filter):  # the counters know
+        """For a filter with a window, inside the page's own snapshot. SearchTooBroad when it takes too long."""
+        if find.is_plain(filter):  # the counters know
             return reader.count(filter)
         assert filter.since is not None
         assert filter.until is not None
         mine = self._thread
-        version = reader.tx.version()
+        version = reader.version()
         if version != mine.version or len(mine.known) >= MAX_KNOWN:
             mine.version, mine.known = version, {}
         key = without_window(filter)
@@ -62,7 +61,7 @@ def without_window(filter: Filter) -> Filter:
 
 
 def _moved(reader: Reader, filter: Filter, known: _Known, since: Millis, until: Millis) -> int | None:
-    """The known total, less what fell out at the old end of the window, and what came in at the new end. None: start anew."""
+    """The known total without what the window has left, and with what it has reached since. None: count again."""
     if not known.since <= since <= known.until <= until:
         return None
     total = known.total

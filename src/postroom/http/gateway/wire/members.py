@@ -16,7 +16,7 @@ from postroom.errors import PeerError
 from postroom.http.gateway.wire.dates import Moment, parse_date
 from postroom.http.gateway.wire.envelope import Fault, malformed, not_allowed
 from postroom.model import Route
-from postroom.store.fold import MAX_TEXT
+from postroom.store import MAX_TEXT
 
 AHEAD = 15 * MINUTE  # a start may lie so far after now: a clock that is ahead asks for what is newer than its last look
 MAX_FILTERS = 50  # objects in filterBy

@@ -27,14 +27,14 @@ from postroom.http.gateway.wire.members import (
     word,
 )
 from postroom.model import Route
-from postroom.store.find.tracking import STATUSES, Tracked, Wanted
+from postroom.store import find
 
 SLACK = DAY  # a client that computes "30 days ago" is a moment too late
-_STATUSES = {status: status for status in STATUSES}
+STATUSES = {status: status for status in find.STATUSES}
 _OPTIONS = "advancedTrackAndTraceOptions"
 
 
-def read_search(item: Any, now: Millis, kept: Millis) -> Wanted:
+def read_search(item: Any, now: Millis, kept: Millis) -> find.Wanted:
     """`kept`: how long an ended message is known."""
     item = an_object(item)
     faults: list[Fault] = []
@@ -53,7 +53,7 @@ def read_search(item: Any, now: Millis, kept: Millis) -> Wanted:
     if given(options.get("url")):
         faults.append(malformed(f"{_OPTIONS}.url", "absent: links inside messages are not indexed"))
     named = f"{_OPTIONS}."
-    wanted = Wanted(
+    wanted = find.Wanted(
         since=since,
         until=until,
         sender=text(options.get("from"), named + "from", faults),
@@ -85,7 +85,7 @@ def _statuses(value: Any, faults: list[Fault]) -> tuple[str, ...]:
     if len(listed) > 100:
         faults.append(malformed(f"{_OPTIONS}.status", "an array of up to 100 words"))
         return ()
-    found = [word(one, f"{_OPTIONS}.status", _STATUSES, ",".join(STATUSES), faults) for one in listed]
+    found = [word(one, f"{_OPTIONS}.status", STATUSES, ",".join(STATUSES), faults) for one in listed]
     return tuple(dict.fromkeys([status for status in found if status is not None]))
 
 
@@ -108,7 +108,7 @@ class TrackedEmail(msgspec.Struct, frozen=True, gc=False):
     detectionLevel: str  # noqa: N815
 
 
-def tracked_emails(rows: list[Tracked], idents: EntryIds) -> list[TrackedEmail]:
+def tracked_emails(rows: list[find.Tracked], idents: EntryIds) -> list[TrackedEmail]:
     unset = msgspec.UNSET
     return [
         TrackedEmail(
