@@ -2,7 +2,8 @@
 what differs between databases.
 
 Statements are written by hand. `named` gives one a name, so that an engine can replace the few that it must say
-differently. Fails: what a database raises passes through; FAILURE, DAMAGE and INTERRUPTED are its kinds, for `except`.
+differently. Fails: what a database raises passes through; FAILURE and its kinds DAMAGE, INTERRUPTED,
+LOCKED and NO_ROOM are for `except`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from postroom.store.sqlite.failures import (
     DAMAGE,
     FAILURE,
     INTERRUPTED,
+    LOCKED,
+    NO_ROOM,
     is_environment,
     may_be_the_index,
 )
@@ -23,7 +26,9 @@ __all__ = [
     "DAMAGE",
     "FAILURE",
     "INTERRUPTED",
+    "LOCKED",
     "LOST_CHARACTER",
+    "NO_ROOM",
     "ReadTx",
     "Statement",
     "Tx",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Container, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ from postroom.store.sqlite.engine import Sqlite
 from postroom.telemetry import Counts, Log
 
 T = TypeVar("T")
+SETTINGS_ACTOR = "settings"  # who pauses when the settings do
 _UNREADABLE: tuple[type[Exception], ...] = (*FAILURE, StoreUnusable, MemoryError)
 
 
@@ -292,6 +293,10 @@ class Store:
 
     def resume_now(self, scope: Scope, *, actor: str) -> bool:
         return self.write_now(recorded.switching(scope, actor, self._clock.now(), paused=False))
+
+    async def pause_by_settings(self, wanted: Mapping[Scope, bool]) -> None:
+        """A pause that the settings ask for is in force from now on; one that they no longer ask for is lifted."""
+        await self.write(recorded.following(wanted, SETTINGS_ACTOR, self._clock.now()))
 
     # -- for upkeep (upkeep.py)
 

@@ -13,15 +13,15 @@ import msgspec
 from postroom.clock import Millis
 from postroom.http.admin.shapes import Time
 from postroom.http.services import Services
-from postroom.store.logs import audit
+from postroom.store import logs
 from postroom.telemetry import stamp
 
-OUTCOMES = (audit.DONE, audit.REFUSED, audit.FAILED)
-GROUPS = tuple(sorted({kind.partition(".")[0] for kind in audit.KINDS if "." in kind}))
-WORDS = (*GROUPS, *audit.KINDS)
+OUTCOMES = (logs.DONE, logs.REFUSED, logs.FAILED)
+GROUPS = tuple(sorted({kind.partition(".")[0] for kind in logs.AUDIT_KINDS if "." in kind}))
+WORDS = (*GROUPS, *logs.AUDIT_KINDS)
 
 AuditOutcome = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(OUTCOMES)})]
-Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(audit.KINDS)})]
+Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(logs.AUDIT_KINDS)})]
 
 
 class AuditLine(msgspec.Struct, frozen=True):
@@ -52,9 +52,8 @@ async def audit_lines(
 ) -> AuditLines:  # fmt: skip
     async with services.scans.turn():
         found = await services.store.read(
-            lambda reader: audit.page(
-                reader.tx, since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before,
-                limit=limit,
+            logs.read_audit_page(
+                since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before, limit=limit
             )
         )  # fmt: skip
     shown = [

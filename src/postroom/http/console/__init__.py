@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-import apsw
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -21,7 +20,9 @@ from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
 from postroom.http.door.guard import Guard
 from postroom.http.services import Services
+from postroom.store import FAILURE
 
+_UNAVAILABLE: tuple[type[Exception], ...] = (EnvironmentFailed, *FAILURE)
 _Endpoint = Callable[[Desk, Request, visits.Visit], Awaitable[Response]]
 
 
@@ -71,7 +72,7 @@ async def _answered(desk: Desk, request: Request, endpoint: _Endpoint, what: str
         if not noted and (status == 403 or (request.method == "POST" and 400 <= status < 500)):
             visits.note_refused(desk, seen, what, f"{status} {HTTPStatus(status).name.lower()}")
         return answer
-    except (EnvironmentFailed, apsw.Error) as failed:
+    except _UNAVAILABLE as failed:
         desk.guard.folded.error("console_unavailable", {"problem": str(failed)}, path=request.url.path[:200])
         text = "The gateway's store does not answer just now. Mail that was accepted is safe. Try again in a moment."
         return visits.problem(nobody, desk, 503, "Not available just now", text)

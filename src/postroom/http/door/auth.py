@@ -18,8 +18,7 @@ from postroom.clock import MINUTE, SECOND, Clock, Millis
 from postroom.http.door.remembered import Remembered
 from postroom.http.gateway.wire.dates import parse_header_date
 from postroom.http.gateway.wire.envelope import Failure
-from postroom.store.access.bindings import Binding
-from postroom.store.access.identity import AppKeys, Role
+from postroom.store import access
 
 MAX_ECHO = 100  # characters of a sent value that an answer repeats
 _DUMMY_SECRET = bytes(64)
@@ -48,16 +47,16 @@ class Caller(msgspec.Struct, frozen=True):
 
     app_id: str
     name: str  # the application's
-    role: Role  # the application's
+    role: access.Role  # the application's
     user: str = ""  # the person's e-mail address
-    user_role: Role | None = None
+    user_role: access.Role | None = None
 
     @property
     def actor(self) -> str:
         """As it stands in timelines and in the audit log."""
         return f"user:{self.user}" if self.user else f"app:{self.name}"
 
-    def lacking(self, permission: str) -> Role | None:
+    def lacking(self, permission: str) -> access.Role | None:
         """The role that forbids it: a person may do what both, they and the application, may. None: allowed."""
         for role in (self.role, self.user_role):
             if role is not None and not role.allows(permission):
@@ -130,7 +129,7 @@ def expected_digests(request: SignedRequest, secret_key: bytes, app_key: str) ->
     return [hmac.digest(secret_key, head + target + tail, "sha1") for target in request.targets]
 
 
-def signed_by(request: SignedRequest, app: AppKeys, binding: Binding | None = None) -> bool:
+def signed_by(request: SignedRequest, app: access.AppKeys, binding: access.Binding | None = None) -> bool:
     """Whether the application's own keys made this signature, or those of a binding. Always the same work, whichever part is wrong."""
     signature = read_signature(request.authorization)
     own = hmac.compare_digest(signature.access_key, app.access_key.encode())
@@ -196,13 +195,13 @@ class Applications:
 
     __slots__ = ("_known",)
 
-    def __init__(self, clock: Clock, find: Callable[[str], Awaitable[AppKeys | None]]) -> None:
+    def __init__(self, clock: Clock, find: Callable[[str], Awaitable[access.AppKeys | None]]) -> None:
         self._known = Remembered(clock, find)
 
     def met(self, app_id: bytes) -> bool:
         return self._known.met(_app_id(app_id))
 
-    async def find(self, app_id: bytes) -> AppKeys | None:
+    async def find(self, app_id: bytes) -> access.AppKeys | None:
         text = _app_id(app_id)
         return await self._known.find(text) if text else None
 

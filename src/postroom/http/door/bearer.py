@@ -10,7 +10,7 @@ import msgspec
 
 from postroom.http.door.auth import Caller
 from postroom.http.gateway.wire.envelope import Failure, Meta, encode
-from postroom.store.access.tokens import Token
+from postroom.store import access
 
 MAX_TOKEN = 512  # bytes of a sent token that are looked at; ours have 28
 CHALLENGE = (b"www-authenticate", b"Bearer")  # RFC 6750 3
@@ -43,7 +43,7 @@ def read_token(authorization: bytes) -> bytes:
     return token
 
 
-def caller(token: Token) -> Caller:
+def caller(token: access.Token) -> Caller:
     return Caller(token.app_id, token.name, token.role)
 
 

@@ -17,8 +17,7 @@ from postroom.http.door.limiter import Allowance, Limiter, network
 from postroom.http.door.remembered import Remembered
 from postroom.http.gateway.wire.envelope import Failure
 from postroom.http.services import Services
-from postroom.store.access import bindings, identity, tokens
-from postroom.store.logs import audit
+from postroom.store import access, logs
 
 # Calls that no application has signed, of one address in a window: as recorded for unknown access keys (contract section 5).
 STRANGERS = (5000, 5 * SECOND)
@@ -46,8 +45,8 @@ class Callers:
         self._refusals = Limiter(clock, api.refusal_limit, api.refusal_window)
         self._applications = auth.Applications(clock, self._find_app)
         self._unusable: set[str] = set()  # applications of which it was said
-        self._bindings: Remembered[tuple[str, str], bindings.Binding] = Remembered(clock, self._find_binding)
-        self._tokens: Remembered[bytes, tokens.Token] = Remembered(clock, self._find_token)
+        self._bindings: Remembered[tuple[str, str], access.Binding] = Remembered(clock, self._find_binding)
+        self._tokens: Remembered[bytes, access.Token] = Remembered(clock, self._find_token)
 
     def apply(self, services: Services) -> None:
         """New settings. What was counted, and who was met, stays: a reload gives nobody a fresh window."""
@@ -58,9 +57,8 @@ class Callers:
 
     # -- look-ups
 
-    async def _find_app(self, app_id: str) -> identity.AppKeys | None:
-        sealer = self._services.sealer
-        app = await self._services.store.read(lambda reader: identity.find_app(reader.tx, sealer, app_id))
+    async def _find_app(self, app_id: str) -> access.AppKeys | None:
+        app = await self._services.store.read(access.find_app(self._services.sealer, app_id))
         if app is not None and not app.usable and app_id not in self._unusable:
             self._unusable.add(app_id)  # said once; there are as many of them as applications
             self._services.log.error(
@@ -69,12 +67,11 @@ class Callers:
             )  # fmt: skip
         return app
 
-    async def _find_binding(self, key: tuple[str, str]) -> bindings.Binding | None:
-        sealer = self._services.sealer
-        return await self._services.store.read(lambda reader: bindings.find(reader.tx, sealer, *key))
+    async def _find_binding(self, key: tuple[str, str]) -> access.Binding | None:
+        return await self._services.store.read(access.find_binding(self._services.sealer, *key))
 
-    async def _find_token(self, token_hash: bytes) -> tokens.Token | None:
-        return await self._services.store.read(lambda reader: tokens.find(reader.tx, token_hash))
+    async def _find_token(self, token_hash: bytes) -> access.Token | None:
+        return await self._services.store.read(access.find_token(token_hash))
 
     # -- judging
 
@@ -147,7 +144,7 @@ class Callers:
         slowed = self._refusals.take(stranger, "")
         return slowed if allowance.allowed and not slowed.allowed else allowance
 
-    async def application(self, app_id: bytes, stranger: str) -> identity.AppKeys:
+    async def application(self, app_id: bytes, stranger: str) -> access.AppKeys:
         """Raises Failure, as recorded, when there is no such application, or when nobody may ask any more."""
         if self._spent(stranger) and not self._applications.met(app_id):
             raise auth.invalid_app_id(app_id)  # not looked up: the limiter will refuse it anyway
@@ -183,7 +180,7 @@ class Callers:
             caller = Caller(app.app_id, app.name, app.role, binding.email, binding.role)
         return Admitted(caller, signature.access_key + b":" + signature.digest, signed_at + api.clock_tolerance)
 
-    async def _binding(self, app: identity.AppKeys, access_key: bytes, stranger: str) -> bindings.Binding | None:
+    async def _binding(self, app: access.AppKeys, access_key: bytes, stranger: str) -> access.Binding | None:
         """None: the application's own key, or nobody's."""
         text = access_key.decode("ascii", "replace")
         if text == app.access_key or not text.isascii() or not 0 < len(text) <= MAX_ACCESS_KEY:
@@ -194,7 +191,7 @@ class Callers:
         return await self._bindings.find(key)
 
     async def _token_of(self, scope: Scope, stranger: str) -> Caller:
-        token_hash = tokens.hash_token(bearer.read_token(auth.authorization(scope["headers"])))
+        token_hash = access.hash_token(bearer.read_token(auth.authorization(scope["headers"])))
         if self._spent(stranger) and not self._tokens.met(token_hash):
             raise bearer.unknown()
         token = await self._tokens.find(token_hash)
@@ -210,7 +207,7 @@ class Callers:
         """A call that was to change something was refused for what it holds. `detail`: nothing of what was sent."""
         self._trail.note(
             "call",
-            outcome=audit.REFUSED,
+            outcome=logs.REFUSED,
             actor=caller.actor,
             what=function,
             address=caller_address(scope),
@@ -220,7 +217,7 @@ class Callers:
     def _note(self, function: str, address: str, failure: Failure, caller: Caller | None = None) -> None:
         """`function`: empty when there is none; what else the address held may be a secret in the wrong place."""
         self._trail.note(
-            "call", outcome=audit.REFUSED, actor=caller.actor if caller else "", what=function, address=address,
+            "call", outcome=logs.REFUSED, actor=caller.actor if caller else "", what=function, address=address,
              detail=f"{failure.status} {failure.fault.code}",
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from postroom.http.door.throttle import Throttle
 from postroom.http.door.trail import Trail
 from postroom.http.services import Services
 from postroom.settings import Settings
-from postroom.store.access import identity
+from postroom.store import access
 
 HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
 
@@ -34,10 +34,10 @@ class Guard:
         """Of a reload: whoever is being slowed stays so."""
         self.logins.apply(settings.console.login_attempts, settings.console.login_window)
 
-    async def password_is(self, user: identity.User | None, password: str) -> bool:
+    async def password_is(self, user: access.User | None, password: str) -> bool:
         """Also the first time."""
         async with self._hashing:
             if not self._prepared:
-                await asyncio.to_thread(identity.verify_password, None, "")
+                await asyncio.to_thread(access.verify_password, None, "")
                 self._prepared = True
-            return await asyncio.to_thread(identity.verify_password, user, password)
+            return await asyncio.to_thread(access.verify_password, user, password)

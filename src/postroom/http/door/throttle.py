@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from postroom.clock import SECOND, Clock, Millis
 from postroom.http.door.limiter import network
-from postroom.store.access.identity import fold_email
+from postroom.store import access
 
 MAX_KEYS = 10_000
 _Key = tuple[str, str]
@@ -61,10 +61,13 @@ class Throttle:
                 self._full_at.pop(key, None)
         if len(self._known) >= MAX_KEYS:
             self._known.pop(next(iter(self._known)))
-        self._known[network(ip), fold_email(account)] = None
+        self._known[network(ip), access.fold_email(account)] = None
 
     def _keys(self, ip: str, account: str) -> list[_Key]:
-        place, account = network(ip), fold_email(account)  # one account is one key, as the look-up reads what was typed
+        place, account = (
+            network(ip),
+            access.fold_email(account),
+        )  # one account is one key, as the look-up reads what was typed
         keys = [("address", place)]
         if (place, account) not in self._known:
             keys.append(("account", account))

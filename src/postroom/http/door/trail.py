@@ -16,9 +16,7 @@ from collections import Counter
 
 from postroom.clock import HOUR, Clock, Millis
 from postroom.http.door.limiter import network
-from postroom.store.engine import Tx
-from postroom.store.logs import audit
-from postroom.store.store import Store
+from postroom.store import Store, logs
 from postroom.telemetry import Log
 
 FOLDED: Millis = HOUR
@@ -29,7 +27,7 @@ MAX_KNOWN = 10 * MAX_LINES  # about all who are known: beyond it one line for ea
 MAX_WAITING = 4 * MAX_LINES  # not yet written, because the store does not take them
 FLUSH_EVERY = 1.0  # seconds between two writes: however many come, the writer is asked once
 
-_Key = tuple[str, str, str, str, str, str]
+_Key = tuple[str, str, str, str, str, str]  # actor, kind, what, address, outcome, detail: as in AuditNote
 
 _OTHERS = "others, not listed one by one"
 MAX_TOLD = 100  # characters of an address that somebody typed
@@ -51,6 +49,10 @@ class _Open:
         self.row: int | None = None
         self.first = self.last = at
         self.times = 0  # not yet written
+
+    def noted(self) -> logs.AuditNote:
+        """What is to be written of it just now."""
+        return logs.AuditNote(self.row, self.first, self.last, self.times, *self.key)
 
 
 class Trail:
@@ -103,7 +105,7 @@ class Trail:
         place = network(address)
         if self._of_sort[outcome] >= MAX_LINES or len(self._changed) >= MAX_WAITING:
             return ("", kind, "", "", outcome, _OTHERS)
-        if outcome != audit.DONE and self._of_address[place] >= MAX_OF_ADDRESS:
+        if outcome != logs.DONE and self._of_address[place] >= MAX_OF_ADDRESS:
             return ("", kind, "", place, outcome, "others from there, not listed one by one")
         self._of_sort[outcome] += 1
         self._of_address[place] += 1
@@ -130,7 +132,7 @@ class Trail:
         return ("", kind, "", "", outcome, _OTHERS)
 
     def _tell(self, actor: str, kind: str, what: str, address: str, outcome: str, detail: str) -> None:
-        say = self._log.info if outcome == audit.DONE else self._log.warning
+        say = self._log.info if outcome == logs.DONE else self._log.warning
         say(f"{kind}_{outcome}".replace(".", "_"), actor=actor, what=what, ip=address, why=detail)
 
     async def flush(self) -> None:
@@ -139,19 +141,15 @@ class Trail:
             changed, self._changed = self._changed, {}
             if not changed:
                 return
-            told = [(line, line.times, line.last) for line in changed]
-
-            def write(tx: Tx) -> list[int]:
-                return [_write(tx, *state) for state in told]
-
+            told = [(line, line.noted()) for line in changed]
             try:
-                rows = await self._store.write(write)
+                rows = await self._store.write(logs.add_audit_notes([noted for _, noted in told]))
             except BaseException:
                 self._changed = {**changed, **self._changed}
                 raise
-            for (line, times, _), row in zip(told, rows, strict=True):
+            for (line, noted), row in zip(told, rows, strict=True):
                 line.row = row
-                line.times -= times
+                line.times -= noted.times
             self._failing = False
 
     async def _write(self) -> None:
@@ -177,13 +175,3 @@ class Trail:
         if self._writing is not None:
             await self._writing
         await self._try()
-
-
-def _write(tx: Tx, line: _Open, times: int, last: Millis) -> int:
-    actor, kind, what, address, outcome, detail = line.key
-    if line.row is not None and audit.again(tx, line.row, last=last, times=times):
-        return line.row
-    return audit.add(
-        tx, at=line.first, last=last, actor=actor, kind=kind, what=what, address=address, outcome=outcome,
-        detail=detail, times=times,
-    )  # fmt: skip

@@ -17,8 +17,7 @@ import msgspec
 from postroom.http.door.callers import Admitted
 from postroom.http.gateway.wire.envelope import Failure, Fault, ItemFailure
 from postroom.http.gateway.wire.envelope import answer as envelope
-from postroom.store.access import signatures
-from postroom.store.store import Store
+from postroom.store import Store, access
 
 _UNREAD = b"not read"  # in the place of a hash, which is longer: no body has it
 NOT_KEPT = Fault(
@@ -56,23 +55,23 @@ class Replays:
         """Of a call whose body did not come whole: none that comes later fits."""
         if admitted.signature is not None:
             signature, expires = hashlib.sha256(admitted.signature).digest(), admitted.expires
-            await self._store.write(lambda tx: signatures.use(tx, signature, _UNREAD, expires))
+            await self._store.write(access.use_signature(signature, _UNREAD, expires))
 
     async def _first(
         self, signature: bytes, body_hash: bytes, expires: int, run: Callable[[], Awaitable[bytes]]
     ) -> bytes:
-        used = await self._store.write(lambda tx: signatures.use(tx, signature, body_hash, expires))
+        used = await self._store.write(access.use_signature(signature, body_hash, expires))
         if used is not None and used.body_hash != body_hash:
             raise other_body()
         if used is not None and used.kept is not None:
-            return signatures.unpacked(used.kept)
+            return access.unpack_answer(used.kept)
         answer = await run()
         kept: bytes | None = answer
-        if len(answer) > signatures.MAX_ANSWER:
-            kept = await asyncio.to_thread(signatures.packed, answer)
+        if len(answer) > access.MAX_ANSWER:
+            kept = await asyncio.to_thread(access.pack_answer, answer)
         if kept is None:
             kept = envelope([], [ItemFailure(None, (NOT_KEPT,))], None)
-        await self._store.write(lambda tx: signatures.answered(tx, signature, kept))
+        await self._store.write(access.keep_answer(signature, kept))
         return answer
 
 

@@ -24,9 +24,9 @@ from postroom.http.gateway.calls import (
     tracking,
 )
 from postroom.http.gateway.wire import held as wire_held
+from postroom.store import logs
 from postroom.store.find.tracking import STATUSES
 from postroom.store.fold import MAX_TEXT
-from postroom.store.logs.rejections import KINDS
 
 Schema = dict[str, Any]
 
@@ -225,7 +225,7 @@ GATEWAY: dict[str, Described] = {
             end=DATE,
             sortOrder=ORDER,
             searchBy=_search("all", "from", "to", "type", "info", "remoteIp"),
-            filterBy=_array(_object(type=_enum(*KINDS)), most=50),
+            filterBy=_array(_object(type=_enum(*logs.REJECTION_KINDS)), most=50),
         ),
         rejections.Listed,
         paged=True,

@@ -1,7 +1,7 @@
 """Every permission there is, named like the menu paths of the vendor's roles: "Menu | Item | Read" or "... | Edit".
 
-Promises: what a call asks for and what a role may hold are both in this list; a test compares it with the calls. Fails: PeerError
-for a permission that is not here, with the one that was probably meant.
+Promises: what a call asks for and what a role may hold are both in this list; a test compares it with the calls. Fails:
+PeerError for a permission that is not here, with the one that was probably meant.
 """
 
 from __future__ import annotations
@@ -10,6 +10,22 @@ import difflib
 from collections.abc import Iterable
 
 from postroom.errors import PeerError
+
+__all__ = [
+    "ALL",
+    "API_LOGIN",
+    "AUDIT_READ",
+    "DASHBOARD_READ",
+    "HELD_EDIT",
+    "HELD_READ",
+    "HELD_SUMMARY_READ",
+    "PERMISSIONS",
+    "PROCESSING_EDIT",
+    "PROCESSING_READ",
+    "REJECTIONS_READ",
+    "TRACKING_READ",
+    "check",
+]
 
 ALL = "*"  # also those of later releases
 
@@ -39,7 +55,7 @@ PERMISSIONS: dict[str, str] = {
 
 
 def check(wanted: Iterable[str]) -> tuple[str, ...]:
-    """Those wanted, each once, in the list's spelling. Blanks and case do not matter."""
+    """Those wanted, each once, in the list's spelling; blanks and case do not matter. PeerError: one is unknown."""
     spelt = {_folded(known): known for known in (*PERMISSIONS, ALL)}
     found: dict[str, None] = {}
     for text in wanted:

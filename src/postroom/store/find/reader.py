@@ -5,7 +5,8 @@ Looking never disturbs: no read takes a lease or a lock that a writer waits for.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +35,8 @@ from postroom.store.find.sources import Bounds, Sources, bounds
 from postroom.store.sqlite import statements as sql
 from postroom.store.sqlite.search_index import SearchIndex
 
+T = TypeVar("T")
+
 _facts = msgspec.msgpack.Decoder(tuple[int, int, int, int, tuple[str, ...]]).decode
 _verdicts = msgspec.msgpack.Decoder(tuple[Verdict, ...]).decode
 
@@ -44,6 +47,10 @@ class Reader:
     def __init__(self, tx: ReadTx, index: SearchIndex | None = None) -> None:
         self.tx = tx
         self.searches = Searches(tx, index)
+
+    def ask(self, read: Callable[[Reader], T]) -> T:
+        """What a room's verb looks up: `reader.ask(access.find_user(email))`."""
+        return read(self)
 
     def find(
         self, filter: Filter, *, limit: int, order: Order = Order.NEWEST, after: int | None = None,
