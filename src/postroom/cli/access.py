@@ -1,7 +1,8 @@
 """`postroom app | role`: who may ask. Applications sign API requests or carry tokens; roles say what they and people may do.
 
-Promises: secrets are shown once, by the command that makes them, on standard output only. Every change and its line in the
-audit log are one transaction. Fails: `Refusal` (exit 1) naming what was wrong with a name, a role or an address.
+Promises: secrets are shown once, by the command that makes them, on standard output only; every change stands in the audit log, in
+the same transaction. Fails: `Refusal` (exit 1) naming what was wrong
+with a name, a role or an address.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`postroom audit list`: who came in, who was refused, who changed what.
 
-Promises: looking changes nothing; nothing that is shown ever held a secret. Fails: exit 1 when nothing matches, exit 2 for
-an unknown kind or time.
+Promises: looking changes nothing; no secret ever stood in what is shown. Fails: exit 1 when nothing matches, exit 2 for a kind or a time
+that there is not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`postroom user`: the people who log in to the console, or over the API for keys.
 
-Promises: a password that is made here is shown once, on standard output only. Every change and its line in the audit log
-are one transaction, which also ends the sessions and keys that are no longer allowed. Fails: `Refusal` (exit 1) naming what
-was wrong with an address, a password or a role.
+Promises: a password that is made here is shown once, on standard output only; every change stands in the audit log, in the same
+transaction, and ends sessions and keys that it takes the ground from. Fails: `Refusal` (exit 1) naming what was wrong with an address, a
+password or a role.
 """
 
 from __future__ import annotations

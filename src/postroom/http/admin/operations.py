@@ -44,7 +44,7 @@ from postroom.http.admin.shapes import (
 )
 from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Order, Queue, Route, Scope
-from postroom.store import permissions
+from postroom.store.access import permissions
 from postroom.store.find.reader import Reader
 from postroom.store.fold import MAX_TEXT, SearchTooBroad
 from postroom.store.plans.book import STATES

@@ -19,7 +19,7 @@ from postroom.http.door.auth import Caller
 from postroom.http.services import Services
 from postroom.ids import public_id
 from postroom.model import Action, Filter, Queue
-from postroom.store import permissions
+from postroom.store.access import permissions
 from postroom.store.fold import SearchTooBroad
 from postroom.store.plans import book as plan_book
 from postroom.store.plans import verbs as plans

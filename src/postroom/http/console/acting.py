@@ -22,7 +22,7 @@ from postroom.http.console.rows import sender
 from postroom.http.console.wording import QUEUE_NAMES
 from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Queue
-from postroom.store import permissions
+from postroom.store.access.permissions import HELD_EDIT, PROCESSING_EDIT
 from postroom.store.find.reader import Reader
 
 SHOWN = 8  # messages that the page names one by one
@@ -68,10 +68,10 @@ async def acting(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 async def _acted(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Banner:
     assert seen.session is not None
-    everywhere = seen.allows(permissions.PROCESSING_EDIT) and seen.allows(permissions.HELD_EDIT)
+    everywhere = seen.allows(PROCESSING_EDIT) and seen.allows(HELD_EDIT)
     report = await desk.services.store.act(
         wanted.action, wanted.ids, actor=f"user:{seen.session.email}", reason=reason,
-        held=None if everywhere else seen.allows(permissions.HELD_EDIT),
+        held=None if everywhere else seen.allows(HELD_EDIT),
     )  # fmt: skip
     desk.services.log.info(
         "console_acted", user=seen.session.email, ip=seen.ip, action=wanted.action.value, done=len(report.done),
@@ -96,9 +96,9 @@ def _permitted(seen: visits.Visit, action: Action) -> bool:
 
 
 def _forbidden(desk: Desk, seen: visits.Visit, action: Action) -> Response:
-    takes = f"“{permissions.HELD_EDIT if action is Action.RELEASE else permissions.PROCESSING_EDIT}”"
+    takes = f"“{HELD_EDIT if action is Action.RELEASE else PROCESSING_EDIT}”"
     if action is Action.REJECT:
-        takes += f", or for held mail “{permissions.HELD_EDIT}”"
+        takes += f", or for held mail “{HELD_EDIT}”"
     return visits.problem(seen, desk, 403, "Not allowed", f"{choices.NAMES[action]} takes {takes}.")
 
 

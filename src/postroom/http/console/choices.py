@@ -18,7 +18,7 @@ from postroom.http.console import wording
 from postroom.http.console.listing import PAGE_SIZE, PREFIX
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, ActionReport, Queue
-from postroom.store import permissions
+from postroom.store.access.permissions import HELD_EDIT, PROCESSING_EDIT
 from postroom.store.plans.book import Plan, Share
 
 MAX_REASON = 200
@@ -67,8 +67,8 @@ def offered(allows: _Allows, queue: Queue) -> list[Action]:
 def permitted(allows: _Allows, action: Action, *, held: bool) -> bool:
     """`held`: of what is in the held queue; the same rule as for plans and `/v1`."""
     if held:
-        return action in (Action.RELEASE, Action.REJECT) and allows(permissions.HELD_EDIT)
-    return action is not Action.RELEASE and allows(permissions.PROCESSING_EDIT)
+        return action in (Action.RELEASE, Action.REJECT) and allows(HELD_EDIT)
+    return action is not Action.RELEASE and allows(PROCESSING_EDIT)
 
 
 def address(action: Action, ident: int, back: str) -> str:

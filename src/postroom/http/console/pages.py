@@ -26,11 +26,11 @@ from postroom.http.console.visits import Visit, frame, is_fragment, problem
 from postroom.ids import parse_public_id
 from postroom.model import Entry, Field, Filter, Order, Queue, Route, Scope
 from postroom.query import QueryProblem
-from postroom.store import permissions
+from postroom.store.access.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
 from postroom.store.find.reader import Reader
 from postroom.store.fold import SearchTooBroad
 
-PERMISSIONS = {queue: permissions.HELD_READ if queue is Queue.HELD else permissions.PROCESSING_READ for queue in Queue}
+PERMISSIONS = {queue: HELD_READ if queue is Queue.HELD else PROCESSING_READ for queue in Queue}
 FIELD_NAMES = {
     Field.ALL: "All",
     Field.FROM: "From",
@@ -77,7 +77,7 @@ async def _answer(desk: Desk, request: Request, seen: Visit, ident: int | None) 
     if seen.session is None:
         return to_login(request)
     if not any(seen.allows(permission) for permission in PERMISSIONS.values()):
-        text = f"The role {seen.session.role.name} may not see queues: it takes “{permissions.PROCESSING_READ}”."
+        text = f"The role {seen.session.role.name} may not see queues: it takes “{PROCESSING_READ}”."
         return problem(seen, desk, 403, "Not allowed", text)
     try:
         listing = read_listing(request.query_params)
@@ -219,9 +219,9 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
 
 def _all_address(seen: Visit, view: View, now: Millis) -> str:
     """Where one acts on all that match; empty: not from here, or not this role."""
-    if view.trouble is not None or not view.entries or not seen.allows(permissions.PROCESSING_EDIT):
+    if view.trouble is not None or not view.entries or not seen.allows(PROCESSING_EDIT):
         return ""
-    if view.listing.queue is Queue.HELD and not seen.allows(permissions.HELD_EDIT):
+    if view.listing.queue is Queue.HELD and not seen.allows(HELD_EDIT):
         return ""
     return plan_words.new_address(plan_words.line(view.listing, now), back=view.listing.address())
 

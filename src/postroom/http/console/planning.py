@@ -29,7 +29,7 @@ from postroom.http.door.auth import Caller
 from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter, Queue
 from postroom.query import MAX_QUERY, QueryProblem, both, parse
-from postroom.store import permissions
+from postroom.store.access.permissions import HELD_EDIT, HELD_READ, PROCESSING_EDIT, PROCESSING_READ
 from postroom.store.find.reader import Reader
 from postroom.store.fold import SearchTooBroad
 from postroom.store.plans import book as plan_book
@@ -83,7 +83,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 async def new_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     """What is meant, and what can be done to it. Nothing is frozen yet."""
-    if away := _turned_away(desk, request, seen, permissions.PROCESSING_EDIT):
+    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
         return away
     return await _new_page(desk, seen, _asked(request.query_params))
 
@@ -120,9 +120,7 @@ async def _new_page(
         "trouble": trouble,
         "wrong": wrong,
         "choices": [] if wanted is None or trouble else plan_words.choices(wanted, asked.action, settings),
-        "barred": permissions.HELD_EDIT
-        if wanted and not seen.allows(permissions.HELD_EDIT) and _meant(wanted, Queue.HELD)
-        else "",
+        "barred": HELD_EDIT if wanted and not seen.allows(HELD_EDIT) and _meant(wanted, Queue.HELD) else "",
     }
     return answers.page("plan_new.html", values, status)
 
@@ -142,7 +140,7 @@ async def _count(desk: Desk, seen: visits.Visit, wanted: Filter) -> int:
 
 async def make(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     fields = await visits.form(desk, request, seen)
-    if away := _turned_away(desk, request, seen, permissions.PROCESSING_EDIT):
+    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
         return away
     assert seen.session is not None
     asked = _asked(fields)
@@ -164,7 +162,7 @@ async def make(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 async def making_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     """While the messages are gathered; afterwards it leads to the plan."""
-    if away := _turned_away(desk, request, seen, permissions.PROCESSING_EDIT):
+    if away := _turned_away(desk, request, seen, PROCESSING_EDIT):
         return away
     assert seen.session is not None
     job = desk.jobs.find(request.path_params["key"], seen.session.email)
@@ -194,7 +192,7 @@ async def _made(desk: Desk, seen: visits.Visit, job: Job, asked: _Asked) -> Resp
 
 
 async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
-    if away := _turned_away(desk, request, seen, permissions.PROCESSING_READ):
+    if away := _turned_away(desk, request, seen, PROCESSING_READ):
         return away
     before = request.query_params.get("before", "")
     try:
@@ -209,14 +207,14 @@ async def plans_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
         "here": f"{PREFIX}/plans" + (f"?before={before}" if before else ""),
         "layout": _layout(request),
         "plans": [
-            plan_words.shown(plan, settings, now, held=seen.allows(permissions.HELD_READ))
+            plan_words.shown(plan, settings, now, held=seen.allows(HELD_READ))
             for plan in found[:PAGE]
             if isinstance(plan, Plan)
         ],
         "damaged": [_told(plan) for plan in found[:PAGE] if isinstance(plan, plan_book.Damaged)],
         "older": f"{PREFIX}/plans?before={public_id(found[PAGE - 1].id)}" if len(found) > PAGE else "",
         "newest": f"{PREFIX}/plans" if before else "",
-        "may": seen.allows(permissions.PROCESSING_EDIT),
+        "may": seen.allows(PROCESSING_EDIT),
     }
     return answers.page("plans.html", values)
 
@@ -227,7 +225,7 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
     ident = _ident(request)
     found = None if ident is None else await desk.read(lambda reader: _look(reader, ident))
     own = _is_own(seen, found)
-    if not own and (away := _turned_away(desk, request, seen, permissions.PROCESSING_READ)):
+    if not own and (away := _turned_away(desk, request, seen, PROCESSING_READ)):
         return away
     if found is None:
         text = "No such plan is kept. Plans are kept as long as the history."
@@ -240,7 +238,7 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
     problem = None if job is None else job.problem
     under_way = plan.state in plan_book.UNDER_WAY
     now = desk.services.clock.now()
-    shown = plan_words.shown(plan, desk.services.settings.plans, now, reasons, held=seen.allows(permissions.HELD_READ))
+    shown = plan_words.shown(plan, desk.services.settings.plans, now, reasons, held=seen.allows(HELD_READ))
     values = {
         **visits.frame(seen, desk),
         "place": "plans",
@@ -248,7 +246,7 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
         "layout": _layout(request),
         "plan": shown,
         "told": None if problem is None else outcome(problem),
-        "may": own or seen.allows(permissions.PROCESSING_EDIT),
+        "may": own or seen.allows(PROCESSING_EDIT),
         "begun": plan.state == "ready" and desk.jobs.running(about),
         "still": under_way and plan.state != "ending" and desk.jobs.stands_still(about, plan.reached),
         "longest": plans.MAX_REASON,
@@ -268,9 +266,7 @@ def _is_own(seen: visits.Visit, found: _Looked) -> bool:
     """Held mail that this person has rejected: it takes the permission for held mail alone, and so does to take it back."""
     if not isinstance(found, tuple) or found[0].actor != _caller(seen).actor:
         return False
-    return seen.allows(permissions.HELD_EDIT) and all(
-        share.name == Queue.HELD.value for share in found[0].summary.queues
-    )
+    return seen.allows(HELD_EDIT) and all(share.name == Queue.HELD.value for share in found[0].summary.queues)
 
 
 def _look(reader: Reader, ident: int) -> _Looked:
@@ -316,9 +312,9 @@ async def _do(desk: Desk, request: Request, seen: visits.Visit, verb: str) -> Re
     if seen.session is None:
         return to_login(request)
     ident = _ident(request)
-    if not seen.allows(permissions.PROCESSING_EDIT):
+    if not seen.allows(PROCESSING_EDIT):
         found = None if ident is None else await desk.read(lambda reader: _look(reader, ident))
-        if not _is_own(seen, found) and (away := _turned_away(desk, request, seen, permissions.PROCESSING_EDIT)):
+        if not _is_own(seen, found) and (away := _turned_away(desk, request, seen, PROCESSING_EDIT)):
             return away
     if ident is None:
         return visits.problem(seen, desk, 404, "There is no such plan", "This is not the id of a plan.")
