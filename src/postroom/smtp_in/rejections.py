@@ -1,8 +1,8 @@
-"""What sessions refuse, on its way into the record that message tracking reads: gathered, folded, written once a second.
+"""Records what sessions refuse, for message tracking: gathers, folds, and writes once a second.
 
-Promises: no session waits for it; of one peer at most PER_PLACE rows a minute and of all together PER_MINUTE, what is beyond is
-counted in one more row each; syntax errors and the like are no rejections of mail and are left out. Fails: never raises; what the
-store does not take is dropped, and said in the log.
+Promises: no session waits for it. One peer gets at most PER_PLACE rows a minute, and all together PER_MINUTE; what goes
+beyond is counted in one more row each. Syntax errors and the like are no rejections of mail and are left out. Fails:
+never raises; what the store does not take is dropped, and the log says so.
 """
 
 from __future__ import annotations

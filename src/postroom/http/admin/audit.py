@@ -1,7 +1,8 @@
-"""`GET /v1/audit`: who came in, who was refused, who changed what; the same lines and keys as `postroom audit list --json`.
+"""`GET /v1/audit`: who logged in, who was refused, who changed what; lines and keys as `postroom audit list --json` has
+them.
 
-Promises: read in a reader thread, in a bounded time, one such read at a time; no secret ever stood in what is shown. Fails:
-StoreUnavailable when the store cannot be read.
+Promises: read in a reader thread, in a bounded time, one such read at a time; nothing that is shown ever held a secret.
+Fails: StoreUnavailable when the store cannot be read.
 """
 
 from __future__ import annotations

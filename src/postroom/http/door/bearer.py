@@ -1,7 +1,7 @@
 """Who calls: the access token of API 2.0 (contract section 2), and what the gateway in front of that API answered.
 
-Promises: no answer tells more of a token than whether it is one of ours that has run out. Fails: Failure, with the flat element
-(`code` and `message`, no `errors`) that clients of this era read.
+Promises: an answer says no more about a token than whether it was one of ours and has expired. Fails: Failure, with the
+flat element (`code` and `message`, no `errors`) that clients of this era read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Flat(msgspec.Struct, frozen=True):
 
 
 class FlatFailure(Failure):
-    """As the vendor's gateway writes it, before any function is reached."""
+    """As the vendor's gateway writes it, before a request reaches any function."""
 
     def body(self) -> bytes:
         return encode(Meta(self.status), [], [Flat(self.fault.code, self.fault.message)])

@@ -1,7 +1,8 @@
 """Who calls the API: the order in which rate, application, signature or token are judged, and what is counted for whom.
 
-Promises: only calls that an application has signed, or that carry its token, count as its own; all others count for the address they come
-from, and cost no query once that has used up its share. A refusal is written down, folded, without what was sent. Fails: Failure.
+Promises: only calls that an application has signed, or that carry its token, count as its own. All others count for the
+address they come from, and cost no query once that address has used up its share. A refusal is written down, folded,
+without anything that was sent. Fails: Failure.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from postroom.http.gateway.wire.envelope import Failure
 from postroom.http.services import Services
 from postroom.store import access, logs
 
-# Calls that no application has signed, of one address in a window: as recorded for unknown access keys (contract section 5).
+# Unsigned calls of one address in a window: as recorded for unknown access keys (contract section 5).
 STRANGERS = (5000, 5 * SECOND)
 MAX_ACCESS_KEY = 200  # bytes; ours have 128
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """`signature`: of a signed call, and None for one with a token; `expires`: when its date is no longer accepted."""
+    """`signature`: of a signed call; None: it carried a token. `expires`: when the date of the call is no longer
+    accepted."""
 
     caller: Caller
     signature: bytes | None = None
@@ -33,7 +35,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Callers:
-    """Built once, and not again by a reload; shared by the vendor-compatible API and our own."""
+    """Built once and kept by a reload; shared by the vendor-compatible API and our own."""
 
     def __init__(self, services: Services, guard: Guard) -> None:
         api = services.settings.api
@@ -49,7 +51,7 @@ class Callers:
         self._tokens: Remembered[bytes, access.Token] = Remembered(clock, self._find_token)
 
     def apply(self, services: Services) -> None:
-        """New settings. What was counted, and who was met, stays: a reload gives nobody a fresh window."""
+        """New settings. Counters and known callers stay: a reload gives nobody a fresh window."""
         api = services.settings.api
         self._services = services
         self._limiter.apply(api.rate_limit, api.rate_window)
@@ -76,11 +78,12 @@ class Callers:
     # -- judging
 
     def untouched(self) -> Allowance:
-        """What an answer says when we could not even tell who called."""
+        """The allowance for an answer to a call whose caller could not even be looked up."""
         return self._limiter.untouched()
 
     async def admit(self, scope: Scope, function: str) -> tuple[Admitted | Failure, Allowance]:
-        """Who calls, or why that is refused: told only after the limiter and what else comes first have judged."""
+        """Who calls, or why the call is refused. The caller sends that refusal only after the limiter and other checks
+        that come first."""
         address = caller_address(scope)
         stranger = network(address)
         try:
@@ -96,9 +99,10 @@ class Callers:
         return found, allowance
 
     async def bearer(self, scope: Scope, function: str, permission: str) -> tuple[Caller, Allowance]:
-        """For our own API: who calls with a token, when they may. Raises Failure, whose headers hold the allowance.
+        """For our own API: the caller of a request with a token that has this permission. Raises Failure, whose headers
+        hold the allowance.
 
-        `permission` empty: whoever has a token may.
+        `permission` empty: a valid token is enough.
         """
         address = caller_address(scope)
         stranger = network(address)
@@ -130,22 +134,23 @@ class Callers:
             raise
 
     def count_unsigned(self, scope: Scope) -> Allowance:
-        """A call to a function that is there for those who have no keys yet."""
+        """Count a call to a function for those who have no keys yet."""
         return self._strangers.take(network(caller_address(scope)), "")
 
     def refused(self, address: str) -> Allowance:
-        """One of those was told no: whether it may go on so."""
+        """Count a refused call to such a function: whether this address may go on so."""
         return self._refusals.take(network(address), "")
 
     def count_refused(self, stranger: str) -> Allowance:
-        """In both windows: the recorded one, beyond which nothing is looked up, and the longer one that tells whoever is refused again
-        and again to wait. A good signature or token is never kept waiting by the second."""
+        """Count it in both windows: the recorded one, beyond which nothing is looked up, and the longer one that makes
+        an address with many refusals wait. The second never delays a good signature or token."""
         allowance = self._strangers.take(stranger, "")
         slowed = self._refusals.take(stranger, "")
         return slowed if allowance.allowed and not slowed.allowed else allowance
 
     async def application(self, app_id: bytes, stranger: str) -> access.AppKeys:
-        """Raises Failure, as recorded, when there is no such application, or when nobody may ask any more."""
+        """Raises Failure, as recorded, when there is no such application, or when this address has used up its
+        share."""
         if self._spent(stranger) and not self._applications.met(app_id):
             raise auth.invalid_app_id(app_id)  # not looked up: the limiter will refuse it anyway
         app = await self._applications.find(app_id)
@@ -154,14 +159,14 @@ class Callers:
         return app
 
     def forget_binding(self, app_id: str, access_key: str) -> None:
-        """It was refreshed just now."""
+        """Look it up again next time: it was refreshed just now."""
         self._bindings.forget((app_id, access_key))
 
     def _spent(self, stranger: str) -> bool:
         return self._strangers.spent(stranger, "")
 
     async def _known(self, scope: Scope, stranger: str) -> Admitted:
-        """Whoever has signed this request, just now, or carries a token. Raises Failure."""
+        """Who has signed this request, just now, or whose token it carries. Raises Failure."""
         if bearer.is_bearer(auth.authorization(scope["headers"])):
             return Admitted(await self._token_of(scope, stranger))
         request = auth.read_request(scope["headers"], scope.get("raw_path") or b"", scope["query_string"])
@@ -204,7 +209,8 @@ class Callers:
     # -- writing down
 
     def note_unchanged(self, scope: Scope, caller: Caller, function: str, detail: str) -> None:
-        """A call that was to change something was refused for what it holds. `detail`: nothing of what was sent."""
+        """Write down that a call which was to change something was refused for its content. `detail`: nothing of what
+        was sent."""
         self._trail.note(
             "call",
             outcome=logs.REFUSED,
@@ -215,7 +221,7 @@ class Callers:
         )
 
     def _note(self, function: str, address: str, failure: Failure, caller: Caller | None = None) -> None:
-        """`function`: empty when there is none; what else the address held may be a secret in the wrong place."""
+        """`function` is empty when the address names none: it may hold a secret in the wrong place."""
         self._trail.note(
             "call", outcome=logs.REFUSED, actor=caller.actor if caller else "", what=function, address=address,
              detail=f"{failure.status} {failure.fault.code}",

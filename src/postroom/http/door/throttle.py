@@ -1,9 +1,9 @@
 """Slows the guessing of passwords: tries per address and per account. No I/O.
 
-A key may fail `attempts` times at once; after that one try comes back every `window / attempts`. An address from which an
-account's owner has logged in is not slowed by what others do to the account, so that nobody can lock its owner out.
-Promises: a try is counted before the password is looked at, so that many at once do not slip through; memory is bounded whatever
-names and addresses are made up. Fails: never; `wait` is a value.
+A key may fail `attempts` times at once; after that it gets one more try every `window / attempts`. An address from
+which an account's owner has logged in is not slowed by tries from elsewhere, so that nobody can lock the owner out.
+Promises: a try is counted before the password is checked, so that many at once do not slip through; memory is bounded,
+whatever names and addresses are made up. Fails: never; `wait` is a value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Throttle:
         self._known: dict[tuple[str, str], None] = {}
 
     def apply(self, attempts: int, window: Millis) -> None:
-        """Other bounds from now on; tries that were counted stay counted, and nobody waits longer than the new window."""
+        """New bounds from now on. Counted tries stay counted, and nobody waits longer than the new window."""
         if (attempts, window) == (self._attempts, self._window):
             return
         self._attempts = attempts

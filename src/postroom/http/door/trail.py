@@ -1,10 +1,10 @@
-"""The way of what happens at our doors into the audit log and the log: logins, tokens, refusals.
+"""The way of logins, tokens and refusals into the audit log and the log.
 
-Promises: never waited for; the same happening again within an hour raises a number in its line; a stranger gets a bounded number
-of lines, all strangers together, too, and the rest of an hour is folded into lines that name nobody, so that nobody can fill
-the disk. Who has shown who they are gets a bounded number, too, and is then told in fewer words; their name is the last to go. The log
-gets one line for each line of the audit log. Nothing that was sent as a secret comes here. Fails: what the store does not take
-is kept and tried again, in bounded memory.
+Promises: nobody waits for it. When the same happens again within an hour, a number in its line grows. A stranger gets a
+bounded number of lines, and so do all strangers together; the rest of an hour is folded into lines without a name, so
+that nobody can fill the disk. Known callers get a bounded number of lines, too, then shorter ones; their name goes
+last. The log gets one line for each line of the audit log. No secret that was sent comes here. Fails: what the store
+does not take is kept and tried again, in bounded memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Open:
         self.times = 0  # not yet written
 
     def noted(self) -> logs.AuditNote:
-        """What is to be written of it just now."""
+        """What is not yet written of it."""
         return logs.AuditNote(self.row, self.first, self.last, self.times, *self.key)
 
 
@@ -76,7 +76,8 @@ class Trail:
         self, kind: str, *, outcome: str, actor: str = "", what: str = "", address: str = "", detail: str = "",
         logged: bool = False,
     ) -> None:  # fmt: skip
-        """On the event loop. `actor`: only one who has shown who they are; `logged`: it stands in the log already."""
+        """On the event loop. `actor`: only of a caller who has proved who they are; `logged`: the log has it
+        already."""
         now = self._clock.now()
         if now // FOLDED != self._hour:
             self._hour = now // FOLDED
@@ -112,7 +113,8 @@ class Trail:
         return key
 
     def _of_known_one(self, key: _Key) -> _Key:
-        """The key of the first line that may be had: with the address, with its network, without, and with the name only."""
+        """The key of the first line that is still allowed: with the address, its network, neither, or the name
+        alone."""
         actor, kind, what, address, outcome, detail = key
         if self._of_known < MAX_KNOWN and len(self._changed) < MAX_WAITING:
             for step, place in enumerate((address, network(address), "")):
@@ -136,7 +138,7 @@ class Trail:
         say(f"{kind}_{outcome}".replace(".", "_"), actor=actor, what=what, ip=address, why=detail)
 
     async def flush(self) -> None:
-        """Write what is not yet written. StoreUnavailable: it is kept."""
+        """Write what is not yet written. StoreUnavailable: it is kept for the next time."""
         async with self._flushing:
             changed, self._changed = self._changed, {}
             if not changed:

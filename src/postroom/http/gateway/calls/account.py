@@ -1,7 +1,7 @@
 """`POST /api/account/get-account`: the account record, which clients use as "test connection".
 
-Promises: one account, the gateway itself; the same values as long as its settings are the same; the members that clients were seen
-to read are there. Fails: never.
+Promises: there is one account, the gateway itself; its values change only with the settings; the members that clients
+were seen to read are there. Fails: never.
 """
 
 from __future__ import annotations

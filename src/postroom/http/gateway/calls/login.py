@@ -1,8 +1,10 @@
-"""`/api/login/login` and `/api/login/discover-authentication`: keys for a person, and where to ask for them (contract 1.4).
+"""`/api/login/login` and `/api/login/discover-authentication`: keys for a person, and where to ask for them (contract
+1.4).
 
-Promises: the same answer, as slow, for an unknown person and a wrong password; tries are slowed per address and account, together with the
-console's; with an access key in the body the same keys are good again; where an address belongs is answered without a look
-whether anybody has it. Fails: Failure - the recorded one for an application that there is not, 401 with `key.username` for the rest.
+Promises: an unknown person and a wrong password get the same answer after the same time. Tries are slowed per address
+and account, together with the console's. With an access key in the body, the same keys are good again. Discovery
+answers without looking whether anybody has the address. Fails: Failure - the recorded one for an unknown application,
+401 with `key.username` for the rest.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class LoginFailure(Failure):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What somebody says who they are."""
+    """The name and password that a caller sent."""
 
     username: str
     password: str
@@ -135,7 +137,7 @@ class Login:
         return issued
 
     def _refuse(self, knock: Knock, app: access.AppKeys | None, failure: Failure) -> Allowance:
-        """The name is told as far as it looks like an address."""
+        """The log repeats the name only if it looks like an address."""
         try:
             name = f" for {told(access.fold_email(read_basic(knock.header(b'authorization')).username))}"
         except Failure:
@@ -148,7 +150,7 @@ class Login:
 
 
 class Discover:
-    """Which realms there are, and the base URL: of this gateway, whoever asks."""
+    """The realms and the base URL: of this gateway, whatever address is asked for."""
 
     def __init__(self, services: Services, callers: Callers) -> None:
         self._callers = callers
@@ -214,14 +216,15 @@ def refused(username: str, why: str = "Name and password do not belong together"
 def slowed(wait: int) -> Failure:
     """`wait` seconds; the reset is in milliseconds, as everywhere (contract section 5)."""
     headers = (
-        (b"x-ratelimit-remaining", b"0"), (b"x-ratelimit-reset", b"%d" % (wait * SECOND)), (b"retry-after", b"%d" % wait),
+        (b"x-ratelimit-remaining", b"0"), (b"x-ratelimit-reset", b"%d" % (wait * SECOND)),
+        (b"retry-after", b"%d" % wait),
     )  # fmt: skip
     text = f"Too many failed tries: the next one in {wait} seconds"
     return Failure(429, "err_rate_limit_exceeded", text, retryable=True, headers=headers)
 
 
 def base_url(knock: Knock) -> str:
-    """As the client called us: it is told nothing that it has not said itself."""
+    """The address by which the client called us, so that it learns nothing that it has not said itself."""
     host = knock.header(b"host").decode("latin-1").strip()
     if not _HOST.fullmatch(host):
         name, port = knock.scope.get("server") or ("localhost", None)

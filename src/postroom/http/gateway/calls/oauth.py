@@ -1,8 +1,10 @@
-"""`POST /oauth/token`: an access token for an application that shows its client id and secret (contract section 2, RFC 6749 4.4).
+"""`POST /oauth/token`: an access token for an application that shows its client id and secret (contract section 2, RFC
+6749 4.4).
 
-Promises: id and secret are taken from HTTP Basic, from the body, from the query; the token is opaque and kept only as a hash; whoever
-is refused again and again is told to wait, and nobody else from the same address. Fails: OAuthFailure, whose body holds every shape that some client reads: `meta.status`,
-`fail[].errors`, `fail[0].code` and `.message`, `error` and `error_description` (contract 6.5).
+Promises: id and secret are taken from HTTP Basic, the body or the query. The token is opaque and kept only as a hash. A
+client with many refusals must wait, and no other client from the same address. Fails: OAuthFailure, whose body holds
+every shape that some client reads: `meta.status`, `fail[].errors`, `fail[0].code` and `.message`, `error` and
+`error_description` (contract 6.5).
 """
 
 from __future__ import annotations

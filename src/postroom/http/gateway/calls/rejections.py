@@ -1,7 +1,7 @@
-"""`POST /api/gateway/get-rejections`: what was refused at SMTP time. The way of a page is `listing`'s.
+"""`POST /api/gateway/get-rejections`: what was refused at SMTP time. `paging/logs.py` reads the pages.
 
-Promises: from the start of the day (UTC) unless asked otherwise; refusals that told the peer to try again are shown as well, as
-what they are. Fails: as `listing` does.
+Promises: from the start of the day (UTC) unless asked otherwise. Temporary refusals are shown as well, marked by their
+type. Fails: as `paging/logs.py` does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""`POST /api/gateway/get-held-release-logs`: who released or rejected held mail, and why. The way of a page is `listing`'s.
+"""`POST /api/gateway/get-held-release-logs`: who released or rejected held mail, and why. `paging/logs.py` reads the
+pages.
 
-Promises: the last month unless asked otherwise; what people did, never what a check did. Fails: as `listing` does.
+Promises: the last month unless asked otherwise; what people did, never what a check did. Fails: as `paging/logs.py`
+does.
 """
 
 from __future__ import annotations

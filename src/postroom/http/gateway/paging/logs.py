@@ -1,8 +1,8 @@
 """A log, page by page: what `get-rejections` and `get-held-release-logs` have in common.
 
-Promises: as `paging/queues.py` does for the queue, the token holds query, size, top, border, total and expiry, and is good
-for one application and function only. Lines that arrive later are not shown; lines that are forgotten vanish. A search ends
-in a bounded time, and one runs at a time, so that mail does not feel it. Fails: as `page_call` does.
+Promises: as `paging/queues.py` does for the queue, the token holds query, size, top, border, total and expiry, and is
+good for one application and function only. Lines that arrive later are not shown; lines that are forgotten vanish. A
+search ends in a bounded time, and one runs at a time, so that mail does not feel it. Fails: as `page_call` does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ T = TypeVar("T", bound=logs.LogLine)
 
 
 class Spot(msgspec.Struct, frozen=True, array_like=True):
-    """A page of a log. `after` and `before`: the border id, of which one at most is given. `first`: its total is not known."""
+    """A page of a log. `after` or `before`: the border id; at most one is given. `first`: the total is not known
+    yet."""
 
     query: logs.LogQuery
     size: int
@@ -41,7 +42,8 @@ class Spot(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SpotPage(msgspec.Struct, Generic[T], frozen=True):
-    """A page and where it is: as asked for, or where its lines were found to be."""
+    """A page that was read, and its spot: with top and total of a first page, and the border where its lines were
+    found."""
 
     spot: Spot
     page: logs.LogPage[T]
@@ -122,7 +124,7 @@ class LogListing(Generic[T]):
 
 
 def _together(pages: list[SpotPage[T]]) -> Pagination | None:
-    """Of several queries in one call: the sums, and no token, which can stand for one query only."""
+    """Several queries in one call: the sums, and no token, which can stand for one query only."""
     if not pages:
         return None
     shown = sum(len(found.page.lines) for found in pages)
