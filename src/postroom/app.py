@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -33,11 +33,7 @@ from postroom.smtp_in.receive import Receiver
 from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.server import SmtpServer
 from postroom.smtp_out.pool import Pool
-from postroom.store.access import identity
-from postroom.store.engine import Tx
-from postroom.store.logs import audit, rejections
-from postroom.store.queue.actions import switching
-from postroom.store.store import Store, open_store
+from postroom.store import Store, access, logs, open_store
 from postroom.supervisor import Supervisor
 from postroom.telemetry import Counts, Log
 from postroom.work.pressure import Pressure, ask_for_descriptors
@@ -48,7 +44,6 @@ GRACE = 10.0  # seconds for what is in hand at a stop
 LOG_FLUSH = 0.2  # seconds
 LOG_PATIENCE = 1.0  # seconds for the last lines of a log that stands still
 SWITCH = 0.00005  # seconds the writer may have to wait for the interpreter (docs/decisions/0007)
-SETTINGS_ACTOR = "settings"
 PAUSES = {"processing.paused": Scope.PROCESSING, "delivery.paused": Scope.DELIVERY}
 CHECKED_BY = ("processing.checks", "processing.max_hops", "smtp.max_size", "smtp.max_header", "antivirus")
 
@@ -75,7 +70,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         log.detach()
         self.store.attach(loop)
-        await self.store.write(lambda tx: _pause_by_settings(tx, settings, clock.now(), PAUSES))
+        await self.store.pause_by_settings({scope: _paused(settings, key) for key, scope in PAUSES.items()})
         self.pressure.look()
         self.runner = checks.Runner(checks.build(settings, log=log), log=log)
         self.pool = Pool(
@@ -111,8 +106,8 @@ class Gateway:
         smtp = str(_reachable(self.smtp.addresses[0]))
         base_url = _base_url(self.settings, _reachable(self.http.addresses[0]))
         path = Path(self.settings.data) / "admin.json"
-        await self.store.write(lambda tx: identity.bootstrap(tx, self.sealer, base_url, smtp, path))
-        unusable = await self.store.read(lambda reader: identity.unusable_apps(reader.tx, self.sealer))
+        await self.store.write(access.create_first_administrator(self.sealer, base_url, smtp, path))
+        unusable = await self.store.read(access.list_unusable_apps(self.sealer))
         if unusable:
             self.log.warning(
                 "applications_unusable", number=len(unusable), names=", ".join(unusable[:10]),
@@ -162,14 +157,13 @@ class Gateway:
             wanted = _with_hostname(await loop.run_in_executor(None, reread))
             planned = plan(self.settings, wanted)
             chain = checks.build(planned.settings, log=self.log) if planned.touches(*CHECKED_BY) else None
-            pauses = [key for key in PAUSES if key in planned.changed]
+            pauses = {scope: _paused(planned.settings, key) for key, scope in PAUSES.items() if key in planned.changed}
             if pauses:
-                now = self.clock.now()
-                await self.store.write(lambda tx: _pause_by_settings(tx, planned.settings, now, pauses))
+                await self.store.pause_by_settings(pauses)
         except SettingsError as problem:
             self.log.error("settings_wrong", problems="; ".join(problem.problems), in_force="those from before")
             self.http.guard.trail.note(
-                "settings.reload", outcome=audit.FAILED, detail="errors in the settings", logged=True
+                "settings.reload", outcome=logs.FAILED, detail="errors in the settings", logged=True
             )
             return
         except (EnvironmentFailed, OSError) as problem:
@@ -183,7 +177,7 @@ class Gateway:
         changed = " ".join(planned.changed) or "nothing"
         self.log.info("reloaded", changed=changed)
         self.log.apply(planned.settings.log.level, planned.settings.log.format)  # last: what was asked for is answered
-        self.http.guard.trail.note("settings.reload", outcome=audit.DONE, detail=f"changed: {changed}", logged=True)
+        self.http.guard.trail.note("settings.reload", outcome=logs.DONE, detail=f"changed: {changed}", logged=True)
 
     def _apply(self, settings: Settings) -> None:
         """Nothing here waits or fails: all of it, or none."""
@@ -201,8 +195,8 @@ class Gateway:
         """For /health/ready."""
         return [*self.pressure.reasons(), *(["an SMTP listener is closed"] if self.smtp.deaf else [])]
 
-    async def _keep_rejections(self, refused: list[rejections.NewRejection]) -> None:
-        await self.store.write(lambda tx: rejections.add(tx, refused))
+    async def _keep_rejections(self, refused: list[logs.NewRejection]) -> None:
+        await self.store.write(logs.add_rejections(refused))
 
     # -- what goes on beside mail
 
@@ -309,13 +303,6 @@ def _with_hostname(settings: Settings) -> Settings:
     )
 
 
-def _pause_by_settings(tx: Tx, settings: Settings, now: int, keys: Collection[str]) -> None:
-    """A pause that the settings ask for is in force from the start; one they no longer ask for is lifted."""
-    asked = {"processing.paused": settings.processing.paused, "delivery.paused": settings.delivery.paused}
-    for key in keys:
-        scope, wanted = PAUSES[key], asked[key]
-        by_settings = tx.rows("SELECT 1 FROM pause WHERE scope = ? AND actor = ?", (scope.value, SETTINGS_ACTOR))
-        if wanted:
-            switching(scope, SETTINGS_ACTOR, now, paused=True)(tx)
-        elif by_settings:
-            switching(scope, SETTINGS_ACTOR, now, paused=False)(tx)
+def _paused(settings: Settings, key: str) -> bool:
+    """What one of PAUSES says."""
+    return settings.processing.paused if key == "processing.paused" else settings.delivery.paused

@@ -19,6 +19,7 @@ from postroom.http.gateway.calls.oauth import PATH as TOKEN
 from postroom.http.gateway.calls.release import RELEASE
 from postroom.http.gateway.front import functions
 from postroom.settings import Api, Console
+from postroom.store import access
 from postroom.store.access import identity, people, permissions
 from tests.http.conftest import FIND, Answer, Serve, Served, connected, read_answer, request_bytes, talk
 from tests.http.console.test_login import log_in as log_in_to_console
@@ -57,7 +58,7 @@ def changing_meanwhile(served: Served, change: Change, monkeypatch: pytest.Monke
             asyncio.run_coroutine_threadsafe(served.store.write(change), loop).result(60)
         return found
 
-    monkeypatch.setattr(identity, "verify_password", slowly)
+    monkeypatch.setattr(access, "verify_password", slowly)
 
 
 @pytest.mark.parametrize("name", CHANGES)

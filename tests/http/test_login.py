@@ -12,6 +12,7 @@ from postroom.clock import DAY, SECOND, HandClock
 from postroom.http.gateway.calls.login import DISCOVER, LOGIN
 from postroom.sealing import Sealer
 from postroom.settings import Api, Console
+from postroom.store import access
 from postroom.store.access import bindings, identity, people, permissions
 from postroom.store.engine import Tx
 from tests.http.conftest import FIND, Serve, Served, golden, talk
@@ -285,7 +286,7 @@ async def test_password_checks_do_not_stop_the_event_loop(served: Served, monkey
             waited.append(answered.wait(30))
         return check(user, password)
 
-    monkeypatch.setattr(identity, "verify_password", slowly)
+    monkeypatch.setattr(access, "verify_password", slowly)
     login = asyncio.create_task(log_in(served))
     assert await asyncio.to_thread(began.wait, 30)
     assert (await served.get("/health/live")).status == 200

@@ -13,7 +13,7 @@ from postroom.http.gateway.paging import logs as listing
 from postroom.ids import first_id_at
 from postroom.store.find import counters
 from postroom.store.fold import SearchTooBroad
-from postroom.store.logs import audit
+from postroom.store.logs import audit, lines
 from tests.http.conftest import Served
 from tests.http.keys import a_token, carrying
 from tests.http.siblings import ask, data, faults, hold
@@ -40,7 +40,7 @@ def searching(text: str) -> dict[str, Any]:
 async def test_a_search_of_a_log_ends_in_time(served: Served, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     await refused(served)
     assert data(await ask(served, rejections.PATH, searching(text))) == [{"rejections": []}]
-    monkeypatch.setattr(listing, "BOUND", -1.0)
+    monkeypatch.setattr(lines, "BOUND", -1.0)
     answer = await ask(served, rejections.PATH, searching(text))
     assert faults(answer) == BROAD
     assert "a shorter time from start to end" in answer.json["fail"][0]["errors"][0]["message"]
@@ -53,7 +53,7 @@ async def test_a_page_is_not_refused_because_its_total_takes_long(
     await refused(served)
     counted = await ask(served, rejections.PATH, searching("eve"), pageSize=3)
     assert (len(data(counted)[0]["rejections"]), counted.pagination["totalCount"]) == (3, 5000)
-    monkeypatch.setattr(listing, "BOUND", -1.0)
+    monkeypatch.setattr(lines, "BOUND", -1.0)
     answer = await ask(served, rejections.PATH, searching("eve"), pageSize=3)
     assert answer.json["data"] == counted.json["data"]
     assert "totalCount" not in answer.pagination

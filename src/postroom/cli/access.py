@@ -11,15 +11,13 @@ from typing import Any
 
 import click
 
-from postroom.cli.place import Commands, Place, Refusal, actor, at_a_place
-from postroom.cli.table import Cell, Column, print_json, print_pairs, print_table
-from postroom.cli.words import ago
+from postroom.cli.place import Commands, Place, Refusal, at_a_place, audit_line
+from postroom.cli.table import Column, print_json, print_list, print_pairs, print_table
+from postroom.cli.words import ago, ended
 from postroom.clock import SystemClock
 from postroom.errors import PeerError
 from postroom.sealing import Sealer
-from postroom.store.access import identity, permissions, roles
-from postroom.store.engine import Tx
-from postroom.store.logs import audit
+from postroom.store import access, permissions
 from postroom.telemetry import stamp
 
 
@@ -42,15 +40,10 @@ def create_app(place: Place, name: str, role: str, as_json: bool) -> None:
       postroom app create --name soar --role administrator --json > soar.json
     """
     settings = place.settings()
-    with place.store() as store:
-        sealer = Sealer.at(settings.data)
-
-        def create(tx: Tx) -> identity.Credentials:
-            made = identity.create_app(tx, sealer, name=name, role=role)
-            _told(tx, "app.create", made.app_id, f"{name.strip()}, role {role}")
-            return made
-
-        made = store.write_now(create)
+    with place.store() as store:  # opened first: without a store there is no key file either, and none is made
+        create = access.create_app(Sealer.at(settings.data), name=name, role=role)
+        told = f"{name.strip()}, role {role}"
+        made = store.write_now(create.then(lambda made: audit_line("app.create", made.app_id, told)))
     keys = {
         "appId": made.app_id,
         "appKey": made.app_key,
@@ -76,8 +69,7 @@ def list_apps(place: Place, as_json: bool) -> None:
     Example:
       postroom app list
     """
-    with place.store() as store:
-        found = identity.list_apps(store.read_now().tx)
+    found = place.look(access.list_apps())
     if as_json:
         print_json(
             [
@@ -108,16 +100,11 @@ def list_apps(place: Place, as_json: bool) -> None:
             listed.name,
             listed.role,
             ago(listed.created, now),
-            Cell(
-                "-" if listed.revoked is None else ago(listed.revoked, now), None if listed.revoked is None else "red"
-            ),
+            ended(listed.revoked, now),
         )
         for listed in found
     ]
-    if rows:
-        print_table(columns, rows)
-    else:
-        click.echo("no applications", err=True)
+    print_list(columns, rows, empty="no applications")
 
 
 @app.command("revoke")
@@ -131,15 +118,8 @@ def revoke_app(place: Place, app_id: str, as_json: bool) -> None:
     Example:
       postroom app revoke 3f0c9c52-8a0e-4d58-9d1b-0f2f6f1f9d3e
     """
-    with place.store() as store:
-
-        def revoke(tx: Tx) -> bool:
-            done = identity.revoke_app(tx, app_id)
-            if done:
-                _told(tx, "app.revoke", app_id)
-            return done
-
-        revoked = store.write_now(revoke)
+    revoke = access.revoke_app(app_id)
+    revoked = place.change(revoke.then(lambda done: audit_line("app.revoke", app_id) if done else None))
     if as_json:
         print_json({"appId": app_id, "revoked": revoked})
     if not revoked:
@@ -165,8 +145,8 @@ def list_roles(place: Place, as_json: bool) -> None:
       postroom role permissions               which permissions there are
     """
     with place.store() as store:
-        tx = store.read_now().tx
-        found, limits = identity.list_roles(tx), roles.plan_limits(tx)
+        reader = store.read_now()
+        found, limits = reader.ask(access.list_roles()), reader.ask(access.list_plan_limits())
     if as_json:
         print_json([_role_shown(listed, limits[listed.name]) for listed in found])
     else:
@@ -211,16 +191,12 @@ def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: in
       postroom role permissions               which permissions there are
     """
     held = _checked("--permission", wanted)
-    with place.store() as store:
-
-        def create(tx: Tx) -> identity.Role:
-            made = identity.create_role(tx, name, held)
-            roles.limit_plans(tx, made.name, plan_limit)
-            limited = "" if plan_limit is None else f"; at most {plan_limit} entries in a plan"
-            _told(tx, "role.create", made.name, ", ".join(made.permissions) + limited)
-            return made
-
-        made = store.write_now(create)
+    limited = "" if plan_limit is None else f"; at most {plan_limit} entries in a plan"
+    made = place.change(
+        access.create_role(name, held)
+        .then(lambda made: access.limit_plans(made.name, plan_limit))
+        .then(lambda made: audit_line("role.create", made.name, ", ".join(made.permissions) + limited))
+    )
     if as_json:
         print_json(_role_shown(made, plan_limit))
     else:
@@ -245,16 +221,12 @@ def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: b
     """
     if (plan_limit is None) != no_plan_limit:
         raise click.UsageError("expected either --plan-limit N or --no-plan-limit")
-    with place.store() as store:
-
-        def limit(tx: Tx) -> bool:
-            changed = roles.limit_plans(tx, name, plan_limit) != plan_limit
-            if changed:
-                text = "no limit of its own" if plan_limit is None else f"at most {plan_limit} entries in a plan"
-                _told(tx, "role.limit", name, text)
-            return changed
-
-        changed = store.write_now(limit)
+    text = "no limit of its own" if plan_limit is None else f"at most {plan_limit} entries in a plan"
+    limit = access.limit_plans(name, plan_limit)
+    before = place.change(
+        limit.then(lambda before: None if before == plan_limit else audit_line("role.limit", name, text))
+    )
+    changed = before != plan_limit
     if as_json:
         print_json({"name": name, "planLimit": plan_limit, "changed": changed})
     else:
@@ -299,15 +271,11 @@ def forbid_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool)
 def _change_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool, *, permit: bool) -> None:
     """Asking for what is already so is no failure: a script may say it twice."""
     meant = _checked("PERMISSION", wanted)
-    with place.store() as store:
-
-        def change(tx: Tx) -> tuple[identity.Role, tuple[str, ...]]:
-            now, changed = (roles.permit if permit else roles.forbid)(tx, name, meant)
-            if changed:
-                _told(tx, "role.permit" if permit else "role.forbid", name, ", ".join(changed))
-            return now, changed
-
-        now, changed = store.write_now(change)
+    change = (access.permit_role if permit else access.forbid_role)(name, meant)
+    kind = "role.permit" if permit else "role.forbid"
+    now, changed = place.change(
+        change.then(lambda done: audit_line(kind, name, ", ".join(done[1])) if done[1] else None)
+    )
     if as_json:
         print_json({"name": now.name, "permissions": list(now.permissions), "changed": list(changed)})
         return
@@ -323,17 +291,13 @@ def _checked(where: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
         raise click.UsageError(f"{where}: {problem}; postroom role permissions shows them") from problem
 
 
-def _held(shown: identity.Role) -> str:
+def _held(shown: access.Role) -> str:
     return ", ".join(shown.permissions) or "no permission"
 
 
-def _role_shown(shown: identity.Role, plan_limit: int | None) -> dict[str, Any]:
+def _role_shown(shown: access.Role, plan_limit: int | None) -> dict[str, Any]:
     return {"name": shown.name, "permissions": list(shown.permissions), "planLimit": plan_limit}
 
 
 def _limit_shown(plan_limit: int | None) -> str:
     return "-" if plan_limit is None else str(plan_limit)
-
-
-def _told(tx: Tx, kind: str, what: str, detail: str = "") -> None:
-    audit.add(tx, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)

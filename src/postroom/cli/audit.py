@@ -12,11 +12,11 @@ from postroom.cli.place import Commands, Place, Refusal, at_a_place
 from postroom.cli.query import when
 from postroom.cli.table import Cell, Column, print_json, print_table
 from postroom.clock import SystemClock
-from postroom.store.logs import audit as log
+from postroom.store import logs
 from postroom.telemetry import stamp
 
-_COLOURS = {log.REFUSED: "yellow", log.FAILED: "red"}
-_GROUPS = sorted({kind.partition(".")[0] for kind in log.KINDS if "." in kind})
+_COLOURS = {logs.REFUSED: "yellow", logs.FAILED: "red"}
+_GROUPS = sorted({kind.partition(".")[0] for kind in logs.AUDIT_KINDS if "." in kind})
 
 
 @click.group(cls=Commands)
@@ -28,7 +28,7 @@ def audit() -> None:
 @click.option("--since", metavar="TIME", help='Since TIME: "2 hours" ago, 14:00, 2026-11-22.')
 @click.option("--actor", "who", metavar="TEXT", default="", help="Part of who did it: alice, cli:, app:soar.")
 @click.option("--kind", metavar="KIND", default="", help="login, call, user.create ..., or a group such as user.")
-@click.option("--outcome", type=click.Choice([log.DONE, log.REFUSED, log.FAILED]), help="Only these.")
+@click.option("--outcome", type=click.Choice([logs.DONE, logs.REFUSED, logs.FAILED]), help="Only these.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most so many lines.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
 @at_a_place
@@ -44,12 +44,10 @@ def list_audit(
       postroom audit list --kind user --actor cli: --json
     """
     now = SystemClock().now()
-    if kind and kind not in log.KINDS and kind not in _GROUPS:
-        raise click.UsageError(f"--kind: expected one of {', '.join([*_GROUPS, *log.KINDS])}, got {kind!r}")
+    if kind and kind not in logs.AUDIT_KINDS and kind not in _GROUPS:
+        raise click.UsageError(f"--kind: expected one of {', '.join([*_GROUPS, *logs.AUDIT_KINDS])}, got {kind!r}")
     begin = when(since, "--since", now)
-    with place.store() as store:
-        connection = store.read_now().tx
-        lines = log.read(connection, since=begin, actor=who, kind=kind, outcome=outcome or "", limit=limit)
+    lines = place.look(logs.list_audit(since=begin, actor=who, kind=kind, outcome=outcome or "", limit=limit))
     if as_json:
         print_json([_as_json(line) for line in lines])
     elif lines:
@@ -58,7 +56,7 @@ def list_audit(
         raise Refusal("nothing in the audit log matches")
 
 
-def _as_json(line: log.Line) -> dict[str, object]:
+def _as_json(line: logs.AuditLine) -> dict[str, object]:
     return {
         "id": line.id,
         "at": stamp(line.at),
@@ -73,7 +71,7 @@ def _as_json(line: log.Line) -> dict[str, object]:
     }
 
 
-def _print(lines: list[log.Line]) -> None:
+def _print(lines: list[logs.AuditLine]) -> None:
     columns = (
         Column("AT"), Column("TIMES", right=True, drop=1), Column("ACTOR", least=8), Column("KIND"),
         Column("WHAT", least=10), Column("FROM", least=7, drop=2), Column("OUTCOME"), Column("DETAIL", least=10, drop=3),

@@ -12,13 +12,11 @@ import sys
 
 import click
 
-from postroom.cli.place import Commands, Place, Refusal, actor, at_a_place
-from postroom.cli.table import Cell, Column, print_json, print_pairs, print_table
-from postroom.cli.words import ago
+from postroom.cli.place import Commands, Place, Refusal, at_a_place, audit_line
+from postroom.cli.table import Column, print_json, print_list, print_pairs
+from postroom.cli.words import ago, ended
 from postroom.clock import SystemClock
-from postroom.store.access import identity, people
-from postroom.store.engine import Tx
-from postroom.store.logs import audit
+from postroom.store import access
 from postroom.telemetry import stamp
 
 
@@ -42,15 +40,9 @@ def create_user(place: Place, email: str, role: str, password_stdin: bool, as_js
       pass mail/alice | postroom user create --email alice@corp.example --role monitor --password-stdin
     """
     password = _password(password_stdin)
-    hashed = identity.hash_password(password)
-    with place.store() as store:
-
-        def create(tx: Tx) -> identity.User:
-            made = identity.create_user(tx, email=email, password_hash=hashed, role=role)
-            _told(tx, "user.create", made.email, f"role {role}")
-            return made
-
-        made = store.write_now(create)
+    hashed = access.hash_password(password)
+    create = access.create_user(email=email, password_hash=hashed, role=role)
+    made = place.change(create.then(lambda made: audit_line("user.create", made.email, f"role {role}")))
     shown = {} if password_stdin else {"password": password}
     if as_json:
         print_json({"email": made.email, "role": role, **shown})
@@ -69,8 +61,7 @@ def list_users(place: Place, as_json: bool) -> None:
     Example:
       postroom user list
     """
-    with place.store() as store:
-        found = people.list_users(store.read_now().tx)
+    found = place.look(access.list_users())
     if as_json:
         print_json(
             [
@@ -98,15 +89,12 @@ def list_users(place: Place, as_json: bool) -> None:
             listed.email,
             listed.role,
             ago(listed.created, now),
-            Cell("-") if listed.disabled is None else Cell(ago(listed.disabled, now), "red"),
+            ended(listed.disabled, now),
             str(listed.keys),
         )
         for listed in found
     ]
-    if rows:
-        print_table(columns, rows)
-    else:
-        click.echo("no users", err=True)
+    print_list(columns, rows, empty="no users")
 
 
 @user.command("password")
@@ -123,15 +111,8 @@ def set_password(place: Place, email: str, password_stdin: bool, as_json: bool) 
       pass mail/alice | postroom user password alice@corp.example --password-stdin
     """
     password = _password(password_stdin)
-    hashed = identity.hash_password(password)
-    with place.store() as store:
-
-        def change(tx: Tx) -> str:
-            found = people.set_password(tx, email, hashed)
-            _told(tx, "user.password", found)
-            return found
-
-        found = store.write_now(change)
+    hashed = access.hash_password(password)
+    found = place.change(access.set_password(email, hashed).then(lambda found: audit_line("user.password", found)))
     shown = {} if password_stdin else {"password": password}
     if as_json:
         print_json({"email": found, **shown})
@@ -170,16 +151,9 @@ def enable_user(place: Place, email: str, as_json: bool) -> None:
 
 def _switch(place: Place, email: str, as_json: bool, *, disabled: bool) -> None:
     """Asking for what is already so is no failure: a script may say it twice."""
-    now = SystemClock().now()
-
-    def switch(tx: Tx) -> tuple[str, bool]:
-        found, done = people.disable(tx, email, now) if disabled else people.enable(tx, email)
-        if done:
-            _told(tx, "user.disable" if disabled else "user.enable", found)
-        return found, done
-
-    with place.store() as store:
-        found, done = store.write_now(switch)
+    switch = access.disable_user(email, SystemClock().now()) if disabled else access.enable_user(email)
+    kind = "user.disable" if disabled else "user.enable"
+    found, done = place.change(switch.then(lambda done: audit_line(kind, done[0]) if done[1] else None))
     if as_json:
         print_json({"email": found, "disabled": disabled, "changed": done})
     else:
@@ -204,14 +178,7 @@ def delete_user(place: Place, email: str, yes: bool, as_json: bool) -> None:
         if not sys.stdin.isatty():
             raise click.UsageError(f"nobody can be asked: say --yes to delete {email}")
         click.confirm(f"Delete {email}?", abort=True, err=True)
-    with place.store() as store:
-
-        def delete(tx: Tx) -> str:
-            found = people.delete(tx, email)
-            _told(tx, "user.delete", found)
-            return found
-
-        found = store.write_now(delete)
+    found = place.change(access.delete_user(email).then(lambda found: audit_line("user.delete", found)))
     if as_json:
         print_json({"email": found, "deleted": True})
     else:
@@ -225,7 +192,3 @@ def _password(from_input: bool) -> str:
     if not typed:
         raise Refusal("no password on standard input")
     return typed
-
-
-def _told(tx: Tx, kind: str, what: str, detail: str = "") -> None:
-    audit.add(tx, at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)

@@ -14,15 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import apsw
 import click
 
+from postroom.clock import SystemClock
 from postroom.errors import PostroomError, SettingsError
 from postroom.settings import Settings
 from postroom.settings.file import Loaded, read
-from postroom.store.store import Store, open_store
+from postroom.store import DAMAGE, LOCKED, NO_ROOM, Read, Store, Write, logs, open_store
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Refusal(click.ClickException):
@@ -63,11 +64,11 @@ class Commands(click.Group):
             raise WrongSettings(problem.problems) from problem
         except PostroomError as problem:
             raise Refusal(str(problem)) from problem
-        except apsw.CorruptError as problem:
+        except DAMAGE as problem:
             raise Refusal(f"the store is damaged: {problem}; stop the gateway and restore a backup") from problem
-        except (apsw.BusyError, apsw.LockedError) as problem:
+        except LOCKED as problem:
             raise Refusal("the store is busy: another process holds its write lock; try again") from problem
-        except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as problem:
+        except NO_ROOM as problem:
             raise Refusal(f"the store cannot be used: {problem}; check its disk and rights") from problem
 
 
@@ -93,6 +94,16 @@ class Place:
         finally:
             store.close()
 
+    def look(self, read: Read[T]) -> T:
+        """Open the store for one look."""
+        with self.store() as store:
+            return store.read_now().ask(read)
+
+    def change(self, write: Write[T]) -> T:
+        """Open the store for one change, which is committed when this returns."""
+        with self.store() as store:
+            return store.write_now(write)
+
 
 def at_a_place(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command --data and --config, and hand them to it as `place`."""
@@ -112,3 +123,8 @@ def actor() -> str:
         return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
         return f"cli:{os.getuid()}"
+
+
+def audit_line(kind: str, what: str, detail: str = "") -> Write[int]:
+    """The line of a change in the audit log, for the transaction of the change (`Write.then`)."""
+    return logs.add_audit_line(at=SystemClock().now(), actor=actor(), kind=kind, what=what, detail=detail)

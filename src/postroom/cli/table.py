@@ -41,6 +41,14 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]],
         click.echo(line)
 
 
+def print_list(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], *, empty: str) -> None:
+    """A table; without rows, `empty` on standard error."""
+    if rows:
+        print_table(columns, rows)
+    else:
+        click.echo(empty, err=True)
+
+
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], *, width: int) -> list[str]:
     """The lines; colours are in them, and click takes them out again where there is no terminal."""
     cells = [[_cell(value) for value in row] for row in rows]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from postroom.cli.table import Cell
 from postroom.clock import Millis
 from postroom.ids import public_id
 from postroom.model import Ended, Entry, Event, Label, Message, Queue, Scope
@@ -39,6 +40,11 @@ def local_exact(at: Millis) -> str:
 def ago(at: Millis, now: Millis) -> str:
     """14:03 (12m)."""
     return f"{local(at, now)} ({short_duration(max(now - at, 0))})"
+
+
+def ended(at: Millis | None, now: Millis) -> Cell:
+    """Since when something is over, in red; "-": it is not."""
+    return Cell("-") if at is None else Cell(ago(at, now), "red")
 
 
 def ahead(at: Millis, now: Millis) -> str:

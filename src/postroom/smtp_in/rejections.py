@@ -1,8 +1,8 @@
-"""What sessions refuse, on its way into the record that message tracking reads: gathered, folded, written once a second.
+"""Records what sessions refuse, for message tracking: gathers, folds, and writes once a second.
 
-Promises: no session waits for it; of one peer at most PER_PLACE rows a minute and of all together PER_MINUTE, what is beyond is
-counted in one more row each; syntax errors and the like are no rejections of mail and are left out. Fails: never raises; what the
-store does not take is dropped, and said in the log.
+Promises: no session waits for it. One peer gets at most PER_PLACE rows a minute, and all together PER_MINUTE; what goes
+beyond is counted in one more row each. Syntax errors and the like are no rejections of mail and are left out. Fails:
+never raises; what the store does not take is dropped, and the log says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from postroom.clock import MINUTE, Clock, Millis
 from postroom.errors import EnvironmentFailed
 from postroom.smtp_in.shared import MESSAGE, TurnedAway
-from postroom.store.logs.rejections import NewRejection
+from postroom.store import logs
 from postroom.telemetry import Log
 
 FLUSH = 1.0  # seconds
@@ -26,12 +26,12 @@ _KINDS = {
     b"5.7.1": "relaying", b"5.3.4": "size", b"5.6.0": "content", b"4.7.0": "limit", b"4.5.3": "limit",
 }  # fmt: skip
 
-Write = Callable[[list[NewRejection]], Awaitable[None]]
+Write = Callable[[list[logs.NewRejection]], Awaitable[None]]
 _Key = tuple[str, str, str, str, str, str]  # as the row: ip, helo, sender, recipient, kind, reply
 
 
 def kind_of(reply: bytes) -> str:
-    """One of `store.rejections.KINDS`, by the enhanced status code (RFC 3463)."""
+    """One of `logs.REJECTION_KINDS`, by the enhanced status code (RFC 3463)."""
     found = _KINDS.get(reply[4:9])
     if found is not None:
         return found
@@ -122,7 +122,7 @@ class Rejections:
     async def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
         assert self._write is not None
-        rows = [NewRejection(at, *key, number) for key, (at, number) in waiting.items()]
+        rows = [logs.NewRejection(at, *key, number) for key, (at, number) in waiting.items()]
         try:
             await self._write(rows)
             self._failing = False

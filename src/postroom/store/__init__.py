@@ -3,10 +3,10 @@
 A verb called with its arguments gives a `Write` or a `Read`, which `Store.write` and `Store.read` run (`store.verbs`).
 """
 
-from postroom.store import access, backup, find, keep, plans, queue, verify
+from postroom.store import access, backup, find, keep, logs, plans, queue, verify
 from postroom.store.access import permissions
 from postroom.store.bodies import INLINE_BODY, Bodies
-from postroom.store.engine import FAILURE
+from postroom.store.engine import DAMAGE, FAILURE, LOCKED, NO_ROOM
 from postroom.store.find.reader import Reader
 from postroom.store.find.readers import MAIL
 from postroom.store.fold import MAX_TEXT, SearchTooBroad
@@ -17,10 +17,13 @@ from postroom.store.timeline import pack as pack_events
 from postroom.store.verbs import Read, Write
 
 __all__ = [
+    "DAMAGE",
     "FAILURE",
     "INLINE_BODY",
+    "LOCKED",
     "MAIL",
     "MAX_TEXT",
+    "NO_ROOM",
     "AcceptDone",
     "Accepted",
     "Bodies",
@@ -40,6 +43,7 @@ __all__ = [
     "backup",
     "find",
     "keep",
+    "logs",
     "open_store",
     "pack_events",
     "permissions",

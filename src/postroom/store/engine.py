@@ -11,7 +11,8 @@ name for every number of rows, so its replacement is a function of our text. Mos
 values are named (`:entry`) and come as a dict; a statement with more than four values that runs for each message, or
 one for several rows, has positional values (`?`), because there a dict costs over a microsecond.
 
-Fails: exceptions of the database pass through; catch them as FAILURE, DAMAGE or INTERRUPTED.
+Fails: exceptions of the database pass through; catch them as FAILURE or one of its kinds: DAMAGE,
+INTERRUPTED, LOCKED and NO_ROOM.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from postroom.store.sqlite.failures import (
     DAMAGE,
     FAILURE,
     INTERRUPTED,
+    LOCKED,
+    NO_ROOM,
     is_environment,
     may_be_the_index,
 )
@@ -41,7 +44,9 @@ __all__ = [
     "DAMAGE",
     "FAILURE",
     "INTERRUPTED",
+    "LOCKED",
     "LOST_CHARACTER",
+    "NO_ROOM",
     "PROVE",
     "Answer",
     "Batch",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Container, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ from postroom.store.sqlite.engine import Sqlite
 from postroom.telemetry import Counts, Log
 
 T = TypeVar("T")
+SETTINGS_ACTOR = "settings"  # who pauses when the settings do
 _UNREADABLE: tuple[type[Exception], ...] = (*FAILURE, StoreUnusable, MemoryError)
 
 
@@ -301,6 +302,10 @@ class Store:
 
     def resume_now(self, scope: Scope, *, actor: str) -> bool:
         return self.write_now(actions.switching(scope, actor, self._clock.now(), paused=False))
+
+    async def pause_by_settings(self, wanted: Mapping[Scope, bool]) -> None:
+        """Start each pause that the settings ask for, and end each that they no longer ask for."""
+        await self.write(actions.following(wanted, SETTINGS_ACTOR, self._clock.now()))
 
     # -- for upkeep (keep/upkeep.py)
 

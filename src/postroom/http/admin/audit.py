@@ -1,7 +1,8 @@
-"""`GET /v1/audit`: who came in, who was refused, who changed what; the same lines and keys as `postroom audit list --json`.
+"""`GET /v1/audit`: who logged in, who was refused, who changed what; lines and keys as `postroom audit list --json` has
+them.
 
-Promises: read in a reader thread, in a bounded time, one such read at a time; no secret ever stood in what is shown. Fails:
-StoreUnavailable when the store cannot be read.
+Promises: read in a reader thread, in a bounded time, one such read at a time; nothing that is shown ever held a secret.
+Fails: StoreUnavailable when the store cannot be read.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import msgspec
 from postroom.clock import Millis
 from postroom.http.admin.shapes import Time
 from postroom.http.services import Services
-from postroom.store.logs import audit
+from postroom.store import logs
 from postroom.telemetry import stamp
 
-OUTCOMES = (audit.DONE, audit.REFUSED, audit.FAILED)
-GROUPS = tuple(sorted({kind.partition(".")[0] for kind in audit.KINDS if "." in kind}))
-WORDS = (*GROUPS, *audit.KINDS)
+OUTCOMES = (logs.DONE, logs.REFUSED, logs.FAILED)
+GROUPS = tuple(sorted({kind.partition(".")[0] for kind in logs.AUDIT_KINDS if "." in kind}))
+WORDS = (*GROUPS, *logs.AUDIT_KINDS)
 
 AuditOutcome = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(OUTCOMES)})]
-Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(audit.KINDS)})]
+Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(logs.AUDIT_KINDS)})]
 
 
 class AuditLine(msgspec.Struct, frozen=True):
@@ -52,9 +53,8 @@ async def audit_lines(
 ) -> AuditLines:  # fmt: skip
     async with services.scans.turn():
         found = await services.store.read(
-            lambda reader: audit.page(
-                reader.tx, since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before,
-                limit=limit,
+            logs.read_audit_page(
+                since=since, until=until, actor=actor, kind=kind, outcome=outcome, before=before, limit=limit
             )
         )  # fmt: skip
     shown = [

@@ -15,9 +15,7 @@ from postroom.http.console import answers, visits
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
 from postroom.http.door.trail import told
-from postroom.store.access import identity, people
-from postroom.store.engine import Tx
-from postroom.store.logs import audit
+from postroom.store import access, logs
 
 WRONG = "This e-mail address and password do not belong together."
 SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
@@ -36,9 +34,9 @@ async def login_page(desk: Desk, request: Request, seen: visits.Visit) -> Respon
 async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     fields = await visits.form(desk, request, seen)
     goes_to = visits.local_address(fields.get("next", ""))
-    email = identity.fold_email(fields.get("email", ""))
+    email = access.fold_email(fields.get("email", ""))
     log, clock, folded = desk.services.log, desk.services.clock, desk.guard.folded
-    if len(email) > identity.MAX_EMAIL:  # refused whole: a part of it could be somebody
+    if len(email) > access.MAX_EMAIL:  # refused whole: a part of it could be somebody
         folded.warning("console_login_refused", user=told(email), ip=seen.ip)
         _note(desk, seen, "not an address")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, status=403)
@@ -50,24 +48,18 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
         return _page(
             desk, seen, goes_to=goes_to, wrong=text, typed=email, status=429, headers={"retry-after": str(wait)}
         )
-    user = await desk.read(lambda reader: identity.find_user(reader.tx, email))
+    user = await desk.read(access.find_user(email))
     if not await desk.guard.password_is(user, fields.get("password", "")) or user is None:
         folded.warning("console_login_refused", user=told(email) if user is None else user.email, ip=seen.ip)
         _note(desk, seen, f"wrong password for {told(email)}")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, typed=email, status=403)
     desk.guard.logins.succeeded(seen.ip, email)
     lifetime, now = desk.services.settings.console.session_lifetime, clock.now()
-    found = user
-
-    def begin(tx: Tx) -> str | None:
-        if people.unchanged(tx, found) is None:
-            return None
-        return identity.create_session(tx, found.email, lifetime=lifetime, now=now)[0]
-
-    token = await desk.services.store.write(begin)
-    if token is None:
-        log.warning("console_login_refused", user=found.email, ip=seen.ip)
-        _note(desk, seen, f"changed meanwhile: {told(found.email)}")
+    try:
+        token = await desk.services.store.write(access.begin_session(user, lifetime=lifetime, now=now))
+    except access.PersonChanged:
+        log.warning("console_login_refused", user=user.email, ip=seen.ip)
+        _note(desk, seen, f"changed meanwhile: {told(user.email)}")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, typed=email, status=403)
     if seen.session is not None:
         await _drop(desk, seen.secret)
@@ -81,7 +73,7 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 def _note(desk: Desk, seen: visits.Visit, refused: str, email: str = "", kind: str = "login") -> None:
     """For the audit log; `email` only of one who has shown who they are."""
     desk.guard.trail.note(
-        kind, outcome=audit.REFUSED if refused else audit.DONE, actor=f"user:{email}" if email else "", what="console",
+        kind, outcome=logs.REFUSED if refused else logs.DONE, actor=f"user:{email}" if email else "", what="console",
         address=seen.ip, detail=refused, logged=True,
     )  # fmt: skip
 
@@ -107,7 +99,7 @@ async def theme(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 
 async def _drop(desk: Desk, token: str) -> None:
-    await desk.services.store.write(lambda tx: identity.drop_session(tx, token))
+    await desk.services.store.write(access.drop_session(token))
 
 
 def _page(

@@ -18,8 +18,7 @@ from postroom.clock import SECOND, Millis
 from postroom.http.console import answers
 from postroom.http.console.desk import Desk
 from postroom.http.console.listing import PREFIX
-from postroom.store.access import identity
-from postroom.store.logs import audit
+from postroom.store import access, logs
 
 SESSION_COOKIE = "postroom_session"
 FORM_COOKIE = "postroom_form"
@@ -53,7 +52,7 @@ class Visit(msgspec.Struct, frozen=True):
     secure: bool  # came over https
     ip: str
     theme: str
-    session: identity.Session | None
+    session: access.Session | None
 
     def allows(self, permission: str) -> bool:
         return self.session is not None and self.session.role.allows(permission)
@@ -70,7 +69,7 @@ async def visit(desk: Desk, request: Request) -> Visit:
     if token:
         now = desk.services.clock.now()
         # Not in the console's reader slot: it takes microseconds, and a long search there would keep everybody waiting.
-        session = await desk.services.store.read(lambda reader: identity.find_session(reader.tx, token, now=now))
+        session = await desk.services.store.read(access.find_session(token, now=now))
         if session is not None:
             return Visit(token, False, secure, ip, theme, session)
     secret = _cookie(request, _named(FORM_COOKIE, secure))
@@ -107,7 +106,7 @@ async def form(desk: Desk, request: Request, seen: Visit) -> dict[str, str]:
 def note_refused(desk: Desk, seen: Visit, what: str, detail: str) -> None:
     """For the audit log. `what`: the address, without what stands for one message or plan; `detail`: nothing of what was sent."""
     actor = f"user:{seen.session.email}" if seen.session else ""
-    desk.guard.trail.note("call", outcome=audit.REFUSED, actor=actor, what=what, address=seen.ip, detail=detail)
+    desk.guard.trail.note("call", outcome=logs.REFUSED, actor=actor, what=what, address=seen.ip, detail=detail)
 
 
 def problem(seen: Visit, desk: Desk, status: int, title: str, text: str) -> Response:

@@ -1,8 +1,8 @@
-"""Who calls: the signed request of API 1.0 (contract section 1). The order of refusals is the recorded one.
+"""Who calls: the signed request of API 1.0 (contract section 1). Refusals come in the recorded order.
 
-Promises: the header texts are checked as sent and the path as requested; comparisons take the same time whether the key is
-known or not; a revoked application is refused within a second. Fails: Failure, with the recorded body where there is a
-recording.
+Promises: header texts are checked as sent, and the path as requested. A comparison takes the same time whether the key
+is known or not. A revoked application is refused within a second. Fails: Failure, with the recorded body where there is
+a recording.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from postroom.clock import MINUTE, SECOND, Clock, Millis
 from postroom.http.door.remembered import Remembered
 from postroom.http.gateway.wire.dates import parse_header_date
 from postroom.http.gateway.wire.envelope import Failure
-from postroom.store.access.bindings import Binding
-from postroom.store.access.identity import AppKeys, Role
+from postroom.store import access
 
 MAX_ECHO = 100  # characters of a sent value that an answer repeats
 _DUMMY_SECRET = bytes(64)
@@ -44,21 +43,21 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who has shown that it may call: an application, or a person through one with keys from login."""
+    """A caller that has proved who it is: an application, or a person through one, with keys from login."""
 
     app_id: str
     name: str  # the application's
-    role: Role  # the application's
+    role: access.Role  # the application's
     user: str = ""  # the person's e-mail address
-    user_role: Role | None = None
+    user_role: access.Role | None = None
 
     @property
     def actor(self) -> str:
-        """As it stands in timelines and in the audit log."""
+        """The caller's name in timelines and in the audit log."""
         return f"user:{self.user}" if self.user else f"app:{self.name}"
 
-    def lacking(self, permission: str) -> Role | None:
-        """The role that forbids it: a person may do what both, they and the application, may. None: allowed."""
+    def lacking(self, permission: str) -> access.Role | None:
+        """The role that forbids it; None: allowed. A person may do what both they and the application may."""
         for role in (self.role, self.user_role):
             if role is not None and not role.allows(permission):
                 return role
@@ -66,7 +65,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 def read_request(headers: Iterable[tuple[bytes, bytes]], path: bytes, query: bytes) -> SignedRequest:
-    """Raises Failure when a piece is missing. Names come in lower case from the server; the first of a kind counts."""
+    """Raises Failure when a piece is missing. The server gives names in lower case; the first of each name counts."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _SIGNED:
@@ -101,7 +100,7 @@ def signed_targets(path: bytes, query: bytes) -> tuple[bytes, ...]:
 
 
 def check_realm(authorization: bytes) -> None:
-    """`MC`, in any case. Raises Failure: another kind of authorization is told so before anything else is judged."""
+    """`MC`, in any case. Raises Failure for another kind of authorization, before anything else is judged."""
     realm, _, _ = authorization.strip().partition(b" ")
     if realm.upper() != b"MC":
         raise Failure(
@@ -130,8 +129,9 @@ def expected_digests(request: SignedRequest, secret_key: bytes, app_key: str) ->
     return [hmac.digest(secret_key, head + target + tail, "sha1") for target in request.targets]
 
 
-def signed_by(request: SignedRequest, app: AppKeys, binding: Binding | None = None) -> bool:
-    """Whether the application's own keys made this signature, or those of a binding. Always the same work, whichever part is wrong."""
+def signed_by(request: SignedRequest, app: access.AppKeys, binding: access.Binding | None = None) -> bool:
+    """Whether the application's own keys made this signature, or those of a binding. It does the same work whichever
+    part is wrong."""
     signature = read_signature(request.authorization)
     own = hmac.compare_digest(signature.access_key, app.access_key.encode())
     bound = binding is not None and hmac.compare_digest(signature.access_key, binding.access_key.encode())
@@ -142,8 +142,8 @@ def signed_by(request: SignedRequest, app: AppKeys, binding: Binding | None = No
 
 
 def check_date(date: bytes, now: Millis, tolerance: Millis) -> Millis:
-    """The time it says. After the signature, so that nobody else learns our clock. No evidence of the vendor's answer: a code of
-    our own."""
+    """The time that the date names. Call it after the signature was checked, so that strangers do not learn our clock.
+    The vendor's answer is not known: the code is our own."""
     text = date.decode("latin-1")
     at = parse_header_date(text)
     if at is None:
@@ -196,13 +196,13 @@ class Applications:
 
     __slots__ = ("_known",)
 
-    def __init__(self, clock: Clock, find: Callable[[str], Awaitable[AppKeys | None]]) -> None:
+    def __init__(self, clock: Clock, find: Callable[[str], Awaitable[access.AppKeys | None]]) -> None:
         self._known = Remembered(clock, find)
 
     def met(self, app_id: bytes) -> bool:
         return self._known.met(_app_id(app_id))
 
-    async def find(self, app_id: bytes) -> AppKeys | None:
+    async def find(self, app_id: bytes) -> access.AppKeys | None:
         text = _app_id(app_id)
         return await self._known.find(text) if text else None
 

@@ -1,7 +1,7 @@
 """Who calls: the access token of API 2.0 (contract section 2), and what the gateway in front of that API answered.
 
-Promises: no answer tells more of a token than whether it is one of ours that has run out. Fails: Failure, with the flat element
-(`code` and `message`, no `errors`) that clients of this era read.
+Promises: an answer says no more about a token than whether it was one of ours and has expired. Fails: Failure, with the
+flat element (`code` and `message`, no `errors`) that clients of this era read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import msgspec
 
 from postroom.http.door.auth import Caller
 from postroom.http.gateway.wire.envelope import Failure, Meta, encode
-from postroom.store.access.tokens import Token
+from postroom.store import access
 
 MAX_TOKEN = 512  # bytes of a sent token that are looked at; ours have 28
 CHALLENGE = (b"www-authenticate", b"Bearer")  # RFC 6750 3
@@ -22,7 +22,7 @@ class Flat(msgspec.Struct, frozen=True):
 
 
 class FlatFailure(Failure):
-    """As the vendor's gateway writes it, before any function is reached."""
+    """As the vendor's gateway writes it, before a request reaches any function."""
 
     def body(self) -> bytes:
         return encode(Meta(self.status), [], [Flat(self.fault.code, self.fault.message)])
@@ -43,7 +43,7 @@ def read_token(authorization: bytes) -> bytes:
     return token
 
 
-def caller(token: Token) -> Caller:
+def caller(token: access.Token) -> Caller:
     return Caller(token.app_id, token.name, token.role)
 
 

@@ -1,7 +1,8 @@
 """Who calls the API: the order in which rate, application, signature or token are judged, and what is counted for whom.
 
-Promises: only calls that an application has signed, or that carry its token, count as its own; all others count for the address they come
-from, and cost no query once that has used up its share. A refusal is written down, folded, without what was sent. Fails: Failure.
+Promises: only calls that an application has signed, or that carry its token, count as its own. All others count for the
+address they come from, and cost no query once that address has used up its share. A refusal is written down, folded,
+without anything that was sent. Fails: Failure.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from postroom.http.door.limiter import Allowance, Limiter, network
 from postroom.http.door.remembered import Remembered
 from postroom.http.gateway.wire.envelope import Failure
 from postroom.http.services import Services
-from postroom.store.access import bindings, identity, tokens
-from postroom.store.logs import audit
+from postroom.store import access, logs
 
-# Calls that no application has signed, of one address in a window: as recorded for unknown access keys (contract section 5).
+# Unsigned calls of one address in a window: as recorded for unknown access keys (contract section 5).
 STRANGERS = (5000, 5 * SECOND)
 MAX_ACCESS_KEY = 200  # bytes; ours have 128
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """`signature`: of a signed call, and None for one with a token; `expires`: when its date is no longer accepted."""
+    """`signature`: of a signed call; None: it carried a token. `expires`: when the date of the call is no longer
+    accepted."""
 
     caller: Caller
     signature: bytes | None = None
@@ -34,7 +35,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Callers:
-    """Built once, and not again by a reload; shared by the vendor-compatible API and our own."""
+    """Built once and kept by a reload; shared by the vendor-compatible API and our own."""
 
     def __init__(self, services: Services, guard: Guard) -> None:
         api = services.settings.api
@@ -46,11 +47,11 @@ class Callers:
         self._refusals = Limiter(clock, api.refusal_limit, api.refusal_window)
         self._applications = auth.Applications(clock, self._find_app)
         self._unusable: set[str] = set()  # applications of which it was said
-        self._bindings: Remembered[tuple[str, str], bindings.Binding] = Remembered(clock, self._find_binding)
-        self._tokens: Remembered[bytes, tokens.Token] = Remembered(clock, self._find_token)
+        self._bindings: Remembered[tuple[str, str], access.Binding] = Remembered(clock, self._find_binding)
+        self._tokens: Remembered[bytes, access.Token] = Remembered(clock, self._find_token)
 
     def apply(self, services: Services) -> None:
-        """New settings. What was counted, and who was met, stays: a reload gives nobody a fresh window."""
+        """New settings. Counters and known callers stay: a reload gives nobody a fresh window."""
         api = services.settings.api
         self._services = services
         self._limiter.apply(api.rate_limit, api.rate_window)
@@ -58,9 +59,8 @@ class Callers:
 
     # -- look-ups
 
-    async def _find_app(self, app_id: str) -> identity.AppKeys | None:
-        sealer = self._services.sealer
-        app = await self._services.store.read(lambda reader: identity.find_app(reader.tx, sealer, app_id))
+    async def _find_app(self, app_id: str) -> access.AppKeys | None:
+        app = await self._services.store.read(access.find_app(self._services.sealer, app_id))
         if app is not None and not app.usable and app_id not in self._unusable:
             self._unusable.add(app_id)  # said once; there are as many of them as applications
             self._services.log.error(
@@ -69,21 +69,21 @@ class Callers:
             )  # fmt: skip
         return app
 
-    async def _find_binding(self, key: tuple[str, str]) -> bindings.Binding | None:
-        sealer = self._services.sealer
-        return await self._services.store.read(lambda reader: bindings.find(reader.tx, sealer, *key))
+    async def _find_binding(self, key: tuple[str, str]) -> access.Binding | None:
+        return await self._services.store.read(access.find_binding(self._services.sealer, *key))
 
-    async def _find_token(self, token_hash: bytes) -> tokens.Token | None:
-        return await self._services.store.read(lambda reader: tokens.find(reader.tx, token_hash))
+    async def _find_token(self, token_hash: bytes) -> access.Token | None:
+        return await self._services.store.read(access.find_token(token_hash))
 
     # -- judging
 
     def untouched(self) -> Allowance:
-        """What an answer says when we could not even tell who called."""
+        """The allowance for an answer to a call whose caller could not even be looked up."""
         return self._limiter.untouched()
 
     async def admit(self, scope: Scope, function: str) -> tuple[Admitted | Failure, Allowance]:
-        """Who calls, or why that is refused: told only after the limiter and what else comes first have judged."""
+        """Who calls, or why the call is refused. The caller sends that refusal only after the limiter and other checks
+        that come first."""
         address = caller_address(scope)
         stranger = network(address)
         try:
@@ -99,9 +99,10 @@ class Callers:
         return found, allowance
 
     async def bearer(self, scope: Scope, function: str, permission: str) -> tuple[Caller, Allowance]:
-        """For our own API: who calls with a token, when they may. Raises Failure, whose headers hold the allowance.
+        """For our own API: the caller of a request with a token that has this permission. Raises Failure, whose headers
+        hold the allowance.
 
-        `permission` empty: whoever has a token may.
+        `permission` empty: a valid token is enough.
         """
         address = caller_address(scope)
         stranger = network(address)
@@ -133,22 +134,23 @@ class Callers:
             raise
 
     def count_unsigned(self, scope: Scope) -> Allowance:
-        """A call to a function that is there for those who have no keys yet."""
+        """Count a call to a function for those who have no keys yet."""
         return self._strangers.take(network(caller_address(scope)), "")
 
     def refused(self, address: str) -> Allowance:
-        """One of those was told no: whether it may go on so."""
+        """Count a refused call to such a function: whether this address may go on so."""
         return self._refusals.take(network(address), "")
 
     def count_refused(self, stranger: str) -> Allowance:
-        """In both windows: the recorded one, beyond which nothing is looked up, and the longer one that tells whoever is refused again
-        and again to wait. A good signature or token is never kept waiting by the second."""
+        """Count it in both windows: the recorded one, beyond which nothing is looked up, and the longer one that makes
+        an address with many refusals wait. The second never delays a good signature or token."""
         allowance = self._strangers.take(stranger, "")
         slowed = self._refusals.take(stranger, "")
         return slowed if allowance.allowed and not slowed.allowed else allowance
 
-    async def application(self, app_id: bytes, stranger: str) -> identity.AppKeys:
-        """Raises Failure, as recorded, when there is no such application, or when nobody may ask any more."""
+    async def application(self, app_id: bytes, stranger: str) -> access.AppKeys:
+        """Raises Failure, as recorded, when there is no such application, or when this address has used up its
+        share."""
         if self._spent(stranger) and not self._applications.met(app_id):
             raise auth.invalid_app_id(app_id)  # not looked up: the limiter will refuse it anyway
         app = await self._applications.find(app_id)
@@ -157,14 +159,14 @@ class Callers:
         return app
 
     def forget_binding(self, app_id: str, access_key: str) -> None:
-        """It was refreshed just now."""
+        """Look it up again next time: it was refreshed just now."""
         self._bindings.forget((app_id, access_key))
 
     def _spent(self, stranger: str) -> bool:
         return self._strangers.spent(stranger, "")
 
     async def _known(self, scope: Scope, stranger: str) -> Admitted:
-        """Whoever has signed this request, just now, or carries a token. Raises Failure."""
+        """Who has signed this request, just now, or whose token it carries. Raises Failure."""
         if bearer.is_bearer(auth.authorization(scope["headers"])):
             return Admitted(await self._token_of(scope, stranger))
         request = auth.read_request(scope["headers"], scope.get("raw_path") or b"", scope["query_string"])
@@ -183,7 +185,7 @@ class Callers:
             caller = Caller(app.app_id, app.name, app.role, binding.email, binding.role)
         return Admitted(caller, signature.access_key + b":" + signature.digest, signed_at + api.clock_tolerance)
 
-    async def _binding(self, app: identity.AppKeys, access_key: bytes, stranger: str) -> bindings.Binding | None:
+    async def _binding(self, app: access.AppKeys, access_key: bytes, stranger: str) -> access.Binding | None:
         """None: the application's own key, or nobody's."""
         text = access_key.decode("ascii", "replace")
         if text == app.access_key or not text.isascii() or not 0 < len(text) <= MAX_ACCESS_KEY:
@@ -194,7 +196,7 @@ class Callers:
         return await self._bindings.find(key)
 
     async def _token_of(self, scope: Scope, stranger: str) -> Caller:
-        token_hash = tokens.hash_token(bearer.read_token(auth.authorization(scope["headers"])))
+        token_hash = access.hash_token(bearer.read_token(auth.authorization(scope["headers"])))
         if self._spent(stranger) and not self._tokens.met(token_hash):
             raise bearer.unknown()
         token = await self._tokens.find(token_hash)
@@ -207,10 +209,11 @@ class Callers:
     # -- writing down
 
     def note_unchanged(self, scope: Scope, caller: Caller, function: str, detail: str) -> None:
-        """A call that was to change something was refused for what it holds. `detail`: nothing of what was sent."""
+        """Write down that a call which was to change something was refused for its content. `detail`: nothing of what
+        was sent."""
         self._trail.note(
             "call",
-            outcome=audit.REFUSED,
+            outcome=logs.REFUSED,
             actor=caller.actor,
             what=function,
             address=caller_address(scope),
@@ -218,9 +221,9 @@ class Callers:
         )
 
     def _note(self, function: str, address: str, failure: Failure, caller: Caller | None = None) -> None:
-        """`function`: empty when there is none; what else the address held may be a secret in the wrong place."""
+        """`function` is empty when the address names none: it may hold a secret in the wrong place."""
         self._trail.note(
-            "call", outcome=audit.REFUSED, actor=caller.actor if caller else "", what=function, address=address,
+            "call", outcome=logs.REFUSED, actor=caller.actor if caller else "", what=function, address=address,
              detail=f"{failure.status} {failure.fault.code}",
         )  # fmt: skip
 

@@ -1,7 +1,8 @@
-"""What the doors of the gateway share - console, vendor-compatible API, our own API: the slowing of guesses, password checks,
-the trail into the audit log, the bound of the lines that strangers can put into the log.
+"""What the console, the vendor-compatible API and our own API share: slowing of guesses, password checks, the trail
+into the audit log, and the bound on log lines that strangers cause.
 
-Promises: a password is checked off the event loop, two at once at most, as slowly for nobody as for somebody. Fails: never.
+Promises: passwords are checked off the event loop, at most two at once, and as slowly for unknown people as for known
+ones. Fails: never.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from postroom.http.door.throttle import Throttle
 from postroom.http.door.trail import Trail
 from postroom.http.services import Services
 from postroom.settings import Settings
-from postroom.store.access import identity
+from postroom.store import access
 
 HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and a core each
 
@@ -31,13 +32,13 @@ class Guard:
         self._prepared = False
 
     def apply(self, settings: Settings) -> None:
-        """Of a reload: whoever is being slowed stays so."""
+        """New settings of a reload; who is being slowed stays so."""
         self.logins.apply(settings.console.login_attempts, settings.console.login_window)
 
-    async def password_is(self, user: identity.User | None, password: str) -> bool:
-        """Also the first time."""
+    async def password_is(self, user: access.User | None, password: str) -> bool:
+        """Whether it is this person's password. The first check takes as long as later ones."""
         async with self._hashing:
             if not self._prepared:
-                await asyncio.to_thread(identity.verify_password, None, "")
+                await asyncio.to_thread(access.verify_password, None, "")
                 self._prepared = True
-            return await asyncio.to_thread(identity.verify_password, user, password)
+            return await asyncio.to_thread(access.verify_password, user, password)

@@ -1,16 +1,16 @@
 """Slows the guessing of passwords: tries per address and per account. No I/O.
 
-A key may fail `attempts` times at once; after that one try comes back every `window / attempts`. An address from which an
-account's owner has logged in is not slowed by what others do to the account, so that nobody can lock its owner out.
-Promises: a try is counted before the password is looked at, so that many at once do not slip through; memory is bounded whatever
-names and addresses are made up. Fails: never; `wait` is a value.
+A key may fail `attempts` times at once; after that it gets one more try every `window / attempts`. An address from
+which an account's owner has logged in is not slowed by tries from elsewhere, so that nobody can lock the owner out.
+Promises: a try is counted before the password is checked, so that many at once do not slip through; memory is bounded,
+whatever names and addresses are made up. Fails: never; `wait` is a value.
 """
 
 from __future__ import annotations
 
 from postroom.clock import SECOND, Clock, Millis
 from postroom.http.door.limiter import network
-from postroom.store.access.identity import fold_email
+from postroom.store import access
 
 MAX_KEYS = 10_000
 _Key = tuple[str, str]
@@ -28,7 +28,7 @@ class Throttle:
         self._known: dict[tuple[str, str], None] = {}
 
     def apply(self, attempts: int, window: Millis) -> None:
-        """Other bounds from now on; tries that were counted stay counted, and nobody waits longer than the new window."""
+        """New bounds from now on. Counted tries stay counted, and nobody waits longer than the new window."""
         if (attempts, window) == (self._attempts, self._window):
             return
         self._attempts = attempts
@@ -61,10 +61,13 @@ class Throttle:
                 self._full_at.pop(key, None)
         if len(self._known) >= MAX_KEYS:
             self._known.pop(next(iter(self._known)))
-        self._known[network(ip), fold_email(account)] = None
+        self._known[network(ip), access.fold_email(account)] = None
 
     def _keys(self, ip: str, account: str) -> list[_Key]:
-        place, account = network(ip), fold_email(account)  # one account is one key, as the look-up reads what was typed
+        place, account = (
+            network(ip),
+            access.fold_email(account),
+        )  # one account is one key, as the look-up reads what was typed
         keys = [("address", place)]
         if (place, account) not in self._known:
             keys.append(("account", account))

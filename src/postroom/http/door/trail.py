@@ -1,10 +1,10 @@
-"""The way of what happens at our doors into the audit log and the log: logins, tokens, refusals.
+"""The way of logins, tokens and refusals into the audit log and the log.
 
-Promises: never waited for; the same happening again within an hour raises a number in its line; a stranger gets a bounded number
-of lines, all strangers together, too, and the rest of an hour is folded into lines that name nobody, so that nobody can fill
-the disk. Who has shown who they are gets a bounded number, too, and is then told in fewer words; their name is the last to go. The log
-gets one line for each line of the audit log. Nothing that was sent as a secret comes here. Fails: what the store does not take
-is kept and tried again, in bounded memory.
+Promises: nobody waits for it. When the same happens again within an hour, a number in its line grows. A stranger gets a
+bounded number of lines, and so do all strangers together; the rest of an hour is folded into lines without a name, so
+that nobody can fill the disk. Known callers get a bounded number of lines, too, then shorter ones; their name goes
+last. The log gets one line for each line of the audit log. No secret that was sent comes here. Fails: what the store
+does not take is kept and tried again, in bounded memory.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from collections import Counter
 
 from postroom.clock import HOUR, Clock, Millis
 from postroom.http.door.limiter import network
-from postroom.store.engine import Tx
-from postroom.store.logs import audit
-from postroom.store.store import Store
+from postroom.store import Store, logs
 from postroom.telemetry import Log
 
 FOLDED: Millis = HOUR
@@ -29,7 +27,7 @@ MAX_KNOWN = 10 * MAX_LINES  # about all who are known: beyond it one line for ea
 MAX_WAITING = 4 * MAX_LINES  # not yet written, because the store does not take them
 FLUSH_EVERY = 1.0  # seconds between two writes: however many come, the writer is asked once
 
-_Key = tuple[str, str, str, str, str, str]
+_Key = tuple[str, str, str, str, str, str]  # actor, kind, what, address, outcome, detail: as in AuditNote
 
 _OTHERS = "others, not listed one by one"
 MAX_TOLD = 100  # characters of an address that somebody typed
@@ -51,6 +49,10 @@ class _Open:
         self.row: int | None = None
         self.first = self.last = at
         self.times = 0  # not yet written
+
+    def noted(self) -> logs.AuditNote:
+        """What is not yet written of it."""
+        return logs.AuditNote(self.row, self.first, self.last, self.times, *self.key)
 
 
 class Trail:
@@ -74,7 +76,8 @@ class Trail:
         self, kind: str, *, outcome: str, actor: str = "", what: str = "", address: str = "", detail: str = "",
         logged: bool = False,
     ) -> None:  # fmt: skip
-        """On the event loop. `actor`: only one who has shown who they are; `logged`: it stands in the log already."""
+        """On the event loop. `actor`: only of a caller who has proved who they are; `logged`: the log has it
+        already."""
         now = self._clock.now()
         if now // FOLDED != self._hour:
             self._hour = now // FOLDED
@@ -103,14 +106,15 @@ class Trail:
         place = network(address)
         if self._of_sort[outcome] >= MAX_LINES or len(self._changed) >= MAX_WAITING:
             return ("", kind, "", "", outcome, _OTHERS)
-        if outcome != audit.DONE and self._of_address[place] >= MAX_OF_ADDRESS:
+        if outcome != logs.DONE and self._of_address[place] >= MAX_OF_ADDRESS:
             return ("", kind, "", place, outcome, "others from there, not listed one by one")
         self._of_sort[outcome] += 1
         self._of_address[place] += 1
         return key
 
     def _of_known_one(self, key: _Key) -> _Key:
-        """The key of the first line that may be had: with the address, with its network, without, and with the name only."""
+        """The key of the first line that is still allowed: with the address, its network, neither, or the name
+        alone."""
         actor, kind, what, address, outcome, detail = key
         if self._of_known < MAX_KNOWN and len(self._changed) < MAX_WAITING:
             for step, place in enumerate((address, network(address), "")):
@@ -130,28 +134,24 @@ class Trail:
         return ("", kind, "", "", outcome, _OTHERS)
 
     def _tell(self, actor: str, kind: str, what: str, address: str, outcome: str, detail: str) -> None:
-        say = self._log.info if outcome == audit.DONE else self._log.warning
+        say = self._log.info if outcome == logs.DONE else self._log.warning
         say(f"{kind}_{outcome}".replace(".", "_"), actor=actor, what=what, ip=address, why=detail)
 
     async def flush(self) -> None:
-        """Write what is not yet written. StoreUnavailable: it is kept."""
+        """Write what is not yet written. StoreUnavailable: it is kept for the next time."""
         async with self._flushing:
             changed, self._changed = self._changed, {}
             if not changed:
                 return
-            told = [(line, line.times, line.last) for line in changed]
-
-            def write(tx: Tx) -> list[int]:
-                return [_write(tx, *state) for state in told]
-
+            told = [(line, line.noted()) for line in changed]
             try:
-                rows = await self._store.write(write)
+                rows = await self._store.write(logs.add_audit_notes([noted for _, noted in told]))
             except BaseException:
                 self._changed = {**changed, **self._changed}
                 raise
-            for (line, times, _), row in zip(told, rows, strict=True):
+            for (line, noted), row in zip(told, rows, strict=True):
                 line.row = row
-                line.times -= times
+                line.times -= noted.times
             self._failing = False
 
     async def _write(self) -> None:
@@ -177,13 +177,3 @@ class Trail:
         if self._writing is not None:
             await self._writing
         await self._try()
-
-
-def _write(tx: Tx, line: _Open, times: int, last: Millis) -> int:
-    actor, kind, what, address, outcome, detail = line.key
-    if line.row is not None and audit.again(tx, line.row, last=last, times=times):
-        return line.row
-    return audit.add(
-        tx, at=line.first, last=last, actor=actor, kind=kind, what=what, address=address, outcome=outcome,
-        detail=detail, times=times,
-    )  # fmt: skip

@@ -37,8 +37,7 @@ from postroom.http.gateway.wire.envelope import CONTENT_TYPE, RECORDED_HEADERS, 
 from postroom.http.gateway.wire.lenient import MAX_BODY
 from postroom.http.services import Services
 from postroom.model import Action
-from postroom.store.access import permissions
-from postroom.store.logs import audit
+from postroom.store import logs, permissions
 
 PREFIX = "/api/"
 PREFIXES = (PREFIX, oauth.PATH)
@@ -130,13 +129,13 @@ class GatewayApi:
         self, path: str, scope: Scope, receive: Receive, admitted: Admitted, function: Function
     ) -> bytes:
         """Whatever becomes of it is written down, also when its body cannot be read."""
-        outcome, why = audit.FAILED, None
+        outcome, why = logs.FAILED, None
         try:
             body = await self._once(scope, receive, admitted, function)
             why = refusal(body)
-            outcome = audit.DONE if why is None else audit.REFUSED
+            outcome = logs.DONE if why is None else logs.REFUSED
         except Failure as failure:
-            outcome, why = audit.REFUSED, failure
+            outcome, why = logs.REFUSED, failure
             raise
         finally:
             self._note(path, scope, admitted, outcome, why)

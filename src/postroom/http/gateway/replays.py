@@ -1,9 +1,10 @@
-"""Changing calls, each once: the body of a signed call is not signed (contract 1.1), so a signature is good for one body only.
+"""Runs each changing call once. The body of a signed call is not signed (contract 1.1), so a signature is good for one
+body only.
 
-Promises: the same signature with the same body gets the same answer, while the first call runs as well as afterwards and across a restart;
-with another body it gets 401 and changes nothing, also when the first one could not be read. An answer too long to be kept is told only
-once; the call does not run again for it. A call that failed on our side may be sent again. Reads never come here. Fails: Failure for
-another body; what the call itself raises passes through.
+Promises: the same signature with the same body gets the same answer, while the first call runs, afterwards, and across
+a restart. With another body it gets 401 and changes nothing, also when the first body could not be read. An answer that
+is too long to be kept is sent only once; the call does not run again for it. A call that failed on our side may be sent
+again. Reads never come here. Fails: Failure for another body; what the call itself raises passes through.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import msgspec
 from postroom.http.door.callers import Admitted
 from postroom.http.gateway.wire.envelope import Failure, Fault, ItemFailure
 from postroom.http.gateway.wire.envelope import answer as envelope
-from postroom.store.access import signatures
-from postroom.store.store import Store
+from postroom.store import Store, access
 
 _UNREAD = b"not read"  # in the place of a hash, which is longer: no body has it
 NOT_KEPT = Fault(
     msgspec.UNSET, "err_answer_not_kept",
-    "This call has run already; its answer was too long to be kept, and it does not run again: look at what became of it", False,
+    "This call has run already; its answer was too long to be kept, and it does not run again: look at what became "
+    "of it",
+    False,
 )  # fmt: skip
 
 
@@ -34,7 +36,8 @@ class Replays:
         self._running = running
 
     async def once(self, admitted: Admitted, data: bytes, run: Callable[[], Awaitable[bytes]]) -> bytes:
-        """`data`: the body as it came; `run` gives the body of a 200 answer. A call with a token has nothing to compare."""
+        """`data`: the body as it came; `run` gives the body of a 200 answer. A call with a token has no signature to
+        compare."""
         if admitted.signature is None:
             return await run()
         signature = hashlib.sha256(admitted.signature).digest()
@@ -53,31 +56,32 @@ class Replays:
             ended.set_result(None)
 
     async def use_up(self, admitted: Admitted) -> None:
-        """Of a call whose body did not come whole: none that comes later fits."""
+        """Use up the signature of a call whose body did not come whole: no later body fits it."""
         if admitted.signature is not None:
             signature, expires = hashlib.sha256(admitted.signature).digest(), admitted.expires
-            await self._store.write(lambda tx: signatures.use(tx, signature, _UNREAD, expires))
+            await self._store.write(access.use_signature(signature, _UNREAD, expires))
 
     async def _first(
         self, signature: bytes, body_hash: bytes, expires: int, run: Callable[[], Awaitable[bytes]]
     ) -> bytes:
-        used = await self._store.write(lambda tx: signatures.use(tx, signature, body_hash, expires))
+        used = await self._store.write(access.use_signature(signature, body_hash, expires))
         if used is not None and used.body_hash != body_hash:
             raise other_body()
         if used is not None and used.kept is not None:
-            return signatures.unpacked(used.kept)
+            return access.unpack_answer(used.kept)
         answer = await run()
         kept: bytes | None = answer
-        if len(answer) > signatures.MAX_ANSWER:
-            kept = await asyncio.to_thread(signatures.packed, answer)
+        if len(answer) > access.MAX_ANSWER:
+            kept = await asyncio.to_thread(access.pack_answer, answer)
         if kept is None:
             kept = envelope([], [ItemFailure(None, (NOT_KEPT,))], None)
-        await self._store.write(lambda tx: signatures.answered(tx, signature, kept))
+        await self._store.write(access.keep_answer(signature, kept))
         return answer
 
 
 def other_body() -> Failure:
     return Failure(
         401, "err_xdk_invalid_signature",
-        "0004 Invalid Signature: it was used for another body; a call that changes something needs a signature of its own",
+        "0004 Invalid Signature: it was used for another body; a call that changes something needs a signature of its "
+        "own",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from cryptography import x509
 from postroom.errors import EnvironmentFailed
 from postroom.http.door.trail import Trail
 from postroom.settings import HttpTls
-from postroom.store.logs import audit
+from postroom.store import logs
 from postroom.telemetry import Log
 
 LOOK_EVERY = 3.0  # seconds; a renewed certificate has weeks
@@ -63,10 +63,10 @@ class Certificate:
                 "http_certificate_refused", certificate=str(self._files[0]), key=str(self._files[1]),
                 problem=_words(problem), kept="the one before",
             )  # fmt: skip
-            self._note(audit.FAILED, _words(problem))
+            self._note(logs.FAILED, _words(problem))
             return False
         self._tell(expires)
-        self._note(audit.DONE, f"expires {_utc(expires)}")
+        self._note(logs.DONE, f"expires {_utc(expires)}")
         return True
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:

@@ -25,8 +25,7 @@ from postroom.http.gateway.calls import (
 )
 from postroom.http.gateway.wire import held as wire_held
 from postroom.http.gateway.wire import tracking as wire_tracking
-from postroom.store import MAX_TEXT
-from postroom.store.logs.rejections import KINDS
+from postroom.store import MAX_TEXT, logs
 
 Schema = dict[str, Any]
 
@@ -225,7 +224,7 @@ GATEWAY: dict[str, Described] = {
             end=DATE,
             sortOrder=ORDER,
             searchBy=_search("all", "from", "to", "type", "info", "remoteIp"),
-            filterBy=_array(_object(type=_enum(*KINDS)), most=50),
+            filterBy=_array(_object(type=_enum(*logs.REJECTION_KINDS)), most=50),
         ),
         rejections.Listed,
         paged=True,

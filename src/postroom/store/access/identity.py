@@ -1,9 +1,9 @@
-"""Who may ask: roles, applications, people, console sessions. Statements stand beside the functions that use them.
+"""Who may ask: roles, applications, people, console sessions. Inside the caller's transaction.
 
-Promises: every secret is returned once, by the function that made it, and kept sealed (HMAC keys) or hashed (the rest); what a
-function does belongs to the caller's transaction. Fails: PeerError names what was wrong with the input; EnvironmentFailed
-when sealed keys do not open or `admin.json` cannot be written. Hashing a password takes tens of milliseconds on purpose:
-`hash_password` and `verify_password` need no connection, so that neither the writer nor the event loop waits for them.
+Promises: every secret is returned once, by the function that made it, and kept sealed (HMAC keys) or hashed (the rest).
+Fails: PeerError names what was wrong with the input; EnvironmentFailed when `admin.json` cannot be written. Hashing a
+password takes tens of milliseconds on purpose: `hash_password` and `verify_password` need no transaction, so that
+neither the writer nor the event loop waits for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import argon2
 import msgspec
@@ -27,7 +26,7 @@ from postroom.clock import Millis, SystemClock
 from postroom.errors import EnvironmentFailed, PeerError
 from postroom.sealing import Sealer, sync_directory, write_private
 from postroom.store.access import permissions
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 
 ADMINISTRATOR = "administrator"
 MONITOR = "monitor"
@@ -44,15 +43,19 @@ _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=
 
 
 class Role(msgspec.Struct, frozen=True):
+    """A name and the permissions that come with it."""
+
     name: str
     permissions: tuple[str, ...]
 
     def allows(self, permission: str) -> bool:
+        """Whether its holders have this permission."""
         return ALL_PERMISSIONS in self.permissions or permission in self.permissions
 
 
 class AppKeys(msgspec.Struct, frozen=True):
-    """What checking a signed request takes. The secrets are open: keep it in memory, never print it."""
+    """An application's keys, as checking a signature needs them. The secrets are open: keep it in memory, never print
+    it."""
 
     app_id: str
     name: str
@@ -67,6 +70,8 @@ class AppKeys(msgspec.Struct, frozen=True):
 
 
 class AppListed(msgspec.Struct, frozen=True):
+    """An application, as lists show it. `revoked`: since when; None: it lives."""
+
     app_id: str
     name: str
     role: str
@@ -77,7 +82,7 @@ class AppListed(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """A new application's; shown once."""
+    """A new application's keys; shown once."""
 
     app_id: str
     app_key: str
@@ -91,6 +96,8 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
+    """A person who may log in."""
+
     email: str
     password_hash: str
     role: Role
@@ -101,6 +108,8 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
+    """A person's session at the console, until `expires`."""
+
     email: str
     role: Role
     created: Millis
@@ -109,35 +118,29 @@ class Session(msgspec.Struct, frozen=True):
 
 # -- roles
 
-_ROLE_READ = "SELECT name, permissions FROM role WHERE name = ?"
-_ROLE_LIST = "SELECT name, permissions FROM role ORDER BY name"
-_ROLE_ADD = "INSERT INTO role (name, permissions) VALUES (?, ?)"
-
-
-def _all(tx: Tx, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-    return tx.rows(statement, tuple(values))
-
-
-def _one(tx: Tx, statement: str, *values: Any) -> Any:
-    rows = _all(tx, statement, values)
-    return rows[0] if rows else None
+_ROLE_READ = named("access.find_role", "SELECT name, permissions FROM role WHERE name = :name")
+_ROLE_LIST = named("access.list_roles", "SELECT name, permissions FROM role ORDER BY name")
+_ROLE_ADD = named("access.add_role", "INSERT INTO role (name, permissions) VALUES (:name, :permissions)")
 
 
 def find_role(tx: Tx, name: str) -> Role | None:
-    row = _one(tx, _ROLE_READ, name)
+    """The role of this name. None: there is none."""
+    row = tx.row(_ROLE_READ, {"name": name})
     return None if row is None else Role(row[0], tuple(json.loads(row[1])))
 
 
 def list_roles(tx: Tx) -> list[Role]:
-    return [Role(name, tuple(json.loads(held))) for name, held in _all(tx, _ROLE_LIST)]
+    """All roles, by name."""
+    return [Role(name, tuple(json.loads(held))) for name, held in tx.rows(_ROLE_LIST)]
 
 
 def create_role(tx: Tx, name: str, wanted: Sequence[str]) -> Role:
+    """A new role with these permissions. PeerError: the name is taken or unfit, or there is no such permission."""
     name = _name(name, "role")
     if find_role(tx, name) is not None:
         raise PeerError(f"role {name!r} exists already")
     held = permissions.check(wanted)
-    tx.run(_ROLE_ADD, (name, json.dumps(list(held))))
+    tx.run(_ROLE_ADD, {"name": name, "permissions": json.dumps(list(held))})
     return Role(name, held)
 
 
@@ -158,20 +161,28 @@ def _name(text: str, what: str) -> str:
 
 # -- applications
 
-_APP_ADD = (
-    "INSERT INTO app (app_id, name, role, app_key_sealed, access_key, secret_key_sealed, client_id, client_secret_hash, "
-    "created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_APP_ADD = named(
+    "access.add_app",
+    "INSERT INTO app (app_id, name, role, app_key_sealed, access_key, secret_key_sealed, client_id, "
+    "client_secret_hash, created) VALUES (:app_id, :name, :role, :app_key_sealed, :access_key, :secret_key_sealed, "
+    ":client_id, :client_secret_hash, :created)",
 )
-_APP_READ = (
-    "SELECT app.app_id, app.name, app.role, role.permissions, app.app_key_sealed, app.access_key, app.secret_key_sealed "
-    "FROM app JOIN role ON role.name = app.role WHERE app.app_id = ? AND app.revoked IS NULL"
+_APP_READ = named(
+    "access.find_app",
+    "SELECT app.app_id, app.name, app.role, role.permissions, app.app_key_sealed, app.access_key, "
+    "app.secret_key_sealed FROM app JOIN role ON role.name = app.role "
+    "WHERE app.app_id = :app_id AND app.revoked IS NULL",
 )
-_APP_LIST = "SELECT app_id, name, role, access_key, client_id, created, revoked FROM app ORDER BY created, app_id"
-_APP_REVOKE = "UPDATE app SET revoked = ? WHERE app_id = ? AND revoked IS NULL RETURNING app_id"
+_APP_LIST = named(
+    "access.list_apps",
+    "SELECT app_id, name, role, access_key, client_id, created, revoked FROM app ORDER BY created, app_id",
+)
+_APP_REVOKE = named("access.revoke_app", "UPDATE app SET revoked = :now WHERE app_id = :app_id AND revoked IS NULL")
 
 
 def create_app(tx: Tx, sealer: Sealer, *, name: str, role: str, now: Millis | None = None) -> Credentials:
-    """A new application with fresh credentials, which no later call can show again."""
+    """A new application with fresh credentials, which no later call can show again. PeerError: unfit name, unknown
+    role."""
     name = _name(name, "application")
     _role_named(tx, role)
     made = Credentials(
@@ -184,20 +195,24 @@ def create_app(tx: Tx, sealer: Sealer, *, name: str, role: str, now: Millis | No
     )
     tx.run(
         _APP_ADD,
-        (
-            made.app_id, name, role,
-            sealer.seal(made.app_key.encode(), _context("app_key", made.app_id)),
-            made.access_key,
-            sealer.seal(made.secret_key.encode(), _context("secret_key", made.app_id)),
-            made.client_id, hashlib.sha256(made.client_secret.encode()).digest(), _now(now),
-        ),
-    )  # fmt: skip
+        {
+            "app_id": made.app_id,
+            "name": name,
+            "role": role,
+            "app_key_sealed": sealer.seal(made.app_key.encode(), _context("app_key", made.app_id)),
+            "access_key": made.access_key,
+            "secret_key_sealed": sealer.seal(made.secret_key.encode(), _context("secret_key", made.app_id)),
+            "client_id": made.client_id,
+            "client_secret_hash": hashlib.sha256(made.client_secret.encode()).digest(),
+            "created": _now(now),
+        },
+    )
     return made
 
 
 def find_app(tx: Tx, sealer: Sealer, app_id: str) -> AppKeys | None:
     """The living application with this id, its keys open (see `usable`). None: unknown or revoked."""
-    row = _one(tx, _APP_READ, app_id)
+    row = tx.row(_APP_READ, {"app_id": app_id})
     if row is None:
         return None
     ident, name, role, held, app_key, access_key, secret_key = row
@@ -218,12 +233,13 @@ def unusable_apps(tx: Tx, sealer: Sealer) -> list[str]:
 
 
 def list_apps(tx: Tx) -> list[AppListed]:
-    return [AppListed(*row) for row in _all(tx, _APP_LIST)]
+    """All applications, oldest first, also revoked ones."""
+    return [AppListed(*row) for row in tx.rows(_APP_LIST)]
 
 
 def revoke_app(tx: Tx, app_id: str, *, now: Millis | None = None) -> bool:
-    """False when there is no living application with this id. A serving gateway notices within a second."""
-    return _one(tx, _APP_REVOKE, _now(now), app_id) is not None
+    """Revoke an application; a serving gateway notices within a second. False: no living application has this id."""
+    return tx.run(_APP_REVOKE, {"now": _now(now), "app_id": app_id}) > 0
 
 
 def _context(column: str, app_id: str) -> bytes:
@@ -237,23 +253,27 @@ def _now(now: Millis | None) -> Millis:
 
 # -- people
 
-_USER_ADD = "INSERT INTO console_user (email, password_hash, role, created) VALUES (?, ?, ?, ?)"
-_USER_READ = (
-    "SELECT u.email, u.password_hash, u.role, role.permissions, u.created "
-    "FROM console_user AS u JOIN role ON role.name = u.role WHERE u.email = ? AND u.disabled IS NULL"
+_USER_ADD = named(
+    "access.add_user",
+    "INSERT INTO console_user (email, password_hash, role, created) VALUES (:email, :password_hash, :role, :created)",
 )
-_USER_THERE = "SELECT 1 FROM console_user WHERE email = ?"
+_USER_READ = named(
+    "access.find_user",
+    "SELECT u.email, u.password_hash, u.role, role.permissions, u.created "
+    "FROM console_user AS u JOIN role ON role.name = u.role WHERE u.email = :email AND u.disabled IS NULL",
+)
+_USER_THERE = named("access.is_user", "SELECT 1 FROM console_user WHERE email = :email")
 
 
 def hash_password(password: str) -> str:
-    """argon2id; slow on purpose, so never inside a transaction or on the event loop."""
+    """argon2id: slow on purpose, so never in a transaction or on the event loop. PeerError: too short or too long."""
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise PeerError(f"password: expected {MIN_PASSWORD} to {MAX_PASSWORD} characters")
     return _hasher.hash(password)
 
 
 def verify_password(user: User | None, password: str) -> bool:
-    """As slow for an unknown user as for a wrong password, so that neither can be told from the time it takes."""
+    """Whether it is this person's password. As slow for None as for a wrong password: the time tells nothing."""
     with contextlib.suppress(argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
         _hasher.verify(user.password_hash if user else _nobody(), password[:MAX_PASSWORD])
         return user is not None
@@ -266,61 +286,71 @@ def _nobody() -> str:
 
 
 def fold_email(email: str) -> str:
+    """An address as the store keeps and finds it: without blanks around it, in lower case."""
     return email.strip().casefold()
 
 
 def create_user(tx: Tx, *, email: str, password_hash: str, role: str, now: Millis | None = None) -> User:
-    """`password_hash` comes from `hash_password`."""
+    """A new person; `password_hash` comes from `hash_password`. PeerError: unfit or known address, unknown role."""
     email = fold_email(email)
     local, at, domain = email.rpartition("@")
     if not (local and at and domain) or len(email) > MAX_EMAIL or not email.isprintable() or " " in email:
         raise PeerError(f"e-mail address {email[:60]!r}: expected name@domain")
     found = _role_named(tx, role)
-    if _one(tx, _USER_THERE, email) is not None:
+    if tx.row(_USER_THERE, {"email": email}) is not None:
         raise PeerError(f"user {email} exists already")
     created = _now(now)
-    tx.run(_USER_ADD, (email, password_hash, role, created))
+    tx.run(_USER_ADD, {"email": email, "password_hash": password_hash, "role": role, "created": created})
     return User(email, password_hash, found, created)
 
 
 def find_user(tx: Tx, email: str) -> User | None:
-    """None: unknown, or may not log in."""
-    row = _one(tx, _USER_READ, fold_email(email))
+    """The person with this address. None: unknown, or may not log in."""
+    row = tx.row(_USER_READ, {"email": fold_email(email)})
     return None if row is None else User(row[0], row[1], Role(row[2], tuple(json.loads(row[3]))), row[4])
 
 
 # -- console sessions
 
-_SESSION_ADD = "INSERT INTO console_session (token_hash, email, created, expires) VALUES (?, ?, ?, ?)"
-_SESSION_REAP = "DELETE FROM console_session WHERE expires <= ?"
-_SESSION_READ = (
+_SESSION_ADD = named(
+    "access.add_session",
+    "INSERT INTO console_session (token_hash, email, created, expires) "
+    "VALUES (:token_hash, :email, :created, :expires)",
+)
+_SESSION_REAP = named("access.reap_sessions", "DELETE FROM console_session WHERE expires <= :now")
+_SESSION_READ = named(
+    "access.find_session",
     "SELECT s.email, u.role, role.permissions, s.created, s.expires FROM console_session AS s "
     "JOIN console_user AS u ON u.email = s.email JOIN role ON role.name = u.role "
-    "WHERE s.token_hash = ? AND s.expires > ? AND u.disabled IS NULL"
+    "WHERE s.token_hash = :token_hash AND s.expires > :now AND u.disabled IS NULL",
 )
-_SESSION_DROP = "DELETE FROM console_session WHERE token_hash = ?"
+_SESSION_DROP = named("access.drop_session", "DELETE FROM console_session WHERE token_hash = :token_hash")
 
 
 def create_session(tx: Tx, email: str, *, lifetime: Millis, now: Millis | None = None) -> tuple[str, Session]:
-    """(the token for the cookie, the session); sessions that have ended are cleared on the way."""
+    """A new session: (the token for the cookie, the session). Deletes those that are over. PeerError: no such user."""
     user = find_user(tx, email)
     if user is None:
         raise PeerError(f"no user {fold_email(email)[:60]!r}")
     at = _now(now)
     token = secrets.token_urlsafe(32)
-    tx.run(_SESSION_REAP, (at,))
-    tx.run(_SESSION_ADD, (_token_hash(token), user.email, at, at + lifetime))
+    tx.run(_SESSION_REAP, {"now": at})
+    tx.run(
+        _SESSION_ADD,
+        {"token_hash": _token_hash(token), "email": user.email, "created": at, "expires": at + lifetime},
+    )
     return token, Session(user.email, user.role, at, at + lifetime)
 
 
 def find_session(tx: Tx, token: str, *, now: Millis | None = None) -> Session | None:
-    """None: unknown, dropped or over."""
-    row = _one(tx, _SESSION_READ, _token_hash(token), _now(now))
+    """The session of this cookie's token. None: unknown, dropped or over, or the person may no longer log in."""
+    row = tx.row(_SESSION_READ, {"token_hash": _token_hash(token), "now": _now(now)})
     return None if row is None else Session(row[0], Role(row[1], tuple(json.loads(row[2]))), row[3], row[4])
 
 
 def drop_session(tx: Tx, token: str) -> None:
-    tx.run(_SESSION_DROP, (_token_hash(token),))
+    """End a session: log out. Nothing happens when there is none."""
+    tx.run(_SESSION_DROP, {"token_hash": _token_hash(token)})
 
 
 def _token_hash(token: str) -> bytes:
@@ -329,8 +359,9 @@ def _token_hash(token: str) -> bytes:
 
 # -- the first administrator
 
-_ADMINISTRATORS = (
-    "SELECT EXISTS (SELECT 1 FROM app WHERE role = ?) OR EXISTS (SELECT 1 FROM console_user WHERE role = ?)"
+_ADMINISTRATORS = named(
+    "access.is_administered",
+    "SELECT EXISTS (SELECT 1 FROM app WHERE role = :role) OR EXISTS (SELECT 1 FROM console_user WHERE role = :role)",
 )
 
 
@@ -338,12 +369,12 @@ def bootstrap(
     tx: Tx, sealer: Sealer, base_url: str, smtp: str, path: Path | str,
     *, email: str = "admin@postroom.local", now: Millis | None = None,
 ) -> bool:  # fmt: skip
-    """Make the first administrator and write `path` (admin.json); False when the store has or had one.
+    """Make the first administrator and write `path` (admin.json). False: the store has or had one.
 
-    The file is durable before the transaction commits: a crash between the two leaves a file that the next start replaces,
-    never an administrator whose keys nobody has.
+    The file is durable before the transaction commits: a crash between the two leaves a file that the next start
+    replaces, never an administrator whose keys nobody has. EnvironmentFailed: the file cannot be written.
     """
-    if _one(tx, _ADMINISTRATORS, ADMINISTRATOR, ADMINISTRATOR)[0]:
+    if tx.rows(_ADMINISTRATORS, {"role": ADMINISTRATOR})[0][0]:
         return False
     made = create_app(tx, sealer, name="administrator", role=ADMINISTRATOR, now=now)
     password = secrets.token_urlsafe(15)

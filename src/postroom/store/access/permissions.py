@@ -12,6 +12,27 @@ from collections.abc import Callable, Iterable
 from postroom.errors import PeerError
 from postroom.model import Action
 
+__all__ = [
+    "ALL",
+    "API_LOGIN",
+    "AUDIT_READ",
+    "DASHBOARD_READ",
+    "HELD_EDIT",
+    "HELD_READ",
+    "HELD_SUMMARY_READ",
+    "PERMISSIONS",
+    "PLANS",
+    "PLANS_OF_HELD",
+    "PROCESSING_EDIT",
+    "PROCESSING_READ",
+    "REJECTIONS_READ",
+    "TRACKING_READ",
+    "check",
+    "confined",
+    "needed",
+    "to_see",
+]
+
 ALL = "*"  # also those of later releases
 
 PROCESSING_READ = "Monitoring | Processing | Read"
@@ -67,7 +88,7 @@ def confined(allows: Callable[[str], bool], action: Action) -> bool | None:
 
 
 def check(wanted: Iterable[str]) -> tuple[str, ...]:
-    """Those wanted, each once, in the list's spelling. Blanks and case do not matter."""
+    """Those wanted, each once, in the list's spelling; blanks and case do not matter. PeerError: one is unknown."""
     spelt = {_folded(known): known for known in (*PERMISSIONS, ALL)}
     found: dict[str, None] = {}
     for text in wanted:

@@ -1,7 +1,8 @@
 """What was refused at SMTP time: who, to whom, why, from where, when; kept for message tracking and `get-rejections`.
 
-Promises: the ids are times and never those of an entry (a node of their own), so that a search walks both in one order; what
-folds many refusals into one row is the recorder's business (smtp_in/rejections.py). Fails: apsw errors pass through.
+Promises: the ids are times and never those of an entry (a node of their own), so that a search walks both in one order.
+`smtp_in/rejections.py` folds many refusals into one row before they get here. Fails: what the database raises passes
+through.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 
 from postroom.clock import Millis
 from postroom.ids import NODE_BITS, SEQUENCE_BITS, first_id_at, id_time
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 from postroom.store.fold import clean
 
 KINDS = ("relaying", "address", "size", "content", "limit", "unavailable")
@@ -21,10 +22,19 @@ PASSING = ("limit", "unavailable")  # the peer was told to try again: the messag
 MAX_TEXT = 512  # characters of any field
 
 _NODE = (1 << NODE_BITS) - 1
-_NEXT = "SELECT coalesce((SELECT max(id) FROM rejection), 0) + 1"
-_ADD = "INSERT INTO rejection (id, ip, helo, env_from, recipient, kind, reply, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_NEXT = named("logs.next_rejection_id", "SELECT coalesce((SELECT max(id) FROM rejection), 0) + 1")
+# Positional: hundreds of rows in one transaction while somebody knocks at the door again and again.
+_ADD = named(
+    "logs.add_rejection",
+    "INSERT INTO rejection (id, ip, helo, env_from, recipient, kind, reply, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+)
 SELECT = "SELECT id, ip, helo, env_from, recipient, kind, reply, number FROM rejection"
-_FORGET = "DELETE FROM rejection WHERE id IN (SELECT id FROM rejection WHERE id < ? ORDER BY id LIMIT ?)"
+_FIND = named("logs.find_rejection", f"{SELECT} WHERE id = :id")
+_FORGET = named(
+    "logs.forget_rejections",
+    "DELETE FROM rejection WHERE id IN (SELECT id FROM rejection WHERE id < :before ORDER BY id LIMIT :most)",
+)
+# what a search may name -> the columns that it looks into
 FIELDS = {
     "all": ("env_from", "recipient", "kind", "reply", "ip"),
     "from": ("env_from",),
@@ -36,7 +46,7 @@ FIELDS = {
 
 
 class NewRejection(msgspec.Struct, frozen=True, gc=False):
-    """A refusal, or `number` like it. What is not known is empty."""
+    """A refusal to be recorded, or `number` alike. What is not known is empty; `kind` is one of KINDS."""
 
     at: Millis
     ip: str
@@ -49,6 +59,8 @@ class NewRejection(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """A refusal as it was recorded, or `number` alike within a minute."""
+
     id: int
     ip: str
     helo: str
@@ -64,7 +76,7 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 
 
 def add(tx: Tx, refused: Sequence[NewRejection]) -> None:
-    """Inside the writer's transaction."""
+    """Record these refusals, in their order. Control characters become spaces; texts are cut at MAX_TEXT characters."""
     following = int(tx.rows(_NEXT)[0][0])
     for one in refused:
         ident = max(following, first_id_at(one.at) | _NODE << SEQUENCE_BITS)
@@ -76,14 +88,16 @@ def add(tx: Tx, refused: Sequence[NewRejection]) -> None:
 
 
 def read(row: tuple[Any, ...]) -> Rejection:
+    """One row of SELECT."""
     return Rejection(*row)
 
 
 def find(tx: Tx, ident: int) -> Rejection | None:
-    rows = tx.rows(f"{SELECT} WHERE id = ?", (ident,))
+    """The refusal with this id. None: there is none."""
+    rows = tx.rows(_FIND, {"id": ident})
     return read(rows[0]) if rows else None
 
 
 def forget(tx: Tx, before: Millis, most: int) -> int:
     """Delete up to `most` rows written before; how many."""
-    return tx.run(_FORGET, (first_id_at(before), most))
+    return tx.run(_FORGET, {"before": first_id_at(before), "most": most})

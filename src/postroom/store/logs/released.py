@@ -1,7 +1,7 @@
-"""The release log: what people did with held mail, who and why. A row copies what it tells, so it outlives its entry.
+"""The release log: what people did with held mail, who and why. A row copies what it shows, so it outlives its entry.
 
-Promises: written in the transaction of the fact; ids are times, so that a window is an id range. Fails: apsw errors pass
-through.
+Promises: written in the transaction of the fact; ids are times, so that a window is an id range. Fails: what the
+database raises passes through.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ from postroom.clock import Millis
 from postroom.ids import first_id_at, id_time
 from postroom.model import Action, Route
 from postroom.store import codes
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 
-_NEXT = "SELECT max(coalesce((SELECT max(id) FROM release_log), 0) + 1, ?)"
-_ADD = (
+_NEXT = named("logs.next_release_id", "SELECT max(coalesce((SELECT max(id) FROM release_log), 0) + 1, :least)")
+_ADD = named(
+    "logs.add_release",
     "INSERT INTO release_log (id, entry_id, action, actor, reason, held_for, route, env_from, from_address, from_name, "
     "recipient, recipient_name, subject, size, attachment) "
-    "SELECT ?, e.id, ?, ?, ?, coalesce(i.text, ''), e.route, e.env_from, e.from_address, e.from_name, e.recipient, "
-    "e.recipient_name, e.subject, e.size, e.attachment FROM entry AS e LEFT JOIN info AS i ON i.id = e.info_id WHERE e.id = ?"
+    "SELECT :id, e.id, :action, :actor, :reason, coalesce(i.text, ''), e.route, e.env_from, e.from_address, "
+    "e.from_name, e.recipient, e.recipient_name, e.subject, e.size, e.attachment "
+    "FROM entry AS e LEFT JOIN info AS i ON i.id = e.info_id WHERE e.id = :entry",
 )
 _COLUMNS = (
-    "id, entry_id, action, actor, reason, held_for, route, env_from, from_address, from_name, recipient, recipient_name, "
-    "subject, size, attachment"
+    "id, entry_id, action, actor, reason, held_for, route, env_from, from_address, from_name, recipient, "
+    "recipient_name, subject, size, attachment"
 )
-_FORGET = "DELETE FROM release_log WHERE id IN (SELECT id FROM release_log WHERE id < ? ORDER BY id LIMIT ?)"
+_FORGET = named(
+    "logs.forget_releases",
+    "DELETE FROM release_log WHERE id IN (SELECT id FROM release_log WHERE id < :before ORDER BY id LIMIT :most)",
+)
+# what a search may name -> the columns that it looks into
 FIELDS = {
     "all": ("actor", "env_from", "from_address", "recipient", "subject", "reason", "held_for"),
     "operator": ("actor",),
@@ -40,7 +46,7 @@ FIELDS = {
 
 
 class Released(msgspec.Struct, frozen=True, gc=False):
-    """One line of the log."""
+    """One line of the log: what somebody did with a held message."""
 
     id: int
     entry: int
@@ -64,15 +70,16 @@ class Released(msgspec.Struct, frozen=True, gc=False):
 
 
 def record(tx: Tx, entry: int, action: Action, actor: str, reason: str, now: Millis) -> None:
-    """Before the entry leaves `held`."""
-    ident = tx.rows(_NEXT, (first_id_at(now),))[0][0]
-    tx.run(_ADD, (ident, codes.ACTION[action], actor, reason, entry))
+    """Call it before the entry leaves `held`."""
+    ident = tx.rows(_NEXT, {"least": first_id_at(now)})[0][0]
+    tx.run(_ADD, {"id": ident, "action": codes.ACTION[action], "actor": actor, "reason": reason, "entry": entry})
 
 
 def read(row: tuple[Any, ...]) -> Released:
+    """One row of SELECT."""
     (
-        ident, entry, action, actor, reason, held_for, route, env_from, from_address, from_name, recipient, name, subject,
-        size, attachment,
+        ident, entry, action, actor, reason, held_for, route, env_from, from_address, from_name, recipient, name,
+        subject, size, attachment,
     ) = row  # fmt: skip
     return Released(
         ident, entry, codes.action(action) or Action.RELEASE, actor, reason, held_for, codes.route(route), env_from,
@@ -82,7 +89,7 @@ def read(row: tuple[Any, ...]) -> Released:
 
 def forget(tx: Tx, before: Millis, most: int) -> int:
     """Delete up to `most` lines written before; how many."""
-    return tx.run(_FORGET, (first_id_at(before), most))
+    return tx.run(_FORGET, {"before": first_id_at(before), "most": most})
 
 
 SELECT = f"SELECT {_COLUMNS} FROM release_log"

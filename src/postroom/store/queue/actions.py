@@ -9,7 +9,7 @@ Every action leaves an event with its actor, and an action on held mail a row in
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ from postroom.store.queue import statements as sql
 from postroom.store.queue.apply import Infos, LedgerLines, end, event
 from postroom.store.queue.notices import Original, notice
 from postroom.store.records import EndedEntry, NewMessage
+from postroom.store.verbs import writes
 
 SLICE = 200  # entries of one action in one transaction: about 10 ms of the writer
 PAUSE = 0.010  # seconds
@@ -70,6 +71,7 @@ PAUSE_ADD = named(
     "queue.pause_add",
     "INSERT INTO pause (scope, since, actor) VALUES (:scope, :now, :actor) ON CONFLICT (scope) DO NOTHING",
 )
+PAUSED_BY = named("queue.paused_by", "SELECT 1 FROM pause WHERE scope = :scope AND actor = :actor")
 PAUSE_DROP = named("queue.pause_drop", "DELETE FROM pause WHERE scope = :scope")
 
 
@@ -301,14 +303,24 @@ def acting(context: ActionContext, order: Instruction, ids: Sequence[int]) -> Ca
     return run
 
 
-def switching(scope: Scope, actor: str, now: Millis, *, paused: bool) -> Callable[[Tx], bool]:
+def switch(tx: Tx, scope: Scope, actor: str, now: Millis, *, paused: bool) -> bool:
     """Pause or resume a stage, with its line in the audit log. False if it was so already."""
+    done = pause(tx, scope, actor, now) if paused else resume(tx, scope)
+    if done:
+        kind = "queue.pause" if paused else "queue.resume"
+        audit.add(tx, at=now, actor=actor, kind=kind, what=scope.value)
+    return done
 
-    def switch(tx: Tx) -> bool:
-        done = pause(tx, scope, actor, now) if paused else resume(tx, scope)
-        if done:
-            kind = "queue.pause" if paused else "queue.resume"
-            audit.add(tx, at=now, actor=actor, kind=kind, what=scope.value)
-        return done
 
-    return switch
+def follow(tx: Tx, wanted: Mapping[Scope, bool], actor: str, now: Millis) -> None:
+    """Pause the stages that the settings want paused. Resume one that they no longer do, unless a person paused it.
+
+    `actor`: the name under which the settings pause.
+    """
+    for scope, paused in wanted.items():
+        if paused or tx.row(PAUSED_BY, {"scope": scope.value, "actor": actor}) is not None:
+            switch(tx, scope, actor, now, paused=paused)
+
+
+switching = writes(switch)
+following = writes(follow)

@@ -1,7 +1,7 @@
 """`POST /api/account/get-account`: the account record, which clients use as "test connection".
 
-Promises: one account, the gateway itself; the same values as long as its settings are the same; the members that clients were seen
-to read are there. Fails: never.
+Promises: there is one account, the gateway itself; its values change only with the settings; the members that clients
+were seen to read are there. Fails: never.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from postroom.clock import DAY, MINUTE
 from postroom.http.gateway.call import Call
 from postroom.http.gateway.wire.envelope import answer
 from postroom.http.services import Services
-from postroom.store.find.reader import Reader
+from postroom.store import access
 
 PATH = "/api/account/get-account"
 
@@ -24,7 +24,7 @@ class GetAccount:
         self._services = services
 
     async def __call__(self, call: Call) -> bytes:
-        users = await self._services.store.read(_users)
+        users = await self._services.store.read(access.count_users())
         return answer([self._record(users)], [], None)
 
     def _record(self, users: int) -> dict[str, Any]:
@@ -57,7 +57,3 @@ class GetAccount:
             "telephone": "",
             "packages": [f"Postroom {__version__}"],
         }
-
-
-def _users(reader: Reader) -> int:
-    return int(reader.tx.rows("SELECT count(*) FROM console_user")[0][0])

@@ -1,8 +1,10 @@
-"""`/api/login/login` and `/api/login/discover-authentication`: keys for a person, and where to ask for them (contract 1.4).
+"""`/api/login/login` and `/api/login/discover-authentication`: keys for a person, and where to ask for them (contract
+1.4).
 
-Promises: the same answer, as slow, for an unknown person and a wrong password; tries are slowed per address and account, together with the
-console's; with an access key in the body the same keys are good again; where an address belongs is answered without a look
-whether anybody has it. Fails: Failure - the recorded one for an application that there is not, 401 with `key.username` for the rest.
+Promises: an unknown person and a wrong password get the same answer after the same time. Tries are slowed per address
+and account, together with the console's. With an access key in the body, the same keys are good again. Discovery
+answers without looking whether anybody has the address. Fails: Failure - the recorded one for an unknown application,
+401 with `key.username` for the rest.
 """
 
 from __future__ import annotations
@@ -33,9 +35,7 @@ from postroom.http.gateway.wire.envelope import (
     malformed,
 )
 from postroom.http.services import Services
-from postroom.store.access import bindings, identity, people, permissions
-from postroom.store.engine import Tx
-from postroom.store.logs import audit
+from postroom.store import access, logs, permissions
 
 LOGIN = "/api/login/login"
 DISCOVER = "/api/login/discover-authentication"
@@ -56,7 +56,7 @@ class LoginFailure(Failure):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What somebody says who they are."""
+    """The name and password that a caller sent."""
 
     username: str
     password: str
@@ -72,7 +72,7 @@ class Login:
         self._callers = callers
 
     async def __call__(self, knock: Knock) -> bytes:
-        app: identity.AppKeys | None = None
+        app: access.AppKeys | None = None
         try:
             app = await self._application(knock)
             said = read_basic(knock.header(b"authorization"))
@@ -82,7 +82,7 @@ class Login:
             if fault is not None:
                 return answer([], [ItemFailure(None, (fault,))], None)
             name = item.get("userName") or said.username
-            if identity.fold_email(name) != identity.fold_email(said.username):
+            if access.fold_email(name) != access.fold_email(said.username):
                 raise refused(said.username, "userName differs from the name in the Authorization header")
             issued = await self._issued(knock, app, said, item.get("accessKey") or "")
         except Failure as failure:
@@ -94,21 +94,21 @@ class Login:
         shown = {"accessKey": issued.access_key, "secretKey": issued.secret_key}
         return answer([{**shown, "duration": lifetime} if lifetime else shown], [], None)
 
-    async def _application(self, knock: Knock) -> identity.AppKeys:
+    async def _application(self, knock: Knock) -> access.AppKeys:
         missing = [name for name in ("authorization", "x-mc-app-id") if not knock.header(name.encode()).strip()]
         if missing:
             text = f"0001 Credentials missing from the request: no {', '.join(missing)} header"
             raise Failure(400, "err_xdk_missing_credentials", text)
         return await self._callers.application(knock.header(b"x-mc-app-id").strip(), network(knock.address))
 
-    async def _issued(self, knock: Knock, app: identity.AppKeys, said: Said, access_key: str) -> bindings.Issued:
-        services, email = self._services, identity.fold_email(said.username)
-        if len(email) > identity.MAX_EMAIL:  # refused whole: a part of it could be somebody
+    async def _issued(self, knock: Knock, app: access.AppKeys, said: Said, access_key: str) -> access.IssuedKeys:
+        services, email = self._services, access.fold_email(said.username)
+        if len(email) > access.MAX_EMAIL:  # refused whole: a part of it could be somebody
             raise refused(said.username)
         wait = self._guard.logins.wait(knock.address, email)
         if wait:
             raise slowed(wait)
-        user = await services.store.read(lambda reader: identity.find_user(reader.tx, email))
+        user = await services.store.read(access.find_user(email))
         if not await self._guard.password_is(user, said.password) or user is None:
             raise refused(said.username)
         self._guard.logins.succeeded(knock.address, email)
@@ -119,43 +119,38 @@ class Login:
                 f"0001 Authorization type is not allowed: role {person.role.name} lacks the permission "
                 f"{permissions.API_LOGIN}",
             )  # fmt: skip
-        now = services.clock.now()
-
-        def issue(tx: Tx) -> bindings.Issued | None:
-            if people.unchanged(tx, person) is None:
-                raise refused(said.username)
-            if not access_key:
-                return bindings.issue(tx, services.sealer, app_id=app.app_id, email=person.email, now=now)
-            return bindings.refresh(
-                tx, services.sealer, access_key=access_key, app_id=app.app_id, email=person.email, now=now
-            )
-
-        issued = await services.store.write(issue)
+        keys = access.issue_keys(
+            services.sealer, person, app_id=app.app_id, access_key=access_key, now=services.clock.now()
+        )
+        try:
+            issued = await services.store.write(keys)
+        except access.PersonChanged:
+            raise refused(said.username) from None
         if issued is None:
             text = "Access key is not one of this user's: log in without it for a new one"
             raise LoginFailure(said.username[:MAX_ECHO], "err_xdk_binding_unknown", text)
         self._callers.forget_binding(app.app_id, issued.access_key)
         self._guard.trail.note(
-            "login", outcome=audit.DONE, actor=f"user:{person.email}", what=f"API, application {app.name}",
+            "login", outcome=logs.DONE, actor=f"user:{person.email}", what=f"API, application {app.name}",
             address=knock.address, detail="keys refreshed" if access_key else "new keys",
         )  # fmt: skip
         return issued
 
-    def _refuse(self, knock: Knock, app: identity.AppKeys | None, failure: Failure) -> Allowance:
-        """The name is told as far as it looks like an address."""
+    def _refuse(self, knock: Knock, app: access.AppKeys | None, failure: Failure) -> Allowance:
+        """The log repeats the name only if it looks like an address."""
         try:
-            name = f" for {told(identity.fold_email(read_basic(knock.header(b'authorization')).username))}"
+            name = f" for {told(access.fold_email(read_basic(knock.header(b'authorization')).username))}"
         except Failure:
             name = ""
         self._guard.trail.note(
-            "login", outcome=audit.REFUSED, what=f"API, application {app.name}" if app else "API",
+            "login", outcome=logs.REFUSED, what=f"API, application {app.name}" if app else "API",
             address=knock.address, detail=f"{failure.status} {failure.fault.code}{name}",
         )  # fmt: skip
         return self._callers.refused(knock.address)
 
 
 class Discover:
-    """Which realms there are, and the base URL: of this gateway, whoever asks."""
+    """The realms and the base URL: of this gateway, whatever address is asked for."""
 
     def __init__(self, services: Services, callers: Callers) -> None:
         self._callers = callers
@@ -187,7 +182,7 @@ class Discover:
         return answer([] if failed else found, failed, None)
 
     def _region(self, knock: Knock, email: str) -> dict[str, Any]:
-        digest = hmac.digest(self._key, identity.fold_email(email).encode("utf-8", "replace"), hashlib.sha256)
+        digest = hmac.digest(self._key, access.fold_email(email).encode("utf-8", "replace"), hashlib.sha256)
         token = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         region = {"code": "local", "api": base_url(knock)}
         return {"authenticate": list(REALMS), "emailAddress": email, "emailToken": token, "region": region}
@@ -215,20 +210,21 @@ def read_basic(authorization: bytes) -> Said:
 
 
 def refused(username: str, why: str = "Name and password do not belong together") -> Failure:
-    return LoginFailure(username[: identity.MAX_EMAIL], "err_xdk_invalid_credentials", why)
+    return LoginFailure(username[: access.MAX_EMAIL], "err_xdk_invalid_credentials", why)
 
 
 def slowed(wait: int) -> Failure:
     """`wait` seconds; the reset is in milliseconds, as everywhere (contract section 5)."""
     headers = (
-        (b"x-ratelimit-remaining", b"0"), (b"x-ratelimit-reset", b"%d" % (wait * SECOND)), (b"retry-after", b"%d" % wait),
+        (b"x-ratelimit-remaining", b"0"), (b"x-ratelimit-reset", b"%d" % (wait * SECOND)),
+        (b"retry-after", b"%d" % wait),
     )  # fmt: skip
     text = f"Too many failed tries: the next one in {wait} seconds"
     return Failure(429, "err_rate_limit_exceeded", text, retryable=True, headers=headers)
 
 
 def base_url(knock: Knock) -> str:
-    """As the client called us: it is told nothing that it has not said itself."""
+    """The address by which the client called us, so that it learns nothing that it has not said itself."""
     host = knock.header(b"host").decode("latin-1").strip()
     if not _HOST.fullmatch(host):
         name, port = knock.scope.get("server") or ("localhost", None)
@@ -261,10 +257,6 @@ def _wrong_address(item: Any) -> Fault | None:
         return Fault("emailAddress", "err_validation_null", "This field is mandatory and must not be null", False)
     if isinstance(email, str) and not email.strip():
         return Fault("emailAddress", "err_validation_blank", "Field is mandatory and must not be blank", False)
-    if (
-        not isinstance(email, str)
-        or not 3 <= len(email.strip()) <= identity.MAX_EMAIL
-        or "@" not in email.strip()[1:-1]
-    ):
+    if not isinstance(email, str) or not 3 <= len(email.strip()) <= access.MAX_EMAIL or "@" not in email.strip()[1:-1]:
         return Fault("emailAddress", "err_validation_invalid_email_address", "Email address is not valid", False)
     return None

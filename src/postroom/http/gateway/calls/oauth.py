@@ -1,8 +1,10 @@
-"""`POST /oauth/token`: an access token for an application that shows its client id and secret (contract section 2, RFC 6749 4.4).
+"""`POST /oauth/token`: an access token for an application that shows its client id and secret (contract section 2, RFC
+6749 4.4).
 
-Promises: id and secret are taken from HTTP Basic, from the body, from the query; the token is opaque and kept only as a hash; whoever
-is refused again and again is told to wait, and nobody else from the same address. Fails: OAuthFailure, whose body holds every shape that some client reads: `meta.status`,
-`fail[].errors`, `fail[0].code` and `.message`, `error` and `error_description` (contract 6.5).
+Promises: id and secret are taken from HTTP Basic, the body or the query. The token is opaque and kept only as a hash. A
+client with many refusals must wait, and no other client from the same address. Fails: OAuthFailure, whose body holds
+every shape that some client reads: `meta.status`, `fail[].errors`, `fail[0].code` and `.message`, `error` and
+`error_description` (contract 6.5).
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ from postroom.http.door.guard import Guard
 from postroom.http.gateway.calls.keyless import Knock, read_json
 from postroom.http.gateway.wire.envelope import Failure, Fault, Meta
 from postroom.http.services import Services
-from postroom.store import access
-from postroom.store.logs import audit
+from postroom.store import access, logs
 
 PATH = "/oauth/token"
 GRANT = "client_credentials"
@@ -76,7 +77,7 @@ class TokenDoor:
         except Failure as failure:
             allowance = self._callers.refused(knock.address)
             self._guard.trail.note(
-                "token", outcome=audit.REFUSED, address=knock.address, detail=f"{failure.status} {failure.fault.code}"
+                "token", outcome=logs.REFUSED, address=knock.address, detail=f"{failure.status} {failure.fault.code}"
             )
             if not allowance.allowed:
                 text, headers = str(too_many(allowance)), tuple(allowance.headers())
@@ -84,7 +85,7 @@ class TokenDoor:
             raise
         lifetime, now = self._services.settings.api.token_lifetime, self._services.clock.now()
         token = await self._services.store.write(access.issue_token(client.app_id, lifetime=lifetime, now=now))
-        self._guard.trail.note("token", outcome=audit.DONE, actor=f"app:{client.name}", address=knock.address)
+        self._guard.trail.note("token", outcome=logs.DONE, actor=f"app:{client.name}", address=knock.address)
         return _encode(_Granted(token, "Bearer", lifetime // SECOND, ""))
 
     async def _client(self, knock: Knock, fields: dict[str, str]) -> access.Client:

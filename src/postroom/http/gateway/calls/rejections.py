@@ -1,7 +1,7 @@
-"""`POST /api/gateway/get-rejections`: what was refused at SMTP time. The way of a page is `listing`'s.
+"""`POST /api/gateway/get-rejections`: what was refused at SMTP time. `paging/logs.py` reads the pages.
 
-Promises: from the start of the day (UTC) unless asked otherwise; refusals that told the peer to try again are shown as well, as
-what they are. Fails: as `listing` does.
+Promises: from the start of the day (UTC) unless asked otherwise. Temporary refusals are shown as well, marked by their
+type. Fails: as `paging/logs.py` does.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from postroom.http.gateway.wire.envelope import Fault
 from postroom.http.gateway.wire.members import BadItem, an_object, pairs, period, search, text, truth, word
 from postroom.http.services import Services
 from postroom.model import Order
-from postroom.store.logs import lines as logs
-from postroom.store.logs.rejections import KINDS, Rejection
+from postroom.store import logs
 
 PATH = "/api/gateway/get-rejections"
 
 _FIELDS = {"all": "all", "from": "from", "to": "to", "type": "type", "info": "info", "remoteip": "remoteip"}
-_KINDS = {kind: kind for kind in KINDS}
+_KINDS = {kind: kind for kind in logs.REJECTION_KINDS}
 
 
 class Shown(msgspec.Struct, frozen=True, gc=False):
@@ -44,7 +43,7 @@ class Listed(msgspec.Struct, frozen=True):
     rejections: list[Shown]
 
 
-def function(services: Services) -> LogListing[Rejection]:
+def function(services: Services) -> LogListing[logs.Rejection]:
     return LogListing(services, PATH, logs.REJECTIONS, read_query=read_query, shown=shown)
 
 
@@ -58,7 +57,7 @@ def read_query(item: Any, now: Millis) -> logs.LogQuery:
     field, needle = search(item.get("searchBy"), _FIELDS, "all,from,to,type,info,remoteIp", faults, named=True)
     kinds: list[str] = []
     for _, wanted in pairs(item.get("filterBy"), {"type": "type"}, "type", faults):
-        kind = word(wanted, "filterBy.type", _KINDS, ",".join(KINDS), faults)
+        kind = word(wanted, "filterBy.type", _KINDS, ",".join(logs.REJECTION_KINDS), faults)
         kinds += [kind] if kind else []
     mailbox = text(item.get("mailbox"), "mailbox", faults)
     if faults:
@@ -74,7 +73,7 @@ def read_query(item: Any, now: Millis) -> logs.LogQuery:
     )
 
 
-def shown(lines: list[Rejection]) -> Listed:
+def shown(lines: list[logs.Rejection]) -> Listed:
     return Listed(
         [
             Shown(line.env_from, line.recipient, line.kind, line.reply, line.ip, line.helo, stamp(line.at), line.number)

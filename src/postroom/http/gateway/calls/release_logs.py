@@ -1,6 +1,8 @@
-"""`POST /api/gateway/get-held-release-logs`: who released or rejected held mail, and why. The way of a page is `listing`'s.
+"""`POST /api/gateway/get-held-release-logs`: who released or rejected held mail, and why. `paging/logs.py` reads the
+pages.
 
-Promises: the last month unless asked otherwise; what people did, never what a check did. Fails: as `listing` does.
+Promises: the last month unless asked otherwise; what people did, never what a check did. Fails: as `paging/logs.py`
+does.
 """
 
 from __future__ import annotations
@@ -19,13 +21,12 @@ from postroom.http.gateway.wire.idents import EntryIds
 from postroom.http.gateway.wire.members import BadItem, an_object, filters, period, search, truth, word
 from postroom.http.services import Services
 from postroom.model import Action, Order, Route
-from postroom.store.logs import lines as logs
-from postroom.store.logs.released import FIELDS, Released
+from postroom.store import logs
 
 PATH = "/api/gateway/get-held-release-logs"
 WINDOW = 30 * DAY  # from start, when it is not given
 
-_FIELDS = {field: field for field in FIELDS}
+_FIELDS = {field: field for field in logs.RELEASE_FIELDS}
 _STATUSES = {"released": Action.RELEASE, "rejected": Action.REJECT}
 
 
@@ -53,7 +54,7 @@ class Listed(msgspec.Struct, frozen=True):
     heldReleaseLogs: list[Shown]  # noqa: N815
 
 
-def function(services: Services) -> LogListing[Released]:
+def function(services: Services) -> LogListing[logs.Released]:
     idents = EntryIds(services.sealer)
     return LogListing(services, PATH, logs.RELEASES, read_query=read_query, shown=lambda lines: shown(lines, idents))
 
@@ -84,7 +85,7 @@ def read_query(item: Any, now: Millis) -> logs.LogQuery:
     )
 
 
-def shown(lines: list[Released], idents: EntryIds) -> Listed:
+def shown(lines: list[logs.Released], idents: EntryIds) -> Listed:
     unset = msgspec.UNSET
     return Listed(
         [

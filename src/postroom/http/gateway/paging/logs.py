@@ -1,14 +1,14 @@
 """A log, page by page: what `get-rejections` and `get-held-release-logs` have in common.
 
-Promises: as `paging` does for the queue: the token holds query, size, top, border, total and expiry, and is good for one application
-and function only; lines that arrive later are not shown, lines that are forgotten vanish; a search ends after BOUND, and one runs at
-a time, so that mail does not feel it. Fails: as `page_call` does.
+Promises: as `paging/queues.py` does for the queue, the token holds query, size, top, border, total and expiry, and is
+good for one application and function only. Lines that arrive later are not shown; lines that are forgotten vanish. A
+search ends in a bounded time, and one runs at a time, so that mail does not feel it. Fails: as `page_call` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -19,26 +19,19 @@ from postroom.http.gateway.paging.tokens import PageRefused, TokenSeal, expired
 from postroom.http.gateway.wire.envelope import Pagination, invalid_token
 from postroom.http.scans import PATIENCE
 from postroom.http.services import Services
-from postroom.model import Order
-from postroom.store.bounded import BOUND, bounded
-from postroom.store.find.reader import Reader
-from postroom.store.logs.lines import Log, LogQuery, count, find, newest
+from postroom.store import logs
 
 _INSTEAD = "a shorter time from start to end"
 
 
-class LogLine(Protocol):
-    @property
-    def id(self) -> int: ...
-
-
-T = TypeVar("T", bound=LogLine)
+T = TypeVar("T", bound=logs.LogLine)
 
 
 class Spot(msgspec.Struct, frozen=True, array_like=True):
-    """A page of a log. `after` and `before`: the border id, of which one at most is given. `first`: its total is not known."""
+    """A page of a log. `after` or `before`: the border id; at most one is given. `first`: the total is not known
+    yet."""
 
-    query: LogQuery
+    query: logs.LogQuery
     size: int
     top: int | None
     after: int | None
@@ -48,18 +41,19 @@ class Spot(msgspec.Struct, frozen=True, array_like=True):
     expires: Millis
 
 
-class LogPage(msgspec.Struct, Generic[T], frozen=True):
+class SpotPage(msgspec.Struct, Generic[T], frozen=True):
+    """A page that was read, and its spot: with top and total of a first page, and the border where its lines were
+    found."""
+
     spot: Spot
-    lines: list[T]
-    earlier: bool
-    later: bool
+    page: logs.LogPage[T]
 
 
 class LogListing(Generic[T]):
     """The function. `read_query` may raise BadItem; `shown` makes the one element of `data` of a page's lines."""
 
     def __init__(
-        self, services: Services, path: str, log: Log[T], *, read_query: Callable[[Any, Millis], LogQuery],
+        self, services: Services, path: str, log: logs.Log[T], *, read_query: Callable[[Any, Millis], logs.LogQuery],
         shown: Callable[[list[T]], Any],
     ) -> None:  # fmt: skip
         self._services = services
@@ -78,22 +72,24 @@ class LogListing(Generic[T]):
     def first(self, item: Any, size: int, now: Millis) -> Spot:
         return Spot(self._read_query(item, now), size, None, None, None, None, True, 0)
 
-    def shown(self, pages: list[LogPage[T]]) -> list[Any]:
-        return [self._shown(page.lines) for page in pages]
+    def shown(self, pages: list[SpotPage[T]]) -> list[Any]:
+        return [self._shown(found.page.lines) for found in pages]
 
-    async def page(self, spot: Spot) -> LogPage[T]:
-        log = self._log
-
-        def read(reader: Reader) -> LogPage[T]:
-            with reader.tx.snapshot(), bounded(reader.tx, BOUND, _INSTEAD):  # one snapshot
-                page = read_log(reader, log, spot)
-            return page
-
-        services = self._services
+    async def page(self, spot: Spot) -> SpotPage[T]:
         if not spot.query.narrows:
-            return await services.store.read(read)
-        async with services.scans.turn(PATIENCE):
-            return await services.store.read(read)
+            return await self._read(spot)
+        async with self._services.scans.turn(PATIENCE):
+            return await self._read(spot)
+
+    async def _read(self, spot: Spot) -> SpotPage[T]:
+        store, log, query, size = self._services.store, self._log, spot.query, spot.size
+        if spot.first:
+            first = await store.read(logs.read_first_page(log, query, size=size, instead=_INSTEAD))
+            return SpotPage(msgspec.structs.replace(spot, top=first.top, total=first.total), first.page)
+        page = await store.read(
+            logs.read_page(log, query, size=size, top=spot.top, after=spot.after, before=spot.before, instead=_INSTEAD)
+        )
+        return SpotPage(msgspec.structs.replace(spot, after=page.after, before=page.before), page)
 
     def opened(self, token: str, context: str, now: Millis) -> Spot:
         try:
@@ -104,13 +100,13 @@ class LogListing(Generic[T]):
             raise expired()
         return spot
 
-    def pagination(self, pages: list[LogPage[T]], context: str) -> Pagination | None:
+    def pagination(self, pages: list[SpotPage[T]], context: str) -> Pagination | None:
         if len(pages) != 1:
             return _together(pages)
-        (page,) = pages
-        if not page.lines and not page.earlier and not page.later:
+        spot, page = pages[0].spot, pages[0].page
+        lines = page.lines
+        if not lines and not page.earlier and not page.later:
             return Pagination(0)
-        lines, spot = page.lines, page.spot
         following = previous = None
         if page.later:
             after = lines[-1].id if lines else spot.before
@@ -127,40 +123,12 @@ class LogListing(Generic[T]):
         return self._seal.seal(self._encode(msgspec.structs.replace(spot, first=False, expires=expires)), context)
 
 
-def read_log(reader: Reader, log: Log[T], spot: Spot) -> LogPage[T]:
-    """A line more than asked tells that a page follows; the other side is looked up."""
-    tx, query, size = reader.tx, spot.query, spot.size
-    found = find(tx, log, query, limit=size + 1, after=spot.after, before=spot.before, top=spot.top)
-    more = len(found) > size
-    if spot.before is not None:
-        lines = found[1:] if more else found
-        if not lines:  # all that stood here is gone: what lies behind the border is the next page
-            step = 1 if query.order is Order.NEWEST else -1
-            spot = msgspec.structs.replace(spot, before=spot.before + step)
-        border = lines[-1].id if lines else spot.before
-        later = bool(find(tx, log, query, limit=1, after=border, top=spot.top))
-        return LogPage(spot, lines, earlier=more, later=later)
-    lines = found[:size]
-    if spot.after is not None:
-        if not lines:
-            step = -1 if query.order is Order.NEWEST else 1
-            spot = msgspec.structs.replace(spot, after=spot.after + step)
-        border = lines[0].id if lines else spot.after
-        earlier = bool(find(tx, log, query, limit=1, before=border, top=spot.top))
-        return LogPage(spot, lines, earlier=earlier, later=more)
-    if not spot.first:
-        return LogPage(spot, lines, earlier=False, later=more)
-    top = newest(tx, log, query)
-    total = count(tx, log, query) if more else len(lines)
-    return LogPage(msgspec.structs.replace(spot, top=top, total=total), lines, earlier=False, later=more)
-
-
-def _together(pages: list[LogPage[T]]) -> Pagination | None:
-    """Of several queries in one call: the sums, and no token, which can stand for one query only."""
+def _together(pages: list[SpotPage[T]]) -> Pagination | None:
+    """Several queries in one call: the sums, and no token, which can stand for one query only."""
     if not pages:
         return None
-    shown = sum(len(page.lines) for page in pages)
-    totals = [page.spot.total for page in pages]
+    shown = sum(len(found.page.lines) for found in pages)
+    totals = [found.spot.total for found in pages]
     return (
         Pagination(shown, None if None in totals else sum(total or 0 for total in totals)) if shown else Pagination(0)
     )
