@@ -156,7 +156,7 @@ async def test_a_message_in_hand_is_waited_for(serving: Starter) -> None:
 
 
 async def test_the_sweep_runs_by_itself(serving: Starter) -> None:
-    server, _desk = await serving(idle_timeout=1_000)
+    server, _desk = await serving(by_itself=True, idle_timeout=1_000)
     peer = await (await Peer.connect(server)).greeted()
     assert (await peer.until_end()).startswith(b"421 4.4.2")
 
