@@ -26,8 +26,8 @@ demo: $(STAMP)   ## a gateway with real-looking mail flowing, until Ctrl-C (SECO
 serve: $(STAMP)  ## the gateway, with its data in ./data
 	@$(BIN)/postroom serve --data data
 
-test: $(STAMP)   ## every test, with the servers they need
-	@$(BIN)/python -m pytest
+test: $(STAMP)   ## every test, with the servers they need, on two cores (JOBS=n; 0 = in one process)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## format, lint, types, house rules
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }

@@ -1,4 +1,4 @@
-"""Counts the cases that property tests really ran, so that a run can say how many there were."""
+"""Counts the cases that property tests really ran, so that a run can say how many there were, in however many processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,27 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 COUNTS: Counter[str] = Counter()
+
+
+class Report:
+    """The plugin that says it: workers of pytest-xdist hand their counts to the process that prints."""
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if (handed := getattr(session.config, "workeroutput", None)) is not None:
+            handed["generated"] = dict(COUNTS)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        COUNTS.update(getattr(node, "workeroutput", {}).get("generated", {}))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if COUNTS:
+            listed = ", ".join(f"{number:,} {what}" for what, number in sorted(COUNTS.items()))
+            terminalreporter.write_line(f"generated cases: {COUNTS.total():,} ({listed})")
 
 
 def generated(cases: int, what: str, **chosen: Any) -> Callable[[Any], Any]:
