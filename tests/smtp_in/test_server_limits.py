@@ -204,6 +204,7 @@ async def test_running_out_of_file_descriptors_does_not_end_the_listener(serving
     place = server.addresses[0]
     loop = asyncio.get_running_loop()
     await (await Peer.connect(server)).greeted()  # what the loop opens once is open now
+    "codec".encode("idna")  # a module of its own, which `sock_connect` would look for without a descriptor
     raws = [socket.socket() for _ in range(5)]
     for raw in raws:
         raw.setblocking(False)
