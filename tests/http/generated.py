@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 COUNTS: Counter[str] = Counter()
+TIMES = int(os.environ.get("TIMES", "1"))  # `make generated TIMES=n`: the long run
 
 
 class Report:
@@ -32,7 +34,8 @@ class Report:
 
 
 def generated(cases: int, what: str, **chosen: Any) -> Callable[[Any], Any]:
-    """Above `@given`: this many cases, always the same ones, each counted under `what`."""
+    """Above `@given`: this many cases, always the same ones, each counted under `what`. The long run has TIMES as many, others
+    each time."""
 
     def decorate(test: Any) -> Any:
         inner = test.hypothesis.inner_test
@@ -53,6 +56,6 @@ def generated(cases: int, what: str, **chosen: Any) -> Callable[[Any], Any]:
                 inner(*args, **named)
 
             test.hypothesis.inner_test = counted
-        return settings(max_examples=cases, derandomize=True, **chosen)(test)
+        return settings(max_examples=cases * TIMES, derandomize=TIMES == 1, **chosen)(test)
 
     return decorate
