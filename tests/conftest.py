@@ -3,6 +3,7 @@ test starts finds its modules compiled, as an installed one does: that is nearly
 
 `make test` gives whole files to two workers (pytest-xdist), those first whose tests start processes and wait for them: they
 take the longest, and short files at the end let the workers end together. `pytest FILE` runs in one process as ever.
+What could go on for hours has its quick form here, and its long one in a target of the Makefile (`make crash`, `make generated`).
 """
 
 from __future__ import annotations
