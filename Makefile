@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
+# Whole files to each worker, in the order of tests/conftest.py.
+PYTEST  = $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-api bench-find bench-soak bench-restart crash lock clean
+.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-api bench-find bench-soak bench-restart crash generated lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -26,8 +28,11 @@ demo: $(STAMP)   ## a gateway with real-looking mail flowing, until Ctrl-C (SECO
 serve: $(STAMP)  ## the gateway, with its data in ./data
 	@$(BIN)/postroom serve --data data
 
-test: $(STAMP)   ## every test, with the servers they need
-	@$(BIN)/python -m pytest
+test: $(STAMP)   ## every test, with the servers they need, on two cores (JOBS=n; 0 = in one process)
+	@$(PYTEST)
+
+generated: $(STAMP)  ## the tests of the HTTP side with TIMES=n as many generated cases, others each time
+	@TIMES=$(or $(TIMES),20) $(PYTEST) tests/http
 
 check: $(STAMP)  ## format, lint, types, house rules
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 from selenium.webdriver.common.keys import Keys
 
@@ -158,13 +160,19 @@ def test_the_list_lives_and_keeps_the_focus(office: Office, person: Window) -> N
     assert "First" in person.text("#detail-title")
 
 
+def seconds_since_refresh(person: Window) -> int:
+    """As the page says; on a busy machine it leaves out a second here and there."""
+    said = re.search(r" (\d+) s ago$", person.text("#live-text"))
+    return int(said[1]) if said else 0
+
+
 def test_refresh_waits_for_a_selection_and_an_open_menu(office: Office, person: Window) -> None:
     office.send("First")
     person.until(lambda: person.texts(SUBJECTS) == ["First"], "mail appears")
     person.run("getSelection().selectAllChildren(document.querySelector('#rows td'))")
     person.until(lambda: person.text("#live-text").startswith("Refresh waits"), "it says that it waits")
     office.send("Second")
-    person.until(lambda: person.text("#live-text").endswith(" 5 s ago"), "five seconds pass")
+    person.until(lambda: seconds_since_refresh(person) >= 5, "five seconds pass")
     assert person.texts(SUBJECTS) == ["First"]
     person.run("getSelection().removeAllRanges()")
     person.until(lambda: person.texts(SUBJECTS) == ["Second", "First"], "it goes on")

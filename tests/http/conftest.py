@@ -29,7 +29,6 @@ from postroom.store.access import identity
 from postroom.store.records import Accepted, NewMessage
 from postroom.store.store import Store, open_store
 from postroom.telemetry import Counts, Log
-from tests.http.generated import COUNTS
 
 FIND = "/api/gateway/find-processing-messages"
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -243,13 +242,6 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def served(serve: Serve) -> Served:
     return await serve()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many cases the property tests of this package really ran."""
-    if COUNTS:
-        listed = ", ".join(f"{number:,} {what}" for what, number in COUNTS.items())
-        terminalreporter.write_line(f"generated cases: {COUNTS.total():,} ({listed})")
 
 
 def golden(name: str) -> bytes:

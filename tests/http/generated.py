@@ -1,20 +1,41 @@
-"""Counts the cases that property tests really ran, so that a run can say how many there were."""
+"""Counts the cases that property tests really ran, so that a run can say how many there were, in however many processes."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 COUNTS: Counter[str] = Counter()
+TIMES = int(os.environ.get("TIMES", "1"))  # `make generated TIMES=n`: the long run
+
+
+class Report:
+    """The plugin that says it: workers of pytest-xdist hand their counts to the process that prints."""
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if (handed := getattr(session.config, "workeroutput", None)) is not None:
+            handed["generated"] = dict(COUNTS)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        COUNTS.update(getattr(node, "workeroutput", {}).get("generated", {}))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if COUNTS:
+            listed = ", ".join(f"{number:,} {what}" for what, number in sorted(COUNTS.items()))
+            terminalreporter.write_line(f"generated cases: {COUNTS.total():,} ({listed})")
 
 
 def generated(cases: int, what: str, **chosen: Any) -> Callable[[Any], Any]:
-    """Above `@given`: this many cases, always the same ones, each counted under `what`."""
+    """Above `@given`: this many cases, always the same ones, each counted under `what`. The long run has TIMES as many, others
+    each time."""
 
     def decorate(test: Any) -> Any:
         inner = test.hypothesis.inner_test
@@ -35,6 +56,6 @@ def generated(cases: int, what: str, **chosen: Any) -> Callable[[Any], Any]:
                 inner(*args, **named)
 
             test.hypothesis.inner_test = counted
-        return settings(max_examples=cases, derandomize=True, **chosen)(test)
+        return settings(max_examples=cases * TIMES, derandomize=TIMES == 1, **chosen)(test)
 
     return decorate

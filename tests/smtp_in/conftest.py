@@ -137,10 +137,13 @@ Starter = Callable[..., "asyncio.Future[tuple[SmtpServer, Desk]]"]
 
 @pytest.fixture
 async def serving(tmp_path: Path) -> AsyncIterator[Starter]:
-    """Starts servers; all are stopped at the end."""
+    """Starts servers; all are stopped at the end. For them a second passes when a test says `sweep`, however busy the
+    machine is; with `by_itself` as the clock goes."""
     started: list[SmtpServer] = []
 
-    async def start(settings: Settings = BASE, **changed: object) -> tuple[SmtpServer, Desk]:
+    async def start(
+        settings: Settings = BASE, *, by_itself: bool = False, **changed: object
+    ) -> tuple[SmtpServer, Desk]:
         desk = Desk(tmp_path / "bodies", with_smtp(**changed) if changed else settings)
         server = SmtpServer(
             desk.settings,
@@ -150,6 +153,9 @@ async def serving(tmp_path: Path) -> AsyncIterator[Starter]:
             loop=asyncio.get_running_loop(),
         )
         await server.start()
+        if not by_itself:
+            assert server._timer is not None
+            server._timer.cancel()
         started.append(server)
         return server, desk
 

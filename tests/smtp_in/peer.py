@@ -9,7 +9,7 @@ import struct
 from postroom.smtp_in.server import SmtpServer
 from tests.smtp_in.dialogue import ENVELOPE
 
-READ_TIMEOUT = 10  # seconds; a test that needs it has failed
+READ_TIMEOUT = 30  # seconds; a test that needs it has failed
 OPENED: list[Peer] = []  # closed behind each test
 
 

@@ -156,7 +156,7 @@ async def test_a_message_in_hand_is_waited_for(serving: Starter) -> None:
 
 
 async def test_the_sweep_runs_by_itself(serving: Starter) -> None:
-    server, _desk = await serving(idle_timeout=1_000)
+    server, _desk = await serving(by_itself=True, idle_timeout=1_000)
     peer = await (await Peer.connect(server)).greeted()
     assert (await peer.until_end()).startswith(b"421 4.4.2")
 
@@ -204,6 +204,7 @@ async def test_running_out_of_file_descriptors_does_not_end_the_listener(serving
     place = server.addresses[0]
     loop = asyncio.get_running_loop()
     await (await Peer.connect(server)).greeted()  # what the loop opens once is open now
+    "codec".encode("idna")  # a module of its own, which `sock_connect` would look for without a descriptor
     raws = [socket.socket() for _ in range(5)]
     for raw in raws:
         raw.setblocking(False)

@@ -24,12 +24,15 @@ KEPT = Delivered("250 2.0.0 kept")
 
 
 class Sender:
-    """A pool, and what became of each job given to it."""
+    """A pool, and what became of each job given to it. For it a second passes when a test says `sweep`, however busy the
+    machine is; with `by_itself` as the clock goes."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, by_itself: bool = False, **settings: Any) -> None:
         self.log = io.StringIO()
         loop = asyncio.get_running_loop()
         self.pool = Pool(Delivery(**settings), "gw.example", Log(self.log), Counts(), loop, SystemClock())
+        if not by_itself:
+            self.pool._sweeping = loop.call_later(3600, self.pool.sweep)
         self.results: dict[int, tuple[SendResult, ...]] = {}
         self._changed = asyncio.Event()
         self.given = 0
@@ -200,6 +203,17 @@ def test_an_unused_connection_is_closed_with_quit(run: Run) -> None:
             assert len(sender.pool._destinations) == 0
             sender.send(receiver.address)
             assert (await sender.all_done())[-1] == (KEPT,)
+
+    run(story())
+
+
+def test_the_sweep_runs_by_itself(run: Run) -> None:
+    async def story() -> None:
+        async with Receiver() as receiver, Sender(by_itself=True, idle=1 * SECOND) as sender:
+            sender.send(receiver.address)
+            await sender.all_done()
+            while sender.pool.connections:
+                await asyncio.sleep(0.01)
 
     run(story())
 

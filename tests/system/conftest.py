@@ -57,7 +57,7 @@ def starting(tmp_path: Path) -> Iterator[Starter]:
         gateway.kill()
 
 
-def eventually(condition: Callable[[], bool], what: str, limit: float = 20.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, limit: float = 60.0) -> None:
     """Asks a process that cannot signal us until it says yes."""
     until = time.monotonic() + limit
     while not condition():

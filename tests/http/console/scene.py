@@ -111,7 +111,7 @@ class Mailroom:
         lease = None if lease_for is None else self.clock.now() + lease_for
         answers: queue.SimpleQueue[object] = queue.SimpleQueue()  # on the console's event loop, when that runs
         self.hand(lambda batch: batch.arrivals.append((new, lease, answers.put)))
-        answer = answers.get(timeout=20)
+        answer = answers.get(timeout=60)
         assert isinstance(answer, Accepted), answer
         return answer
 
@@ -304,11 +304,11 @@ class Console:
         thread = threading.Thread(target=run, name="console")
         thread.start()
         try:
-            assert ready.wait(20)
+            assert ready.wait(60)
             assert self.base, self.logged.getvalue()
             yield self
         finally:
             stop.set()
-            thread.join(20)
+            thread.join(60)
             self.store.close()
             self.log.flush()

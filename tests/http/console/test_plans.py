@@ -101,7 +101,7 @@ def queues(console: Console, entries: list[int]) -> list[Queue | None]:
 
 def until_over(visitor: Visitor, address: str) -> httpx.Response:
     """Asks again until the page is another one."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (answer := visitor.page(address)).status_code == 200:
         assert time.monotonic() < deadline, answer.text
     return answer
@@ -119,11 +119,11 @@ def stalled(console: Console) -> Iterator[None]:
     thread = threading.Thread(target=console.store.write_now, args=(wait,))
     thread.start()
     try:
-        assert waits.wait(20)
+        assert waits.wait(60)
         yield
     finally:
         gate.set()
-        thread.join(20)
+        thread.join(60)
 
 
 def as_role(console: Console, visitor: Visitor, *held: str, limit: int | None = None) -> None:
@@ -231,7 +231,7 @@ def test_what_takes_long_goes_on_without_its_page(
     with stalled(console):
         begun = follow(visitor, visitor.submit(f"{plan}/apply", reason="later"))
         assert (state(begun), "It begins." in begun, 'id="apply"' in begun) == ("Not applied yet", True, False)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while state(shown := seen(visitor, plan)) != "Applied":
         assert time.monotonic() < deadline
     assert figures(shown).startswith("3")
