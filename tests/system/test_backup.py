@@ -139,7 +139,7 @@ def test_a_backup_under_load_restores_to_what_was_there_at_its_instant(
 
 KILLED = """\
 import os, signal, sys
-from postroom.store import backup
+from postroom.store.backup import backup
 from postroom.cli import main
 
 def dies(*given):

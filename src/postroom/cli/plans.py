@@ -28,7 +28,7 @@ from postroom.ids import parse_public_id, public_id
 from postroom.model import Action, Filter
 from postroom.settings import Plans
 from postroom.store.plans import book as plan_book
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
 from postroom.store.plans.book import Damaged, Plan, PlanEntry, Share
 from postroom.store.plans.run import run_now
 from postroom.store.store import Store

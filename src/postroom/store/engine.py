@@ -2,7 +2,8 @@
 what differs between databases.
 
 Statements are written by hand. `named` gives one a name, so that an engine can replace the few that it must say
-differently. Fails: what a database raises passes through; FAILURE, DAMAGE and INTERRUPTED are its kinds, for `except`.
+differently. Fails: what a database raises passes through; FAILURE, DAMAGE, FULL and INTERRUPTED are its kinds, for
+`except`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from postroom.store.sqlite.failures import (
     DAMAGE,
     FAILURE,
+    FULL,
     INTERRUPTED,
     is_environment,
     may_be_the_index,
@@ -22,6 +24,7 @@ from postroom.store.sqlite.failures import (
 __all__ = [
     "DAMAGE",
     "FAILURE",
+    "FULL",
     "INTERRUPTED",
     "LOST_CHARACTER",
     "ReadTx",

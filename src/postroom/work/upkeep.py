@@ -18,8 +18,8 @@ from postroom.settings import Settings
 from postroom.store.backup import pins
 from postroom.store.keep import expiry, ledger, retained, upkeep
 from postroom.store.plans import book as plan_book
+from postroom.store.plans import commands as plans
 from postroom.store.plans import run as plan_run
-from postroom.store.plans import verbs as plans
 from postroom.store.store import Store
 from postroom.telemetry import Log
 

@@ -22,7 +22,7 @@ from postroom.model import Action, Filter, Queue
 from postroom.store.access import permissions
 from postroom.store.fold import SearchTooBroad
 from postroom.store.plans import book as plan_book
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
 from postroom.store.plans.book import Plan, Summary
 from postroom.store.plans.run import Verb, run
 from postroom.store.plans.steps import PlanRefused

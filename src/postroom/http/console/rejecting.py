@@ -18,7 +18,7 @@ from postroom.http.console.visits import Visit
 from postroom.model import Action, Filter, Queue
 from postroom.query import write
 from postroom.store.plans import book as plan_book
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
 from postroom.store.plans.book import Plan, Share
 from postroom.store.plans.run import run
 from postroom.store.plans.steps import PlanRefused

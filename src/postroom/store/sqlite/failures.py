@@ -6,6 +6,7 @@ import apsw
 
 FAILURE: tuple[type[Exception], ...] = (apsw.Error,)
 DAMAGE: tuple[type[Exception], ...] = (apsw.CorruptError,)
+FULL: tuple[type[Exception], ...] = (apsw.FullError,)
 INTERRUPTED: tuple[type[Exception], ...] = (apsw.InterruptError,)  # a watched read was too long
 LOCKED: tuple[type[Exception], ...] = (apsw.BusyError, apsw.LockedError)  # another process writes for too long
 NO_ROOM: tuple[type[Exception], ...] = (

@@ -1,13 +1,13 @@
 """`Tx` on SQLite.
 
-Promises: a text on disk that is no UTF-8 is shown as far as it can be read, so that one damaged row stops neither a list
-nor the claim of all others. Fails: apsw errors pass through.
+Promises: a text on disk that is not UTF-8 is shown as far as it can be read, so that one damaged row stops neither a
+list nor the claim of all others. Fails: apsw errors pass through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import apsw
@@ -51,8 +51,19 @@ class SqliteTx:
     def each(self, statement: str, values: Values = ()) -> Iterator[Any]:
         return self.connection.execute(statement, values)
 
-    def snapshot(self) -> AbstractContextManager[Any]:
-        return self.connection
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A savepoint, as `with connection` of apsw; but what failed first is what is raised, though a full disk has
+        rolled back everything by then, the savepoint as well."""
+        self._execute("SAVEPOINT snapshot")
+        try:
+            yield
+            self._execute("RELEASE snapshot")
+        except BaseException:
+            with suppress(apsw.Error):
+                self._execute("ROLLBACK TO snapshot")
+                self._execute("RELEASE snapshot")
+            raise
 
     @property
     def in_snapshot(self) -> bool:
