@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,9 +28,9 @@ def stored(tx: SqliteTx) -> int:
 def test_what_is_written_in_a_snapshot_that_fails_is_undone_and_the_rest_is_kept(tx: SqliteTx) -> None:
     tx.run("BEGIN IMMEDIATE")
     tx.run("INSERT INTO stored VALUES (x'01')")
-    with pytest.raises(ValueError, match="no"), tx.snapshot():
+    with contextlib.suppress(ValueError), tx.snapshot():
         tx.run("INSERT INTO stored VALUES (x'02')")
-        raise ValueError("no")
+        raise ValueError
     with tx.snapshot():
         tx.run("INSERT INTO stored VALUES (x'03')")
     tx.run("COMMIT")

@@ -88,8 +88,8 @@ def parked_at(address: str) -> str:
 
 
 def rows(database: Path, statement: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as tx:
-        return tx.rows(statement)
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        return connection.execute(statement).fetchall()
 
 
 def right(taken: Taken) -> bool:
