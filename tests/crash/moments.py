@@ -37,7 +37,7 @@ from postroom.store import store
 from postroom.store.backup import backup, pins
 from postroom.store.keep import upkeep
 from postroom.store.queue import apply, claim
-from postroom.store.sqlite import search_index, writer
+from postroom.store.sqlite import connections, engine, search_index, writer
 from postroom.work import worker
 
 NONE = "none"
@@ -214,7 +214,7 @@ MOMENTS: dict[str, Moment] = {
     "inside a transaction": Moment("load", 200, statement(WRITER, "")),
     "before commit": Moment("load", 40, statement(WRITER, "COMMIT")),
     "amid commit": Moment("load", 40, statement(WRITER, "COMMIT", amid=True)),
-    "after commit, before its answers": Moment("load", 40, before(store.Store, "_committed")),
+    "after commit, before its answers": Moment("load", 40, before(engine.Sqlite, "_committed")),
     "answers on the loop": Moment("load", 40, before(writer.Writer, "_run_answers")),
     "250 said": Moment("load", 60, flushed(receive._Handover, "kept")),
     # it goes on
@@ -287,15 +287,14 @@ MOMENTS: dict[str, Moment] = {
 
 
 def _without_commit_sync() -> None:
-    original = store.sqlite.writing
+    original = connections.writing
 
     def writing(path: Any) -> apsw.Connection:
         made = original(path)
         made.execute("PRAGMA synchronous=OFF")
         return made
 
-    store.sqlite.writing = writing
-    postroom.store.sqlite.checkpoint.sqlite.writing = writing
+    connections.writing = writing
 
 
 def _without_name_sync() -> None:

@@ -95,6 +95,7 @@ def _flaw(text: str) -> Flaw:
 # The watermark is read with the index, before the entries: what ends meanwhile may be in the index still, but nothing
 # that waits may be missing in it.
 _TOKEN = named("proving.token", "SELECT number FROM find.state WHERE what = 'token'")
+_BELIEVED = named("proving.believed", "SELECT token FROM counted")
 _REACHED = named("proving.reached", "SELECT number FROM find.state WHERE what = :what")
 _ENTRIES = named(
     "proving.entries",
@@ -120,7 +121,7 @@ class IndexBeside:
         store: `store` tells which one it believes, for a repair disowns it in its own transaction."""
         what, statement = _PARTS[table]
         with self._tx.snapshot():
-            if self._tx.rows(_TOKEN) != store.rows("SELECT token FROM counted"):
+            if self._tx.rows(_TOKEN) != store.rows(_BELIEVED):
                 return []
             reached = self._tx.row(_REACHED, {"what": what})
             values = {"first": first, "last": last, "reached": reached[0] if reached else 0}
