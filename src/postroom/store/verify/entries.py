@@ -76,7 +76,7 @@ class _Entry(NamedTuple):
     info: str | None
     owner: int | None  # the message it was accepted with: the last one that is not younger
     state: dict[str, Any]
-    texts: dict[str, str]
+    texts: tuple[str, ...]  # TEXTS
     search: str
     copies: tuple[Any, ...]  # COPIED, in the entry
     right: tuple[Any, ...]  # COPIED, in the message
@@ -101,14 +101,10 @@ def _entry(row: Row) -> _Entry:
     ident, message_id, message, ended, info, owner = values[:6]
     broken = [_COLUMNS[number].expression for number in row.broken]
     return _Entry(
-        *(ident, message_id, message, ended, info, owner),
-        state=dict(zip(STATE, values[6:_TEXTS_AT], strict=True)),
-        texts=dict(zip(TEXTS, values[_TEXTS_AT:_SEARCH_AT], strict=True)),
-        search=values[_SEARCH_AT],
-        copies=values[_COPIES_AT:_RIGHT_AT],
-        right=values[_RIGHT_AT:],
-        broken=frozenset([name.removeprefix("e.") for name in broken if name.startswith("e.")]),
-    )
+        ident, message_id, message, ended, info, owner, dict(zip(STATE, values[6:_TEXTS_AT], strict=True)),
+        values[_TEXTS_AT:_SEARCH_AT], values[_SEARCH_AT], values[_COPIES_AT:_RIGHT_AT], values[_RIGHT_AT:],
+        frozenset([name.removeprefix("e.") for name in broken if name.startswith("e.")]),
+    )  # fmt: skip
 
 
 class Entries(TableCheck):
@@ -158,7 +154,7 @@ def _shown(ident: int | None) -> str:
 
 def _search_of(entry: _Entry, copies: tuple[Any, ...]) -> str:
     env_from, from_address, from_name, to_header, subject, remote_ip, _size, _attachment = copies
-    recipient, recipient_name = entry.texts["recipient"], entry.texts["recipient_name"]
+    recipient, recipient_name, _waived = entry.texts
     return search_text(env_from, from_address, from_name, recipient, recipient_name, to_header, subject, remote_ip)
 
 
@@ -197,12 +193,13 @@ _RULES = {
 def _fixes(entry: _Entry, now: Millis) -> dict[str, Any]:
     """What is wrong in the state of an entry: column -> the value that is right."""
     broken, last = entry.broken, now + FAR
-    state = entry.state | dict.fromkeys(broken & _MAY_BE_NULL)
+    state = entry.state | dict.fromkeys(broken & _MAY_BE_NULL) if broken else entry.state
     fixes = _queue_fixes(state, broken)
-    for name, rule in _RULES.items():
-        if name in broken or not rule.possible(state[name], last):
-            fixes[name] = rule.right(state[name], entry.id, now)
-    return fixes | _lease_fixes(state, broken, last)
+    for name, (possible, right) in _RULES.items():
+        if name in broken or not possible(state[name], last):
+            fixes[name] = right(state[name], entry.id, now)
+    fixes.update(_lease_fixes(state, broken, last))
+    return fixes
 
 
 def _queue_fixes(state: dict[str, Any], broken: frozenset[str]) -> dict[str, Any]:

@@ -118,9 +118,17 @@ def read_rows(tx: Tx, columns: Sequence[Column], tail: str, values: Values) -> l
     try:
         statement = f"SELECT {', '.join([column.expression for column in columns])} {tail}"
         found = list(tx.each(statement, values))  # `rows` would hide what cannot be read
-        return [_typed(columns, row, ()) for row in found]
     except UnicodeDecodeError:
         return list(_decoded(tx, columns, tail, values))
+    sound: set[tuple[type, ...]] = set()  # the kinds of values of rows that were as they must be: most rows are alike
+    typed: list[Row] = []
+    for row in found:
+        kinds = tuple(map(type, row))
+        one = Row(row, ()) if kinds in sound else _typed(columns, row, ())
+        if not one.broken:
+            sound.add(kinds)
+        typed.append(one)
+    return typed
 
 
 def _decoded(tx: Tx, columns: Sequence[Column], tail: str, values: Values) -> Iterator[Row]:
