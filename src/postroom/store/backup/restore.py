@@ -211,12 +211,12 @@ def _label(database: Path, now: Millis, found: Manifest, *, hold: bool, actor: s
 
 
 _HELD = codes.QUEUE[Queue.HELD]
-_SESSIONS_END = named("restore.end_sessions", "DELETE FROM console_session")
-_TOKENS_END = named("restore.end_tokens", "DELETE FROM oauth_token")
-_IDS = named("restore.ids", "SELECT id FROM entry WHERE id > :after ORDER BY id LIMIT :size")
-_COUNT_HELD = named("restore.count_held", "SELECT count(*) FROM entry WHERE queue = :held")
+_SESSIONS_END = named("backup.end_sessions", "DELETE FROM console_session")
+_TOKENS_END = named("backup.end_tokens", "DELETE FROM oauth_token")
+_IDS = named("backup.ids", "SELECT id FROM entry WHERE id > :after ORDER BY id LIMIT :size")
+_COUNT_HELD = named("backup.count_held", "SELECT count(*) FROM entry WHERE queue = :held")
 _FREE = named(
-    "restore.free",
+    "backup.free",
     "UPDATE entry SET label = label | :label, next_attempt = CASE WHEN lease IS NULL THEN next_attempt ELSE :now END, "
     "locked_until = NULL, lease = NULL, strikes = 0 WHERE id BETWEEN :first AND :last",
 )
@@ -227,15 +227,15 @@ _BEFORE = (
     "AND p.state = :done ORDER BY q.id DESC LIMIT 1), :processing)"
 )
 _HOLD = named(
-    "restore.hold",
+    "backup.hold",
     "UPDATE entry SET queue = :held, info_id = :info, "
     f"from_queue = CASE queue WHEN :leaving THEN {_BEFORE} ELSE queue END "
     "WHERE id BETWEEN :first AND :last AND queue <> :held "
     "AND (:hold OR queue = :leaving OR request IN (:asked, :refused))",
 )
-_FORGET_REQUESTS = named("restore.forget_requests", "UPDATE entry SET request = NULL WHERE id BETWEEN :first AND :last")
+_FORGET_REQUESTS = named("backup.forget_requests", "UPDATE entry SET request = NULL WHERE id BETWEEN :first AND :last")
 _TELL = named(
-    "restore.tell",
+    "backup.tell",
     "INSERT INTO event (entry_id, at, kind, queue, info_id, actor) "
     "SELECT id, :now, 'restored', queue, :info, :actor FROM entry WHERE id BETWEEN :first AND :last",
 )

@@ -1,9 +1,9 @@
 """The steps of a plan, each inside one transaction of the writer: apply a slice, undo a slice, end a slice.
 
-A plan changes entries exactly as the action on a single entry does, and ends them by the same function
-(`actions.end_all`). An entry that is to end - rejected, bounced, deleted - first waits in a queue number of its own
-(`codes.LEAVING`), still counted as queued. When the undo window is over it is put back to where it was and ended there,
-in one transaction, so that the ledger agrees at every moment.
+A plan sets the same columns as the action on a single entry, by the same text (`sql`), and ends entries by the same
+function (`actions.end_all`). An entry that is to end - rejected, bounced, deleted - first waits in a queue number of its
+own (`codes.LEAVING`), still counted as queued. When the undo window is over it is put back to where it was and ended
+there, in one transaction, so that the ledger agrees at every moment.
 
 Promises: a step that was committed is never done twice, whatever crash comes after it; an entry that is not exactly as
 the plan knows it is left alone, with the reason. Fails: PlanRefused when somebody else has taken the plan on meanwhile;
@@ -20,7 +20,7 @@ from postroom.ids import first_id_at, public_id
 from postroom.model import Action, Priority, Queue
 from postroom.rules.lifecycle import QUEUED_INFO
 from postroom.store import codes
-from postroom.store.engine import Statement, Tx, named
+from postroom.store.engine import Tx, named
 from postroom.store.logs import audit
 from postroom.store.plans import book
 from postroom.store.plans.book import (
@@ -37,6 +37,7 @@ from postroom.store.plans.book import (
     Plan,
 )
 from postroom.store.queue import actions
+from postroom.store.sqlite import statements as sql
 
 _THEN = {"applying": "applied", "undoing": "undone", "ending": "final"}
 
@@ -96,30 +97,37 @@ _COUNT_CHANGED = named("plans.count_changed", f"SELECT count(*) FROM ({NOT_AS_FR
 # -- what becomes of a slice
 
 
-def _set(name: str, assigned: str, state: int) -> Statement:
+def _set(assigned: str, state: int) -> str:
     """Change the entries of a slice whose line in the plan has this state."""
-    return named(
-        f"plans.{name}",
-        f"UPDATE entry SET {assigned} FROM plan_entry AS p WHERE {_RANGE} AND p.state = {state} AND entry.id = p.entry",
+    return (
+        f"UPDATE entry SET {assigned} FROM plan_entry AS p WHERE {_RANGE} AND p.state = {state} AND entry.id = p.entry"
     )
 
 
-_TO_LEAVING = _set("to_leaving", "queue = :queue, from_queue = NULL, info_id = :info", PLANNED)
-_RETRY = _set(  # never later than it would have been
-    "retry", "next_attempt = min(entry.next_attempt, :base + p.turn * :gap)", PLANNED
+def _with_names(part: str, *names: str) -> str:
+    """A part of a statement that has positional values, with names in their place."""
+    for name in names:
+        part = part.replace("?", f":{name}", 1)
+    return part
+
+
+_TO_LEAVING = named("plans.to_leaving", _set("queue = :queue, from_queue = NULL, info_id = :info", PLANNED))
+_RETRY = named(  # never later than it would have been
+    "plans.retry", _set("next_attempt = min(entry.next_attempt, :base + p.turn * :gap)", PLANNED)
 )
-_HOLD = _set("hold", "queue = :queue, from_queue = entry.queue, info_id = :info", PLANNED)
-_RELEASE = _set(
-    "release",
-    "queue = entry.from_queue, from_queue = NULL, info_id = :info, since = :now, next_attempt = :base + p.turn * :gap",
-    PLANNED,
+_HOLD = named("plans.hold", _set(_with_names(sql.HOLD_SET, "queue", "info"), PLANNED))
+_RELEASE = named(
+    "plans.release",
+    _set(_with_names(sql.RELEASE_SET, "info", "now", "base").replace(":base", ":base + p.turn * :gap"), PLANNED),
 )
-_SHIFT = _set("shift", "queue = :queue, priority = :priority, info_id = :info", PLANNED)
-_RESTORE = _set(
-    "restore",
-    "queue = p.queue, from_queue = p.from_queue, priority = p.priority, info_id = p.info_id, since = p.since, "
-    "next_attempt = p.next_attempt",
-    DONE,
+_SHIFT = named("plans.shift", _set(_with_names(sql.SHIFT_SET, "queue", "priority", "info"), PLANNED))
+_RESTORE = named(
+    "plans.restore",
+    _set(
+        "queue = p.queue, from_queue = p.from_queue, priority = p.priority, info_id = p.info_id, since = p.since, "
+        "next_attempt = p.next_attempt",
+        DONE,
+    ),
 )
 _EVENTS = named(
     "plans.events",

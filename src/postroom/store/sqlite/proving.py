@@ -19,7 +19,7 @@ from postroom.store.sqlite.tx import SqliteTx
 SCHEMA = "sqlite_schema"  # the table of tables
 MOST = 1_000  # flaws of one look at the whole file
 
-_TABLES = named("proving.tables", "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name")
+_TABLES = named("sqlite.tables", "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name")
 _INDEX = re.compile(r"(?:row \d+ missing from index|wrong # of entries in index|non-unique entry in index) (\w+)")
 _ROW_RULE = re.compile(r"(?:CHECK constraint failed in|NULL value in|\w+ value in) (\w+)")
 
@@ -94,16 +94,16 @@ def _flaw(text: str) -> Flaw:
 
 # The watermark is read with the index, before the entries: what ends meanwhile may be in the index still, but nothing
 # that waits may be missing in it.
-_TOKEN = named("proving.token", "SELECT number FROM find.state WHERE what = 'token'")
-_BELIEVED = named("proving.believed", "SELECT token FROM counted")
-_REACHED = named("proving.reached", "SELECT number FROM find.state WHERE what = :what")
+_TOKEN = named("sqlite.index_token", "SELECT number FROM find.state WHERE what = 'token'")
+_BELIEVED = named("sqlite.index_believed", "SELECT token FROM counted")
+_REACHED = named("sqlite.index_reached", "SELECT number FROM find.state WHERE what = :what")
 _ENTRIES = named(
-    "proving.entries",
+    "sqlite.entries_not_indexed",
     "SELECT id FROM main.entry WHERE queue <> 5 AND id BETWEEN :first AND :last AND id <= :reached "
     "AND id NOT IN (SELECT id FROM find.ix_docsize WHERE id BETWEEN :first AND :last)",
 )
 _REASONS = named(
-    "proving.reasons",
+    "sqlite.reasons_not_indexed",
     "SELECT id FROM main.info WHERE id BETWEEN :first AND :last AND id <= :reached "
     "AND id NOT IN (SELECT id FROM find.reasons_docsize WHERE id BETWEEN :first AND :last)",
 )
