@@ -16,7 +16,7 @@ from postroom.store.plans.book import Damaged, Plan, PlanDamaged
 from postroom.store.plans.run import run_now
 from postroom.store.store import Store
 from postroom.store.verify.plans import LOST_PLAN
-from postroom.store.verify.run import verify
+from postroom.store.verify.proof import verify
 from postroom.telemetry import Counts, Log
 from postroom.work.upkeep import Upkeep
 from tests.store.test_damaged_rows import plant

@@ -27,7 +27,7 @@ from postroom.store.plans.steps import PlanRefused
 from postroom.store.records import EndedEntry
 from postroom.store.store import Store
 from postroom.store.verify.plans import LOST_PLAN
-from postroom.store.verify.run import verify
+from postroom.store.verify.proof import verify
 from tests.store.conftest import Opener, a_message, accepted, hand
 
 SETTINGS = Plans()

@@ -28,8 +28,8 @@ from postroom.store.plans.run import run_now
 from postroom.store.queue import unread
 from postroom.store.records import EndedEntry, Moved, NewMessage, Waited
 from postroom.store.store import Store
+from postroom.store.verify.proof import KINDS, Report, verify
 from postroom.store.verify.rows import ledger_difference
-from postroom.store.verify.run import KINDS, Report, verify
 from tests.store.conftest import Opener, accepted, hand
 from tests.store.test_queue import claimed
 

@@ -19,9 +19,9 @@ from postroom.cli.words import many
 from postroom.clock import SystemClock
 from postroom.ids import public_id
 from postroom.store.logs import audit
+from postroom.store.verify.proof import KINDS, SHOWN, Progress, Report, Result
+from postroom.store.verify.proof import verify as prove
 from postroom.store.verify.rows import Finding
-from postroom.store.verify.run import KINDS, SHOWN, Progress, Report, Result
-from postroom.store.verify.run import verify as prove
 
 LONG = 20_000  # rows; more show their progress
 NAMED = 5  # of each kind in the report for people

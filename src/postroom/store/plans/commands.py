@@ -38,7 +38,6 @@ MOST_NAMES = 100_000  # domains or senders counted apart
 NULL_SENDER = "null sender: there is nobody to return it to"
 NOT_PERMITTED = "not permitted to you"
 DAMAGED = "damaged: postroom verify --repair puts it right"
-LEAVING = "leaving: another plan ends it"
 _PAGE = (
     "SELECT e.id, e.queue, e.from_queue, e.priority, e.info_id, e.attempts, e.since, e.next_attempt, e.lease, e.size, "
     "e.recipient, e.env_from, e.subject FROM entry AS e WHERE e.id IN ({}) ORDER BY e.id"
@@ -81,12 +80,8 @@ class _Making:
         frozen = []
         for ident, number, *state, lease, size, recipient, sender, subject in rows:
             queue = codes.shown(number)
-            if number == codes.LEAVING:
-                why = LEAVING
-            elif not (codes.is_placed(number, state[0]) and _is_readable(recipient, size)):
-                why = DAMAGED
-            else:
-                why = self._why_not(queue, lease, sender)
+            sound = codes.is_placed(number, state[0]) and _is_readable(recipient, size)
+            why = self._why_not(queue, number, lease, sender) if sound or number == codes.LEAVING else DAMAGED
             if why:
                 self._left_out[why] += 1
                 continue
@@ -103,7 +98,9 @@ class _Making:
         self.bytes += size
         return self._count(self._domains, recipient.rpartition("@")[2].lower())
 
-    def _why_not(self, queue: Queue, lease: int | None, sender: str) -> str:
+    def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
+        if number == codes.LEAVING:
+            return "leaving: another plan ends it"
         if queue in self._wish.barred:
             return NOT_PERMITTED
         why = actions.refusal(self._order, queue, leased=lease is not None)

@@ -1,9 +1,9 @@
 """The steps of a plan, each inside one transaction of the writer: apply a slice, undo a slice, end a slice.
 
 A plan sets the same columns as the action on a single entry, by the same text (`sql`), and ends entries by the same
-function (`actions.end_all`). An entry that is to end - rejected, bounced, deleted - first waits in a queue number of its
-own (`codes.LEAVING`), still counted as queued. When the undo window is over it is put back to where it was and ended
-there, in one transaction, so that the ledger agrees at every moment.
+function (`actions.end_all`). An entry that is to end - rejected, bounced, deleted - first waits in a queue number of
+its own (`codes.LEAVING`), still counted as queued. When the undo window is over it is put back to where it was and
+ended there, in one transaction, so that the ledger agrees at every moment.
 
 Promises: a step that was committed is never done twice, whatever crash comes after it; an entry that is not exactly as
 the plan knows it is left alone, with the reason. Fails: PlanRefused when somebody else has taken the plan on meanwhile;

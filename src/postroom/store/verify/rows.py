@@ -29,7 +29,7 @@ LABELS = int(Label.MAYBE_DELIVERED | Label.SUSPECT)
 class Finding(msgspec.Struct, frozen=True, gc=False):
     """Something that does not agree. `noted`: already known and shown, or not ours; there is nothing to do about it."""
 
-    kind: str  # a word of `run.KINDS`
+    kind: str  # a word of `proof.KINDS`
     id: int  # of the row; 0 = it is not about one
     what: str
     name: str = ""  # of the file, table or account, where it is about one
