@@ -2,8 +2,7 @@
 what differs between databases.
 
 Statements are written by hand. `named` gives one a name, so that an engine can replace the few that it must say
-differently. Fails: what a database raises passes through; FAILURE, DAMAGE, FULL and INTERRUPTED are its kinds, for
-`except`.
+differently. Fails: what a database raises passes through; FAILURE, DAMAGE and INTERRUPTED are its kinds, for `except`.
 """
 
 from __future__ import annotations

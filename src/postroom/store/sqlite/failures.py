@@ -5,8 +5,8 @@ from __future__ import annotations
 import apsw
 
 FAILURE: tuple[type[Exception], ...] = (apsw.Error,)
+FULL: tuple[type[Exception], ...] = (apsw.FullError,)  # of NO_ROOM: the disk
 DAMAGE: tuple[type[Exception], ...] = (apsw.CorruptError,)
-FULL: tuple[type[Exception], ...] = (apsw.FullError,)
 INTERRUPTED: tuple[type[Exception], ...] = (apsw.InterruptError,)  # a watched read was too long
 LOCKED: tuple[type[Exception], ...] = (apsw.BusyError, apsw.LockedError)  # another process writes for too long
 NO_ROOM: tuple[type[Exception], ...] = (

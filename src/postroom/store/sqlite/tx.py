@@ -1,7 +1,7 @@
 """`Tx` on SQLite.
 
-Promises: a text on disk that is not UTF-8 is shown as far as it can be read, so that one damaged row stops neither a
-list nor the claim of all others. Fails: apsw errors pass through.
+Promises: a text on disk that is no UTF-8 is shown as far as it can be read, so that one damaged row stops neither a list
+nor the claim of all others. Fails: apsw errors pass through.
 """
 
 from __future__ import annotations
