@@ -59,8 +59,6 @@ IMPURE_IMPORTS = frozenset({"socket", "asyncio", "apsw", "sqlite3", "subprocess"
 # Who may import the database's driver, and why. The list only shrinks.
 KNOWS_APSW = {
     "postroom/store/sqlite/": "it is the engine",
-    "postroom/store/backup/": "pages are copied by SQLite's own backup interface",
-    "postroom/store/verify/": "only SQLite can tell which page is damaged",
 }
 # Who may name the room of SQLite from outside, and why. The list only shrinks.
 KNOWS_SQLITE = {

@@ -11,7 +11,7 @@ from postroom.cli.place import actor
 from postroom.clock import SystemClock
 from postroom.ids import public_id
 from postroom.model import Action, Queue
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
 from postroom.store.plans.run import run_now
 from tests.cli.conftest import Gateway, Mail, Shell, ids
 from tests.cli.test_actions import queue_of

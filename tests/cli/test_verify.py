@@ -14,7 +14,7 @@ from postroom.ids import public_id
 from postroom.model import Client, Recipient, Route
 from postroom.store.records import Accepted, NewMessage
 from postroom.store.sqlite.writer import Batch
-from postroom.store.verify.verify import KINDS
+from postroom.store.verify.proof import KINDS
 from tests.cli.conftest import Gateway, Shell
 
 DATA = b"From: Alice <alice@corp.example>\r\nTo: bob@corp.example\r\nSubject: Lunch\r\n\r\nAt noon?\r\n"

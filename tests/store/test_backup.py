@@ -24,9 +24,10 @@ from postroom.store.backup.backup import back_up
 from postroom.store.backup.pins import Pins, remove_left_overs
 from postroom.store.backup.restore import Restored, restore
 from postroom.store.bodies import Bodies
+from postroom.store.plans import commands as plans
 from postroom.store.plans import run as plan_run
-from postroom.store.plans import verbs as plans
 from postroom.store.records import Accepted, EndedEntry, Waited
+from postroom.store.sqlite import copying
 from postroom.store.store import Store, open_store
 from tests.store.conftest import Opener, a_message, accepted, hand
 from tests.store.test_queue import claimed
@@ -76,7 +77,7 @@ def pins_in(bodies: Path) -> list[str]:
 def test_a_backup_has_what_was_there_at_its_instant_though_the_writer_goes_on(
     store: Store, clock: HandClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backing, "STEP", 8)
+    monkeypatch.setattr(copying, "STEP", 8)
     for number in range(60):
         accepted(store, a_message(f"before{number}@corp.example", body=b"x" * 9_000))
     copied: list[int] = []

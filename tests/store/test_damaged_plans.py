@@ -11,12 +11,12 @@ from postroom.ids import public_id
 from postroom.model import Action, Queue
 from postroom.settings import Settings
 from postroom.store.plans import book as plan_book
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
 from postroom.store.plans.book import Damaged, Plan, PlanDamaged
 from postroom.store.plans.run import run_now
 from postroom.store.store import Store
-from postroom.store.verify import verify
 from postroom.store.verify.plans import LOST_PLAN
+from postroom.store.verify.proof import verify
 from postroom.telemetry import Counts, Log
 from postroom.work.upkeep import Upkeep
 from tests.store.test_damaged_rows import plant
@@ -90,13 +90,13 @@ def test_a_repair_closes_it_and_holds_what_it_was_about_to_end(
     hurt = apply(store, clock, make(store, clock, Action.DELETE, f"id:{public_id(waiting)}|{public_id(held)}"))
     sound = apply(store, clock, make(store, clock, Action.DELETE, f"id:{public_id(other)}"))
     hurt_by(store, done, hurt)
-    assert verify.verify(store, clock=clock).counts["plan"] == {"found": 1}
-    report = verify.verify(store, clock=clock, repair=True)
+    assert verify(store, clock=clock).counts["plan"] == {"found": 1}
+    report = verify(store, clock=clock, repair=True)
     assert (report.wrong, report.counts) == (0, {"plan": {"repaired": 1}, "entry-leaving": {"repaired": 2}})
     for entry, queue in ((waiting, Queue.BULK), (held, Queue.SYSTEM)):
         found = entry_of(store, entry)
         assert (found.queue, found.from_queue, found.info) == (Queue.HELD, queue, LOST_PLAN)
-    again = verify.verify(store, clock=clock, repair=True)
+    again = verify(store, clock=clock, repair=True)
     assert (again.wrong, again.repaired) == (0, 0)
     assert again.counts == ({} if column == "state" or done.endswith("NULL") else {"plan": {"noted": 1}})
     clock.move(WINDOW)
@@ -119,7 +119,7 @@ def test_a_line_that_names_no_entry_stops_no_plan(store: Store, clock: HandClock
     assert a_round(store, clock) == []
     assert {plan_book.read(tx, plan.id).state for plan in (hurt, sound)} == {"final"}
     assert [store.read_now().entry(entry) for entry in (same, other)] == [None, None]
-    assert verify.verify(store, clock=clock, repair=True).counts == {"entry-leaving": {"repaired": 1}}
+    assert verify(store, clock=clock, repair=True).counts == {"entry-leaving": {"repaired": 1}}
     assert entry_of(store, lost).info == LOST_PLAN
     assert difference(store) == 0
 
@@ -130,7 +130,7 @@ def test_a_repair_closes_a_plan_that_has_done_nothing_as_one_that_nobody_applied
     (entry,) = fill(store, 1)
     plan = make(store, clock, Action.DELETE)
     plant(store, "UPDATE plan SET expires = 'never' WHERE id = ?", plan.id)
-    assert verify.verify(store, clock=clock, repair=True).counts == {"plan": {"repaired": 1}}
+    assert verify(store, clock=clock, repair=True).counts == {"plan": {"repaired": 1}}
     state = store.read_now().tx.rows("SELECT state FROM plan")
     assert state == [("expired",)]
     assert entry_of(store, entry).queue is Queue.PROCESSING
@@ -140,7 +140,7 @@ def test_a_closed_plan_is_forgotten_like_any_other(store: Store, clock: HandCloc
     fill(store, 1)
     plan = apply(store, clock, make(store, clock, Action.DELETE))
     hurt_by(store, "action = 'dance'", plan)
-    verify.verify(store, clock=clock, repair=True)
+    verify(store, clock=clock, repair=True)
     clock.move(HOUR)
     look_after(store, clock, clock.now())
     assert plan_book.latest(store.read_now().tx, 10) == []
@@ -165,7 +165,7 @@ async def test_the_log_tells_of_a_damaged_plan_once(store: Store, clock: HandClo
 
 def test_rounds_look_for_plans_by_the_index_of_their_windows(store: Store) -> None:
     tx = store.read_now().tx
-    details = [row[3] for row in tx.rows("EXPLAIN QUERY PLAN " + plan_book._WINDOW_OVER, (1, 2))]
+    details = [row[3] for row in tx.rows("EXPLAIN QUERY PLAN " + plan_book._WINDOW_OVER, {"now": 1, "last": 2})]
     looked = [detail for detail in details if " plan" in detail]
     assert len(looked) == 3
     assert all("plan_window" in detail for detail in looked), details

@@ -18,7 +18,7 @@ from postroom.store.backup.pins import Pins
 from postroom.store.engine import Tx
 from postroom.store.keep import samples
 from postroom.store.logs import lines as logs
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
 from postroom.store.queue import unread
 from postroom.store.store import Store
 from tests.store.conftest import Opener, a_message, accepted

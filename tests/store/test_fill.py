@@ -13,7 +13,7 @@ from postroom.errors import PostroomError
 from postroom.model import Field, Filter, Queue
 from postroom.settings import Settings
 from postroom.store.store import open_store
-from postroom.store.verify.verify import verify
+from postroom.store.verify.proof import verify
 
 ENTRIES = 3_000
 

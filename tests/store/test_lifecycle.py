@@ -25,7 +25,7 @@ from postroom.rules.lifecycle import (
 from postroom.settings import Plans
 from postroom.store import codes
 from postroom.store.plans import book as plan_book
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
 from postroom.store.plans.book import Plan
 from postroom.store.plans.run import run_now
 from postroom.store.queue.actions import Instruction

@@ -19,16 +19,16 @@ from postroom.settings import Plans
 from postroom.store.engine import Tx
 from postroom.store.logs import audit, released
 from postroom.store.plans import book as plan_book
+from postroom.store.plans import commands as plans
 from postroom.store.plans import steps as plan_steps
-from postroom.store.plans import verbs as plans
 from postroom.store.plans.book import Plan
+from postroom.store.plans.commands import Wish
 from postroom.store.plans.run import Change, Pace, Verb, run_now
 from postroom.store.plans.steps import PlanRefused
-from postroom.store.plans.verbs import Wish
 from postroom.store.records import EndedEntry
 from postroom.store.store import Store
-from postroom.store.verify import verify
 from postroom.store.verify.plans import LOST_PLAN
+from postroom.store.verify.proof import verify
 from tests.store.conftest import Opener, a_message, accepted, hand
 
 SETTINGS = Plans()
@@ -73,7 +73,7 @@ def rows(store: Store) -> list[tuple[Any, ...]]:
 
 
 def sound(store: Store, clock: HandClock) -> None:
-    report = verify.verify(store, clock=clock)
+    report = verify(store, clock=clock)
     assert report.wrong == 0, report.results
     assert difference(store) == 0
 
@@ -299,8 +299,8 @@ def test_verify_finds_what_waits_to_end_without_a_plan_and_holds_it(store: Store
     plan = apply(store, clock, make(store, clock, Action.DELETE, "to:r0"))
     sound(store, clock)
     store.write_now(lambda tx: tx.rows("DELETE FROM plan WHERE id = ?", (plan.id,)))
-    assert verify.verify(store, clock=clock).counts == {"entry-leaving": {"found": 1}}
-    assert verify.verify(store, clock=clock, repair=True).counts == {"entry-leaving": {"repaired": 1}}
+    assert verify(store, clock=clock).counts == {"entry-leaving": {"found": 1}}
+    assert verify(store, clock=clock, repair=True).counts == {"entry-leaving": {"repaired": 1}}
     held = entry_of(store, entries[0])
     assert (held.queue, held.from_queue, held.info) == (Queue.HELD, Queue.PROCESSING, LOST_PLAN)
     sound(store, clock)
@@ -462,16 +462,14 @@ def _end_some(store: Store, clock: HandClock, rng: random.Random) -> None:
 def test_steps_are_found_by_the_plans_rows(store: Store) -> None:
     """The planner must walk the slice of the plan, never the queue."""
     tx = store.read_now().tx
-    full = (1, 0, 5)
-    statements = {
-        plan_steps.NOT_AS_FROZEN: full,
-        plan_steps.NOT_AS_LEFT: full,
-        plan_steps._SET.format(plan_steps.RESTORED): (*full, 1),
-        plan_steps._LEFT: full,
-        plan_steps._EVENTS: (1, "x", 1, "x", *full, 1),
-        plan_steps._RELEASED: (1, 1, "a", "b", *full),
-    }
-    for statement, values in statements.items():
+    full = {"plan": 1, "after": 0, "upto": 5}
+    statements = (
+        plan_steps.NOT_AS_FROZEN, plan_steps.NOT_AS_LEFT, plan_steps._RESTORE, plan_steps._NOTE_LEFT, plan_steps._EVENTS,
+        plan_steps._RELEASE_LOG,
+    )  # fmt: skip
+    event = {"now": 1, "kind": "x", "info": 1, "actor": "x", "state": 1}
+    values = {**full, **event, "first_id": 1, "action": 1, "reason": "b"}
+    for statement in statements:
         found = [row[3] for row in tx.rows(f"EXPLAIN QUERY PLAN {statement}", values)]
         walked = [
             line for line in found if line.startswith("SCAN") and "CONSTANT" not in line and "subquery" not in line

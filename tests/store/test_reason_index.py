@@ -12,7 +12,7 @@ from postroom.store.keep import upkeep
 from postroom.store.sqlite import reasons as reason_index
 from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
-from postroom.store.verify.verify import verify
+from postroom.store.verify.proof import verify
 
 TEXTS = ("451 Try again, says mx.Example.org", "no route to bücher.example", "ab", "Straße closed", "100%_done")
 

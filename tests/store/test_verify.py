@@ -22,14 +22,14 @@ from postroom.settings import Plans
 from postroom.store import codes, damage, timeline
 from postroom.store.bodies import Bodies
 from postroom.store.engine import Tx
-from postroom.store.plans import verbs as plans
+from postroom.store.plans import commands as plans
+from postroom.store.plans.commands import Wish
 from postroom.store.plans.run import run_now
-from postroom.store.plans.verbs import Wish
 from postroom.store.queue import unread
 from postroom.store.records import EndedEntry, Moved, NewMessage, Waited
 from postroom.store.store import Store
+from postroom.store.verify.proof import KINDS, Report, verify
 from postroom.store.verify.rows import ledger_difference
-from postroom.store.verify.verify import KINDS, Report, verify
 from tests.store.conftest import Opener, accepted, hand
 from tests.store.test_queue import claimed
 

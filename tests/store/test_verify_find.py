@@ -6,7 +6,7 @@ from postroom.clock import SystemClock
 from postroom.store.find import counters
 from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
-from postroom.store.verify.verify import verify
+from postroom.store.verify.proof import verify
 from tests.store.conftest import accepted
 from tests.store.test_verify import a_mail, real
 

@@ -88,8 +88,8 @@ def parked_at(address: str) -> str:
 
 
 def rows(database: Path, statement: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as tx:
-        return tx.rows(statement)
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        return connection.execute(statement).fetchall()
 
 
 def right(taken: Taken) -> bool:
@@ -139,7 +139,7 @@ def test_a_backup_under_load_restores_to_what_was_there_at_its_instant(
 
 KILLED = """\
 import os, signal, sys
-from postroom.store import backup
+from postroom.store.backup import backup
 from postroom.cli import main
 
 def dies(*given):

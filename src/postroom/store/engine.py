@@ -32,6 +32,7 @@ from postroom.store.records import AcceptDone, EndedEntry, Moved, NewMessage, Wa
 from postroom.store.sqlite.failures import (
     DAMAGE,
     FAILURE,
+    FULL,
     INTERRUPTED,
     LOCKED,
     NO_ROOM,
@@ -43,6 +44,7 @@ from postroom.telemetry import Log
 __all__ = [
     "DAMAGE",
     "FAILURE",
+    "FULL",
     "INTERRUPTED",
     "LOCKED",
     "LOST_CHARACTER",

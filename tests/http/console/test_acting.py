@@ -17,9 +17,9 @@ from postroom.store.access.permissions import HELD_EDIT, HELD_READ, PROCESSING_E
 from postroom.store.engine import Tx
 from postroom.store.logs import audit
 from postroom.store.plans import book as plan_book
+from postroom.store.plans import commands as plans
 from postroom.store.plans import run as plan_run
 from postroom.store.plans import steps as plan_steps
-from postroom.store.plans import verbs as plans
 from tests.http.console.conftest import Visitor
 from tests.http.console.scene import NOW, Console, Mailroom
 

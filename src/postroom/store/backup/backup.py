@@ -1,12 +1,14 @@
 """`postroom backup`: the store as it was at one instant, taken while a gateway serves it.
 
-The database is copied by SQLite's backup interface from a connection whose read transaction stands from the first page to the
-last, so that no writer can make it begin again; bodies are pinned (pins.py) before the transaction and after it, until every
-body that the snapshot names is held. Everything is written into a directory beside the target, synced, and renamed at the end.
+The database is copied from a connection whose read transaction is open from the first page to the last, so that no
+writer can make the copy begin again. Bodies are pinned (pins.py) before the transaction and again after it, until every
+body that the snapshot names is held. Everything is written into a directory beside the target, synced, and renamed at
+the end.
 
-Promises: a directory with the target's name is a whole backup; the gateway's writer is not waited for and does not wait, but for
-the milliseconds of a last try to pin what would not stand still. Killed at any time, it leaves no target, and the next run
-removes what it left. Fails: EnvironmentFailed with the place and the remedy, nothing left behind.
+Promises: a directory with the target's name is a complete backup. The backup does not wait for the gateway's writer,
+and the writer waits only for the milliseconds of a last attempt to pin bodies that come and go too fast. A backup that
+is killed at any time leaves no target, and the next run removes what it left.
+Fails: EnvironmentFailed with the place and the remedy; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-import apsw
 import msgspec
 
 from postroom import __version__
@@ -32,18 +33,20 @@ from postroom.sealing import make_directory, sync_directory, write_private
 from postroom.store.backup import manifest
 from postroom.store.backup.manifest import BODIES, DATABASE, PIECE, SECRETS, File, Manifest
 from postroom.store.backup.pins import Pins
-from postroom.store.engine import Tx
+from postroom.store.engine import FAILURE, FULL, Tx, named
 from postroom.store.find.reader import Reader
 from postroom.store.logs import audit
-from postroom.store.sqlite import connections as sqlite
-from postroom.store.sqlite.tx import SqliteTx, fetch
+from postroom.store.sqlite import copying
+from postroom.store.sqlite.copying import Source
 from postroom.store.store import Store
 from postroom.telemetry import stamp
 
-STEP = 512  # pages copied at a time: 2 MiB
-TRIES = 5  # to pin what the snapshot names without asking the writer to stand still
+TRIES = 5  # to pin what the snapshot names without stopping the writer
 SYNC_AT_ONCE = 64  # body files written before they are synced together
-_OBJECTS = "SELECT body_object FROM message WHERE body_object <> ''"
+_OBJECTS = named("backup.objects", "SELECT body_object FROM message WHERE body_object <> ''")
+_MESSAGES = named("backup.messages", "SELECT count(*) FROM message")
+_HISTORY = named("backup.history", "SELECT count(*) FROM history")
+_CANNOT_WRITE: tuple[type[Exception], ...] = (OSError, *FULL)
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -54,7 +57,7 @@ def back_up(
     """Write a backup of the store to the directory `target`. `key`: the secrets key, when it is to be in it."""
     target = target.resolve()
     with _partial(target) as place, Pins(store.bodies) as pins:
-        source = sqlite.reading(store.path)
+        source = Source(store.path)
         try:
             instant, missing = _snapshot(store, source, pins, clock)
             made = _write(source, place, pins, key, instant, missing, progress)
@@ -77,46 +80,50 @@ def add_to_audit(tx: Tx, target: Path, *, at: Millis, actor: str, with_key: bool
 # -- one instant
 
 
-def _snapshot(store: Store, source: apsw.Connection, pins: Pins, clock: Clock) -> tuple[Millis, tuple[str, ...]]:
-    """Open the transaction that is copied, with every body it names pinned: (its instant, bodies that were lost before)."""
-    pins.hold(store.bodies.names())  # nearly all of them, before anything is in a hurry
+def _snapshot(store: Store, source: Source, pins: Pins, clock: Clock) -> tuple[Millis, tuple[str, ...]]:
+    """Open the transaction that is copied and pin every body it names: (its instant, bodies that were lost already)."""
+    pins.hold(store.bodies.names())  # nearly all of them, while there is no hurry
     for _ in range(TRIES):
         instant, gone = _try(source, pins, clock)
         if not gone:
             return instant, ()
-        source.execute("ROLLBACK")
+        source.let_go()
         pins.hold(store.bodies.names())
-    # Mail passes faster than we look. Bodies are deleted only after the commit that ends their message: while we have
-    # the write lock, what a snapshot names stays where it is, unless it was gone all along.
-    instant, gone = store.write_now(lambda _connection: _try(source, pins, clock))
+    # Mail passes faster than we look. Bodies are deleted only after the commit that ends their message: while we hold
+    # the write lock, what a snapshot names stays where it is, unless it was gone before.
+    instant, gone = store.write_now(lambda _tx: _try(source, pins, clock))
     return instant, tuple(gone)
 
 
-def _try(source: apsw.Connection, pins: Pins, clock: Clock) -> tuple[Millis, list[str]]:
-    source.execute("BEGIN")
-    named = [name for (name,) in fetch(source, _OBJECTS)]  # the first read: the snapshot stands from here
+def _try(source: Source, pins: Pins, clock: Clock) -> tuple[Millis, list[str]]:
+    source.hold()
+    names = _objects(source)  # the first read: the snapshot is this instant
     instant = clock.now()
-    return instant, pins.hold(named)
+    return instant, pins.hold(names)
+
+
+def _objects(source: Source) -> list[str]:
+    return [name for (name,) in source.tx.rows(_OBJECTS)]
 
 
 # -- writing
 
 
 def _write(
-    source: apsw.Connection, place: Path, pins: Pins, key: Path | None, instant: Millis, missing: Sequence[str],
+    source: Source, place: Path, pins: Pins, key: Path | None, instant: Millis, missing: Sequence[str],
     progress: Progress,
 ) -> Manifest:  # fmt: skip
-    named = [name for (name,) in fetch(source, _OBJECTS) if name in pins.sizes]
-    pages, page_size = int(source.pragma("page_count") or 0), int(source.pragma("page_size") or 0)
-    total = pages * page_size + sum(pins.sizes[name] for name in named)
+    names = [name for name in _objects(source) if name in pins.sizes]
+    size = source.size()
+    total = size + sum(pins.sizes[name] for name in names)
     try:
-        _copy_database(source, place / DATABASE, lambda left: progress((pages - left) * page_size, total))
+        _copy_database(source, place / DATABASE, lambda done: progress(done, total))
         files = [_listed(place, DATABASE)]
         if key is not None:
             _copy_key(key, place / SECRETS)
             files.append(_listed(place, SECRETS))
-        lost, done = list(missing), pages * page_size
-        for file in _copy_bodies(named, pins, place / BODIES, lost):
+        lost, done = list(missing), size
+        for file in _copy_bodies(names, pins, place / BODIES, lost):
             files.append(file)
             done += file.size
             progress(done, total)
@@ -124,34 +131,19 @@ def _write(
         write_private(place / manifest.NAME, manifest.encode(made))
         for directory in {path.parent for path in place.rglob("*")}:
             sync_directory(directory)
-    except (OSError, apsw.FullError) as problem:
+    except _CANNOT_WRITE as problem:
         raise _unwritten(place, problem, total) from problem
-    except apsw.Error as problem:
+    except FAILURE as problem:
         raise EnvironmentFailed(f"the database could not be copied to {place}: {problem}") from problem
     return made
 
 
-def _copy_database(source: apsw.Connection, path: Path, left: Callable[[int], None]) -> None:
-    """Page by page, then checked: a backup that is not sound must not look like one."""
-    copy = apsw.Connection(str(path))
-    try:
-        copy.execute("PRAGMA journal_mode=OFF")  # what becomes of a half copy is that it is removed
-        copy.execute("PRAGMA synchronous=OFF")  # synced as a whole below
-        with copy.backup("main", source, "main") as copying:
-            while not copying.done:
-                copying.step(STEP)
-                left(copying.remaining)
-    finally:
-        copy.close()
+def _copy_database(source: Source, path: Path, done: Callable[[int], None]) -> None:
+    """Page by page, then checked: a backup that is damaged must not look like a sound one."""
+    source.copy(path, done)
     os.chmod(path, 0o600)
     _sync_file(path)
-    # Immutable: it is read without the log and the shared memory that would otherwise be made beside it.
-    checked = apsw.Connection(f"{path.as_uri()}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    try:
-        ((found,), *_more) = fetch(checked, "PRAGMA quick_check(1)")
-    finally:
-        checked.close()
-    if found != "ok":
+    if found := copying.flaw(path):
         raise EnvironmentFailed(f"the store is damaged ({found}): postroom verify says more; an older backup is whole")
 
 
@@ -164,7 +156,7 @@ def _copy_key(key: Path, path: Path) -> None:
 
 
 def _copy_bodies(names: Sequence[str], pins: Pins, place: Path, lost: list[str]) -> Iterator[File]:
-    """Each body, its copy synced before the last one is told. What cannot be read is added to `lost`."""
+    """Copy each body; it is yielded when it is synced. What cannot be read is added to `lost`."""
     place.mkdir(mode=0o700)
     for at in range(0, len(names), SYNC_AT_ONCE):
         copied: list[tuple[Path, File]] = []
@@ -176,13 +168,13 @@ def _copy_bodies(names: Sequence[str], pins: Pins, place: Path, lost: list[str])
                 lost.append(name)
             else:
                 copied.append((path, file))
-        for path, _ in copied:  # together: the first sync takes most of the others' bytes along
+        for path, _ in copied:  # together: the first sync writes most of the others' bytes as well
             _sync_file(path)
         yield from (file for _, file in copied)
 
 
 def _copied(body: Path, path: Path, listed: str) -> File | None:
-    """None: its bytes cannot be read. What the message said of itself is in the database all the same."""
+    """None: its bytes cannot be read. The database still has what its header said."""
     found, size = sha256(), 0
     with open(path, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as copy:
         try:
@@ -221,13 +213,13 @@ def _put(descriptor: int, piece: bytes) -> None:
 
 
 def _described(
-    source: apsw.Connection, files: Sequence[File], instant: Millis, lost: Sequence[str], *, with_key: bool
+    source: Source, files: Sequence[File], instant: Millis, lost: Sequence[str], *, with_key: bool
 ) -> Manifest:
-    created, ended, queued = Reader(SqliteTx(source)).ledger()
-    numbers = [int(fetch(source, f"SELECT count(*) FROM {table}")[0][0]) for table in ("message", "history")]
+    created, ended, queued = Reader(source.tx).ledger()
+    messages, history = [int(source.tx.rows(statement)[0][0]) for statement in (_MESSAGES, _HISTORY)]
     return Manifest(
-        format=manifest.FORMAT, release=__version__, schema=int(source.pragma("user_version") or 0), instant=instant,
-        taken_at=stamp(instant), entries=queued, messages=numbers[0], history=numbers[1],
+        format=manifest.FORMAT, release=__version__, schema=source.schema(), instant=instant,
+        taken_at=stamp(instant), entries=queued, messages=messages, history=history,
         bodies=sum(manifest.is_body(file.path) for file in files), bytes=sum(file.size for file in files),
         ledger_difference=sum(created.values()) - sum(ended.values()) - queued, secrets=with_key,
         missing_bodies=tuple(lost), files=tuple(files),
@@ -247,8 +239,8 @@ def _sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritten(place: Path, problem: OSError | apsw.Error, total: int) -> EnvironmentFailed:
-    full = isinstance(problem, apsw.FullError) or getattr(problem, "errno", 0) in (errno.ENOSPC, errno.EDQUOT)
+def _unwritten(place: Path, problem: Exception, total: int) -> EnvironmentFailed:
+    full = isinstance(problem, FULL) or getattr(problem, "errno", 0) in (errno.ENOSPC, errno.EDQUOT)
     why = getattr(problem, "strerror", None) or str(problem)
     with contextlib.suppress(OSError):
         if full:
@@ -273,7 +265,7 @@ def _partial(target: Path) -> Iterator[Path]:
             place.mkdir(mode=0o700)
             descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             held.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # while it is held, it is no left-over
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # while it is locked, it is not a left-over
         except OSError as problem:
             raise EnvironmentFailed(f"cannot write the backup beside {target}: {problem.strerror}") from problem
         held.callback(shutil.rmtree, place, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""What a backup says of itself: `manifest.json`, the list of its files with their sizes and hashes.
+"""`manifest.json` of a backup: what it holds, and the list of its files with their sizes and hashes.
 
-Promises: `read` returns only what is complete and well formed; every path in it stays inside the backup. Fails:
-EnvironmentFailed naming the directory and what is wrong with it.
+Promises: `read` returns only what is complete and well formed; every path in it stays inside the backup.
+Fails: EnvironmentFailed with the directory and what is wrong with it.
 """
 
 from __future__ import annotations

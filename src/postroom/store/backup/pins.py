@@ -1,9 +1,9 @@
-"""Holds bodies against deletion while a backup copies them: hard links in a directory of their own inside the bodies' root.
+"""Protects bodies from deletion while a backup copies them: hard links in a directory of their own in the bodies' root.
 
-Promises: what is pinned can be read until `close`, whatever the gateway deletes meanwhile; one backup at a time (a lock in the
-root tells); pins that a killed backup left are removed by the next backup and by the gateway. A file system without hard
-links gets copies instead. Fails: EnvironmentFailed when another backup runs or a pin cannot be made; a body that is gone is
-reported by `hold`, not raised.
+Promises: what is pinned can be read until `close`, whatever the gateway deletes meanwhile. One backup runs at a time (a
+lock in the root). Pins that a killed backup left are removed by the next backup and by the gateway. A file system
+without hard links gets copies instead. `hold` returns the names of bodies that are gone.
+Fails: EnvironmentFailed when another backup runs or a pin cannot be made.
 """
 
 from __future__ import annotations
@@ -22,13 +22,8 @@ from postroom.store.bodies import Bodies, is_body_name
 
 PREFIX = "pins-"
 LOCK_NAME = "backup.lock"
-_NO_LINKS = (
-    errno.EPERM,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EMLINK,
-    errno.EXDEV,
-)  # what link(2) says where it cannot
+# what link(2) says where it cannot
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class Pins:
@@ -64,7 +59,7 @@ class Pins:
         return self._place / name.replace("/", "-")
 
     def hold(self, names: Iterable[str]) -> list[str]:
-        """Pin what is not pinned yet; the names of those that are gone."""
+        """Pin what is not pinned yet; returns the names of those that are gone."""
         gone = []
         for name in names:
             if not is_body_name(name):  # of a damaged row: there is no such file
@@ -82,7 +77,7 @@ class Pins:
 
 
 def remove_left_overs(root: Path) -> int:
-    """Pins of backups that were killed; how many were found. Nothing while a backup runs."""
+    """Remove the pins of backups that were killed; how many there were. Nothing while a backup runs."""
     try:
         if not any(name.startswith(PREFIX) for name in os.listdir(root)):
             return 0
@@ -108,7 +103,7 @@ def _pin(body: Path, pin: Path) -> None:
 
 
 def _lock(root: Path) -> int | None:
-    """The descriptor that holds the lock until it is closed; None: somebody has it."""
+    """The descriptor that holds the lock until it is closed; None: another backup has it."""
     try:
         descriptor = os.open(root / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as problem:

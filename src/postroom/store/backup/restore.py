@@ -1,10 +1,11 @@
 """`postroom restore`: a store from a backup, at a place where there is none.
 
-Promises: nothing is written before every file of the backup has been found whole; the database gets its name last, when
-everything it needs is synced. Whatever waits in the restored store may have been delivered after the backup's instant, so each
-entry is labelled "may have been delivered", its lease is ended, and its timeline says so; with `hold` each waits for a person.
-The ledger stays as it was: nothing is created, nothing ends. Fails: EnvironmentFailed naming what is wrong and the remedy; what
-an interrupted restore left is overwritten by the next one from the same backup.
+Promises: nothing is written before every file of the backup has been found sound; the database gets its name last, when
+everything it needs is synced. Whatever waits in the restored store may have been delivered after the backup was taken,
+so each entry is labelled "may have been delivered", its lease is ended, and its timeline says so; with `hold` each
+waits for a person. The ledger stays as it was: nothing is created, nothing ends.
+Fails: EnvironmentFailed with what is wrong and the remedy; what an interrupted restore left is overwritten by the next
+one from the same backup.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import apsw
 import msgspec
 
 from postroom.clock import Clock, Millis
@@ -27,17 +27,17 @@ from postroom.store import codes
 from postroom.store.backup import manifest
 from postroom.store.backup.manifest import BODIES, DATABASE, SECRETS, Manifest
 from postroom.store.bodies import Bodies, bodies_path
-from postroom.store.engine import Tx
+from postroom.store.engine import FAILURE, Tx, named
 from postroom.store.find.reader import Reader
 from postroom.store.logs import audit
 from postroom.store.plans.book import DONE
 from postroom.store.queue.apply import Infos
-from postroom.store.sqlite import connections as sqlite
-from postroom.store.sqlite import schema
-from postroom.store.sqlite.tx import SqliteTx
+from postroom.store.sqlite import copying
+from postroom.store.sqlite.connections import database_path, lock_directory
 
 SLICE = 10_000  # entries of one transaction
 _REMAINS = ("-wal", "-shm", "-journal")
+_CANNOT_WRITE: tuple[type[Exception], ...] = (OSError, *FAILURE)
 
 Progress = Callable[[int, int], None]
 
@@ -49,7 +49,7 @@ class Restored(msgspec.Struct, frozen=True, rename="camel"):
     taken_at: str
     entries: int
     labelled: int
-    held: int  # of them, all that wait for a person
+    held: int  # of them, those that wait for a person
     bodies: int
     missing_bodies: tuple[str, ...]
     secrets: bool
@@ -62,27 +62,26 @@ def restore(
 ) -> Restored:  # fmt: skip
     """Make the store that `settings` name from the directory `backup`."""
     found = manifest.read(backup)
-    newest = schema.migrations()[-1][0]
+    newest = copying.newest_schema()
     if found.schema > newest:
         raise EnvironmentFailed(
             f"{backup} has schema {found.schema}, this Postroom knows up to {newest}: "
             f"it was made by release {found.release}; restore it with that one or a later one"
         )
-    database, bodies = sqlite.database_path(settings), bodies_path(settings)
+    database, bodies = database_path(settings), bodies_path(settings)
     total = 2 * found.bytes
     _verify(backup, found, lambda done: progress(done, total))
     with _target(settings, database, bodies, found, backup):
         aside = database.with_name(f"{database.name}.restoring")
         try:
             _copy(backup, found, Path(settings.data), aside, bodies, lambda done: progress(found.bytes + done, total))
-            told = _label(aside, clock.now(), found, hold=hold, actor=actor)
+            labelled, held, difference = _label(aside, clock.now(), found, hold=hold, actor=actor)
             _take_name(aside, database)
-        except (OSError, apsw.Error) as problem:
+        except _CANNOT_WRITE as problem:
             why = getattr(problem, "strerror", None) or str(problem)
             raise EnvironmentFailed(f"cannot write the restored store at {database.parent}: {why}") from problem
         finally:
             _remove(aside)
-    labelled, held, difference = told
     return Restored(
         settings.data, found.taken_at, found.entries, labelled, held, found.bodies, found.missing_bodies, found.secrets,
         difference,
@@ -112,11 +111,12 @@ def _verify(backup: Path, found: Manifest, progress: Callable[[int], None]) -> N
 
 @contextmanager
 def _target(settings: Settings, database: Path, bodies: Path, found: Manifest, backup: Path) -> Iterator[None]:
-    """The place, made and locked, so that no gateway starts there meanwhile. Refused when it holds anything of a store."""
+    """The place, made and locked, so that no gateway starts there meanwhile. Refused when it holds parts of a store."""
     for path in (database, *(database.with_name(database.name + ending) for ending in _REMAINS)):
         if path.exists():
             raise StoreUnusable(
-                f"there is a store at {path} already: stop its gateway and move {path.parent} away, or give another --data"
+                f"there is a store at {path} already: stop its gateway and move {path.parent} away, "
+                "or give another --data"
             )
     key = Path(settings.data, SECRETS)
     if found.secrets and key.exists() and key.read_bytes() != (backup / SECRETS).read_bytes():
@@ -132,7 +132,7 @@ def _target(settings: Settings, database: Path, bodies: Path, found: Manifest, b
         for directory in (Path(settings.data), database.parent):
             make_directory(directory)
         Bodies(bodies)
-        locks = [sqlite.lock_directory(directory) for directory in {database.parent, bodies}]
+        locks = [lock_directory(directory) for directory in {database.parent, bodies}]
         yield
     except OSError as problem:
         raise EnvironmentFailed(f"cannot make the store's place at {database.parent}: {problem.strerror}") from problem
@@ -196,67 +196,64 @@ def _remove(aside: Path) -> None:
 
 def _label(database: Path, now: Millis, found: Manifest, *, hold: bool, actor: str) -> tuple[int, int, int]:
     """(entries labelled, entries that wait for a person now, the ledger's difference)."""
-    connection = sqlite.writing(database)
-    tx = SqliteTx(connection)
-    try:
-        schema.migrate(connection, database)
-        for table in ("console_session", "oauth_token"):  # one that was ended after the instant must not come back
-            tx.run(f"DELETE FROM {table}")
-        after = 0
-        labelled = 0
-        while True:
-            ids = [ident for (ident,) in tx.rows(_IDS, (after, SLICE))]
-            if not ids:
-                break
+    with copying.opened(database) as tx:
+        tx.run(_SESSIONS_END)  # one that was ended after the instant must not come back
+        tx.run(_TOKENS_END)
+        after = labelled = 0
+        while ids := [ident for (ident,) in tx.rows(_IDS, {"after": after, "size": SLICE})]:
             _label_slice(tx, ids[0], ids[-1], now, found.taken_at, hold=hold, actor=actor)
             after = ids[-1]
             labelled += len(ids)
         created, ended, queued = Reader(tx).ledger()
-        held = int(tx.rows("SELECT count(*) FROM entry WHERE queue = ?", (_HELD,))[0][0])
-        audit.add(
-            tx, at=now, actor=actor, kind="store.restore", detail=f"as it was at {found.taken_at}"
-        )  # fmt: skip
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    finally:
-        tx.close()
+        held = int(tx.rows(_COUNT_HELD, {"held": _HELD})[0][0])
+        audit.add(tx, at=now, actor=actor, kind="store.restore", detail=f"as it was at {found.taken_at}")
     return labelled, held, sum(created.values()) - sum(ended.values()) - queued
 
 
 _HELD = codes.QUEUE[Queue.HELD]
-_IDS = "SELECT id FROM entry WHERE id > ? ORDER BY id LIMIT ?"
-_FREE = (
-    "UPDATE entry SET label = label | ?, next_attempt = CASE WHEN lease IS NULL THEN next_attempt ELSE ? END, "
-    "locked_until = NULL, lease = NULL, strikes = 0 WHERE id BETWEEN ? AND ?"
+_SESSIONS_END = named("backup.end_sessions", "DELETE FROM console_session")
+_TOKENS_END = named("backup.end_tokens", "DELETE FROM oauth_token")
+_IDS = named("backup.ids", "SELECT id FROM entry WHERE id > :after ORDER BY id LIMIT :size")
+_COUNT_HELD = named("backup.count_held", "SELECT count(*) FROM entry WHERE queue = :held")
+_FREE = named(
+    "backup.free",
+    "UPDATE entry SET label = label | :label, next_attempt = CASE WHEN lease IS NULL THEN next_attempt ELSE :now END, "
+    "locked_until = NULL, lease = NULL, strikes = 0 WHERE id BETWEEN :first AND :last",
 )
-# What a plan was about to end may have been undone since: it is held, and goes back to where it stood before the plan.
-_STOOD = (
+# What a plan was about to end may have been undone since: it is held, and can go back to the queue it was in before.
+_BEFORE = (
     "coalesce((SELECT CASE p.queue WHEN :held THEN p.from_queue ELSE p.queue END FROM plan AS q JOIN plan_entry AS p "
     "ON p.plan = q.id AND p.entry = entry.id WHERE q.state IN ('applying', 'applied', 'undoing', 'ending') "
-    "AND p.state = :done ORDER BY q.id DESC LIMIT 1), :first)"
+    "AND p.state = :done ORDER BY q.id DESC LIMIT 1), :processing)"
 )
-_HOLD = (
-    f"UPDATE entry SET queue = :held, from_queue = CASE queue WHEN :leaving THEN {_STOOD} ELSE queue END, "
-    "info_id = :told WHERE id BETWEEN :low AND :high AND queue <> :held "
-    "AND (:hold OR queue = :leaving OR request IN (:asked, :refused))"
+_HOLD = named(
+    "backup.hold",
+    "UPDATE entry SET queue = :held, info_id = :info, "
+    f"from_queue = CASE queue WHEN :leaving THEN {_BEFORE} ELSE queue END "
+    "WHERE id BETWEEN :first AND :last AND queue <> :held "
+    "AND (:hold OR queue = :leaving OR request IN (:asked, :refused))",
 )
-_TELL = (
+_FORGET_REQUESTS = named("backup.forget_requests", "UPDATE entry SET request = NULL WHERE id BETWEEN :first AND :last")
+_TELL = named(
+    "backup.tell",
     "INSERT INTO event (entry_id, at, kind, queue, info_id, actor) "
-    "SELECT id, ?, 'restored', queue, ?, ? FROM entry WHERE id BETWEEN ? AND ?"
+    "SELECT id, :now, 'restored', queue, :info, :actor FROM entry WHERE id BETWEEN :first AND :last",
 )
 
 
 def _label_slice(tx: Tx, first: int, last: int, now: Millis, taken_at: str, *, hold: bool, actor: str) -> None:
+    within = {"first": first, "last": last}
     with tx.snapshot():
-        told = Infos().id(tx, f"Restored from a backup taken at {taken_at}: may have been delivered since")
-        tx.run(_FREE, (int(Label.MAYBE_DELIVERED), now, first, last))
+        info = Infos().id(tx, f"Restored from a backup taken at {taken_at}: may have been delivered since")
+        tx.run(_FREE, {"label": int(Label.MAYBE_DELIVERED), "now": now, **within})
         # What a person asked for while the entry was worked on is not forgotten: they see it in held, and decide again.
         tx.run(
             _HOLD,
             {
-                "held": _HELD, "leaving": codes.LEAVING, "first": codes.QUEUE[Queue.PROCESSING], "done": DONE,
-                "told": told, "low": first, "high": last, "hold": hold,
-                "asked": codes.ACTION[Action.HOLD], "refused": codes.ACTION[Action.REJECT],
+                "held": _HELD, "leaving": codes.LEAVING, "processing": codes.QUEUE[Queue.PROCESSING], "done": DONE,
+                "info": info, "hold": hold, "asked": codes.ACTION[Action.HOLD],
+                "refused": codes.ACTION[Action.REJECT], **within,
             },
         )  # fmt: skip
-        tx.run("UPDATE entry SET request = NULL WHERE id BETWEEN ? AND ?", (first, last))
-        tx.run(_TELL, (now, told, actor, first, last))
+        tx.run(_FORGET_REQUESTS, within)
+        tx.run(_TELL, {"now": now, "info": info, "actor": actor, **within})

@@ -18,11 +18,11 @@ from postroom.store.plans.book import (
     Summary,
     without_held,
 )
+from postroom.store.plans.commands import Wish, apply, look_after, make, undo
 from postroom.store.plans.run import Verb
 from postroom.store.plans.run import run as carry_out
 from postroom.store.plans.run import run_now as carry_out_now
 from postroom.store.plans.steps import PlanRefused
-from postroom.store.plans.verbs import Wish, apply, look_after, make, undo
 from postroom.store.verbs import reads, writes
 
 read = reads(book.read)

@@ -1,8 +1,8 @@
-"""What is written of plans: the frozen set, what became of each entry, and the report that is kept.
+"""The tables of plans: the frozen set, what became of each entry, and the report that is kept.
 
-Promises: a plan's entries are as they stood when they were frozen; its texts are kept with it, because the info dictionary may
-forget them; a row that holds what it must not is told apart and believed in nothing. Functions that write run inside the writer's
-transaction. Fails: apsw errors pass through; NoSuchPlan; PlanDamaged.
+Promises: a plan's entries are kept as they were when they were frozen, and so are its texts, because the info
+dictionary may forget them. A row with impossible values is reported as damaged, and nothing in it is trusted. Functions
+that write run inside the writer's transaction. Fails: database errors pass through; NoSuchPlan; PlanDamaged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from postroom.ids import first_id_at, public_id
 from postroom.model import Action, Queue
 from postroom.store import codes
 from postroom.store.access.roles import plan_limits
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 from postroom.store.logs import audit
 from postroom.store.queue.apply import CHUNK
 
@@ -39,20 +39,59 @@ ACTIVE = ("applied", *UNDER_WAY)  # entries may wait for the end of the undo win
 OVER = ("expired", "undone", "final")
 
 _COLUMNS = (
-    "id", "state", "action", "query", "planner", "actor", "reason", "undoer", "notify", "gap", "created", "expires", "applied",
-    "undo_until", "finished", "reached", "entries", "bytes", "done", "skipped", "undone", "kept", "ended", "summary",
+    "id", "state", "action", "query", "planner", "actor", "reason", "undoer", "notify", "gap", "created", "expires",
+    "applied", "undo_until", "finished", "reached", "entries", "bytes", "done", "skipped", "undone", "kept", "ended",
+    "summary",
 )  # fmt: skip
 _ENTRY_COLUMNS = "plan, entry, state, why, queue, from_queue, priority, info_id, attempts, since, next_attempt, turn"
-_READ = f"SELECT {', '.join(_COLUMNS)} FROM plan"
-_KEEP_TEXT = (
-    "INSERT INTO plan_info (plan, info_id, text) SELECT ?, id, text FROM info WHERE id = ? ON CONFLICT DO NOTHING"
+_ROW = f"SELECT {', '.join(_COLUMNS)} FROM plan"
+_READ = named("plans.read", f"{_ROW} WHERE id = :plan")
+_LATEST = named("plans.latest", f"{_ROW} WHERE id < :before ORDER BY id DESC LIMIT :limit")
+_BETWEEN = named("plans.between", f"{_ROW} WHERE id BETWEEN :first AND :last ORDER BY id")
+_REASONS = named(
+    "plans.reasons",
+    f"SELECT why, count(*) FROM plan_entry WHERE plan = :plan AND state IN ({SKIPPED}, {KEPT}) "
+    "GROUP BY why ORDER BY 2 DESC",
 )
 _ACTIVE = "state IN ('applying', 'applied', 'undoing', 'ending')"
-_WINDOW_OVER = (  # SQLite puts texts and bytes behind every number
-    f"SELECT id FROM plan WHERE undo_until <= ? AND {_ACTIVE} UNION ALL SELECT id FROM plan WHERE undo_until >= ? "
-    f"AND {_ACTIVE} UNION ALL SELECT id FROM plan WHERE undo_until IS NULL AND {_ACTIVE}"
+_WINDOW_OVER = named(  # SQLite puts texts and bytes behind every number
+    "plans.window_over",
+    f"SELECT id FROM plan WHERE undo_until <= :now AND {_ACTIVE} "
+    f"UNION ALL SELECT id FROM plan WHERE undo_until >= :last AND {_ACTIVE} "
+    f"UNION ALL SELECT id FROM plan WHERE undo_until IS NULL AND {_ACTIVE}",
 )
-_FORGET = "SELECT id FROM plan WHERE id < ? AND state IN ('making', 'expired', 'undone', 'final') ORDER BY id LIMIT 1"
+_FORGETTABLE = named(
+    "plans.forgettable",
+    "SELECT id FROM plan WHERE id < :before AND state IN ('making', 'expired', 'undone', 'final') ORDER BY id LIMIT 1",
+)
+_BEGIN = named(
+    "plans.begin", f"INSERT INTO plan ({', '.join(_COLUMNS)}) VALUES ({', '.join([f':{name}' for name in _COLUMNS])})"
+)
+_KEEP_TEXT = named(
+    "plans.keep_text",
+    "INSERT INTO plan_info (plan, info_id, text) SELECT :plan, id, text FROM info WHERE id = :info "
+    "ON CONFLICT DO NOTHING",
+)
+_READY = named(
+    "plans.ready",
+    "UPDATE plan SET state = 'ready', entries = :entries, bytes = :bytes, summary = :summary "
+    "WHERE id = :plan AND state = 'making'",
+)
+_DROP_ENTRIES = named(
+    "plans.drop_entries",
+    "DELETE FROM plan_entry WHERE plan = :plan "
+    "AND entry IN (SELECT entry FROM plan_entry WHERE plan = :plan LIMIT :most)",
+)
+_DROP_TEXTS = named("plans.drop_texts", "DELETE FROM plan_info WHERE plan = :plan")
+_DROP = named("plans.drop", "DELETE FROM plan WHERE id = :plan")
+_UNAPPLIED = "state IN ('making', 'ready') AND expires <= :now"
+_ANY_UNAPPLIED = named("plans.any_unapplied", f"SELECT 1 FROM plan WHERE {_UNAPPLIED} LIMIT 1")
+_EXPIRE = named("plans.expire", f"UPDATE plan SET state = 'expired' WHERE {_UNAPPLIED}")
+_GIVE_UP = named("plans.give_up", "UPDATE plan SET state = 'expired' WHERE id = :plan")
+_DISCARD = named(
+    "plans.discard",
+    "UPDATE plan SET state = 'expired' WHERE id = :plan AND state = 'ready' RETURNING action, entries",
+)
 
 
 class NoSuchPlan(PeerError):
@@ -60,24 +99,25 @@ class NoSuchPlan(PeerError):
 
 
 class PlanDamaged(PeerError):
-    """The plan's row holds what it must not."""
+    """The plan's row has impossible values."""
 
 
 class Damaged(msgspec.Struct, frozen=True):
-    """A plan whose row holds what it must not, and in which columns."""
+    """A plan whose row has impossible values, and in which columns."""
 
     id: int
     columns: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
-            f"plan {public_id(self.id)} is damaged ({', '.join(self.columns)}): it is neither applied, undone nor ended; "
-            "postroom verify --repair closes it, and holds for a person what it was about to end, which is kept until then"
+            f"plan {public_id(self.id)} is damaged ({', '.join(self.columns)}): "
+            "it is neither applied, undone nor ended; postroom verify --repair closes it, "
+            "and holds for a person what it was about to end, which is kept until then"
         )
 
 
 class Share(msgspec.Struct, frozen=True):
-    """How many of a plan's entries have this domain, sender, queue, or reason to be left out."""
+    """How many of a plan's entries have this domain, sender, queue, or reason for being left out."""
 
     name: str
     entries: int
@@ -95,7 +135,7 @@ class Sample(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
-    """What a plan is about; the largest shares come first."""
+    """What a plan is about; the largest shares first."""
 
     queues: list[Share] = []
     domains: list[Share] = []
@@ -142,7 +182,7 @@ class PlanEntry(msgspec.Struct, frozen=True):
 
 
 def without_held(summary: Summary) -> Summary:
-    """For who may not look at held mail. Domains and senders are those of all queues together, so that they stay unsaid."""
+    """For readers who may not see held mail. Domains and senders are counted over all queues, so they are left out."""
     held = Queue.HELD.value
     if held not in [share.name for share in summary.queues]:
         return summary
@@ -162,37 +202,31 @@ def read(tx: Tx, ident: int) -> Plan:
 
 
 def look(tx: Tx, ident: int) -> Plan | Damaged:
-    rows = tx.rows(f"{_READ} WHERE id = ?", (ident,))
-    if not rows:
+    row = tx.row(_READ, {"plan": ident})
+    if row is None:
         raise NoSuchPlan(f"no plan {public_id(ident)}: `postroom queue plans` lists those that are kept")
-    return _plan(rows[0])
+    return _plan(row)
 
 
 def latest(tx: Tx, limit: int, before: int | None = None) -> list[Plan | Damaged]:
     """Newest first; `before`: only older ones."""
-    found = tx.rows(f"{_READ} WHERE id < ? ORDER BY id DESC LIMIT ?", (before or (1 << 63) - 1, limit)
-    )  # fmt: skip
-    return [_plan(row) for row in found]
+    return [_plan(row) for row in tx.rows(_LATEST, {"before": before or LAST_ENTRY, "limit": limit})]
 
 
 def entries(tx: Tx, plan: int, *, states: Sequence[str] = STATES, after: int = 0, limit: int = 100) -> list[PlanEntry]:
     """What became of them, in the order of their ids."""
     numbers = ", ".join([str(STATES.index(state)) for state in states])
     rows = tx.rows(
-        f"SELECT entry, state, why FROM plan_entry WHERE plan = ? AND entry > ? AND entry <= {LAST_ENTRY} AND state IN ({numbers}) "
-        "ORDER BY entry LIMIT ?",
-        (plan, after, limit),
+        "SELECT entry, state, why FROM plan_entry WHERE plan = :plan AND entry > :after "
+        f"AND entry <= {LAST_ENTRY} AND state IN ({numbers}) ORDER BY entry LIMIT :limit",
+        {"plan": plan, "after": after, "limit": limit},
     )
     return [PlanEntry(entry, STATES[state], WHY.get(why, "")) for entry, state, why in rows]
 
 
 def reasons(tx: Tx, plan: int) -> list[Share]:
     """Why entries were skipped, or left as they are when the plan was undone or ended, and how many for each reason."""
-    rows = tx.rows(
-        f"SELECT why, count(*) FROM plan_entry WHERE plan = ? AND state IN ({SKIPPED}, {KEPT}) GROUP BY why ORDER BY 2 DESC",
-        (plan,),
-    )
-    return [Share(WHY.get(why, ""), number) for why, number in rows]
+    return [Share(WHY.get(why, ""), number) for why, number in tx.rows(_REASONS, {"plan": plan})]
 
 
 def limit_of(tx: Tx, roles: Sequence[str]) -> int | None:
@@ -203,8 +237,8 @@ def limit_of(tx: Tx, roles: Sequence[str]) -> int | None:
 
 
 def damaged(tx: Tx, first: int, last: int) -> list[tuple[Damaged, bool]]:
-    """Those of a range of ids, each with whether it is over, so that nothing waits for it."""
-    rows = tx.rows(f"{_READ} WHERE id BETWEEN ? AND ? ORDER BY id", (first, last))
+    """Those of a range of ids; True: it is over, nothing waits for it."""
+    rows = tx.rows(_BETWEEN, {"first": first, "last": last})
     found = [(_plan(row), row[_COLUMNS.index("state")] in OVER) for row in rows]
     return [(plan, over) for plan, over in found if isinstance(plan, Damaged)]
 
@@ -247,7 +281,7 @@ def _plan(row: Any) -> Plan | Damaged:
 
 
 def _read_summary(data: Any) -> Summary | None:
-    """None: it cannot be read. What it says of held mail bounds who may apply the plan, so that it is not passed over."""
+    """None: it cannot be read. It says whether held mail is in the plan, which decides who may apply it."""
     if data == b"":
         return Summary()
     try:
@@ -265,21 +299,21 @@ def begin(
     created: Millis, expires: Millis,
 ) -> None:  # fmt: skip
     """A plan that is being made."""
-    values = (
-        ident, "making", action.value, query, planner, "", "", "", int(notify), gap, created, expires, None, None, None, 0, 0,
-        0, 0, 0, 0, 0, 0, b"",
-    )  # fmt: skip
-    tx.rows(f"INSERT INTO plan ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(values))})", values)
+    values = {
+        "id": ident, "state": "making", "action": action.value, "query": query, "planner": planner, "actor": "",
+        "reason": "", "undoer": "", "notify": int(notify), "gap": gap, "created": created, "expires": expires,
+        "applied": None, "undo_until": None, "finished": None, "reached": 0, "entries": 0, "bytes": 0, "done": 0,
+        "skipped": 0, "undone": 0, "kept": 0, "ended": 0, "summary": b"",
+    }  # fmt: skip
+    tx.run(_BEGIN, values)
 
 
 def add(tx: Tx, ident: int, frozen: Sequence[tuple[Any, ...]]) -> None:
     """Rows of (entry, queue, from_queue, priority, info_id, attempts, since, next_attempt, turn)."""
     for at in range(0, len(frozen), CHUNK):
         part = frozen[at : at + CHUNK]
-        values = [value for row in part for value in (ident, *row)]
-        tx.rows(_insert(len(part)), values)
-    for info in {row[4] for row in frozen}:
-        tx.rows(_KEEP_TEXT, (ident, info))
+        tx.run(_insert(len(part)), [value for row in part for value in (ident, *row)])
+    tx.many(_KEEP_TEXT, [{"plan": ident, "info": info} for info in {row[4] for row in frozen}])
 
 
 @cache
@@ -290,51 +324,51 @@ def _insert(rows: int) -> str:
 
 
 def ready(tx: Tx, ident: int, entries: int, size: int, summary: Summary) -> None:
-    tx.rows(
-        "UPDATE plan SET state = 'ready', entries = ?, bytes = ?, summary = ? WHERE id = ? AND state = 'making'",
-        (entries, size, _encode(summary), ident),
-    )
+    """All its entries are frozen."""
+    tx.run(_READY, {"entries": entries, "bytes": size, "summary": _encode(summary), "plan": ident})
+
+
+def give_up(tx: Tx, ident: int) -> None:
+    """It became too large while it was made: upkeep forgets what was frozen so far."""
+    tx.run(_GIVE_UP, {"plan": ident})
+
+
+def discard(tx: Tx, ident: int, who: str, now: Millis) -> bool:
+    """Nobody wants it any more: as if it had expired. False: it is not waiting to be applied. A plan of nothing leaves
+    no line in the audit log: its maker saw that nothing matched, and nobody could have applied it."""
+    gone = tx.rows(_DISCARD, {"plan": ident})
+    for action, entries in gone:
+        if entries:
+            detail = f"{action}, entries: {entries}"
+            audit.add(tx, at=now, actor=who, kind="plan.discard", what=public_id(ident), detail=detail)
+    return bool(gone)
+
+
+def any_unapplied(tx: Tx, now: Millis) -> bool:
+    """Whether `expire` has something to do."""
+    return tx.row(_ANY_UNAPPLIED, {"now": now}) is not None
+
+
+def expire(tx: Tx, now: Millis) -> None:
+    """Plans that nobody applied in time, and those that were never completely made."""
+    tx.run(_EXPIRE, {"now": now})
+
+
+def over(tx: Tx, now: Millis) -> list[int]:
+    """Plans whose undo window has ended, or whose end was begun; and those where it cannot be read when it ends."""
+    return sorted([ident for (ident,) in tx.rows(_WINDOW_OVER, {"now": now, "last": codes.LAST_TIME})])
+
+
+def forgettable(tx: Tx, before: Millis) -> int | None:
+    """A plan that is over and older than `before`."""
+    row = tx.row(_FORGETTABLE, {"before": first_id_at(before)})
+    return row[0] if row else None
 
 
 def drop(tx: Tx, ident: int, most: int) -> bool:
     """Forget a plan, up to `most` of its entries at a time; True when it is gone."""
-    gone = tx.run(
-        "DELETE FROM plan_entry WHERE plan = ? AND entry IN (SELECT entry FROM plan_entry WHERE plan = ? LIMIT ?)",
-        (ident, ident, most),
-    )
-    if gone == most:
+    if tx.run(_DROP_ENTRIES, {"plan": ident, "most": most}) == most:
         return False
-    tx.rows("DELETE FROM plan_info WHERE plan = ?", (ident,))
-    tx.rows("DELETE FROM plan WHERE id = ?", (ident,))
+    tx.run(_DROP_TEXTS, {"plan": ident})
+    tx.run(_DROP, {"plan": ident})
     return True
-
-
-def expire(tx: Tx, now: Millis) -> None:
-    """Those that nobody applied in time; one that was never made to its end, too."""
-    tx.rows("UPDATE plan SET state = 'expired' WHERE state IN ('making', 'ready') AND expires <= ?", (now,))
-
-
-def discard(tx: Tx, ident: int, who: str, now: Millis) -> bool:
-    """Nobody wants it any more: as if its time were over. False: it is not waiting to be applied. One of nothing leaves no line in
-    the audit log: its maker found that nothing matched, and nobody could have applied it."""
-    gone = tx.rows(
-        "UPDATE plan SET state = 'expired' WHERE id = ? AND state = 'ready' RETURNING action, entries",
-        (ident,),
-    )
-    for action, entries in gone:
-        if not entries:
-            continue
-        detail = f"{action}, entries: {entries}"
-        audit.add(tx, at=now, actor=who, kind="plan.discard", what=public_id(ident), detail=detail)
-    return bool(gone)
-
-
-def forgettable(tx: Tx, before: Millis) -> int | None:
-    """A plan from before that is over."""
-    rows = tx.rows(_FORGET, (first_id_at(before),))
-    return rows[0][0] if rows else None
-
-
-def over(tx: Tx, now: Millis) -> list[int]:
-    """Plans whose undo window has ended, or whose end was begun; and those of which nobody can tell when it ends."""
-    return sorted([row[0] for row in tx.rows(_WINDOW_OVER, (now, codes.LAST_TIME))])

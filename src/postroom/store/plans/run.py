@@ -1,7 +1,7 @@
-"""How the verbs of plans.py are run: small reads and writes in turn, each write a slice of what is to be done.
+"""How the commands on plans are run: small reads and writes in turn; each write does a slice of the work.
 
-Promises: a write keeps an acknowledgement waiting for about STEP_TIME, its commit included, and the next one comes after a pause. Fails:
-StoreUnavailable, with nothing of that write done; whatever the verb raises passes through.
+Promises: a write keeps an acknowledgement waiting for about STEP_TIME, its commit included, and the next write comes
+after a pause. Fails: StoreUnavailable, with nothing of that write done; whatever the command raises passes through.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 STEP_TIME = 0.006  # seconds that a step keeps an acknowledgement waiting
 LEAST, MOST = 20, 1_000  # entries of a step
-LEAST_COMMITTED = 100  # fewer would not make a commit shorter: what is left is the disk's own time to sync
+LEAST_COMMITTED = 100  # fewer entries do not make a commit shorter: the rest is the disk's time to sync
 PAUSE = 0.25  # of the time that a step took, at most STEP_TIME
 
 
@@ -40,12 +40,12 @@ Verb = Generator[Look | Change, Any, T]
 
 
 async def run(store: Store, verb: Verb[T]) -> T:
-    """On an event loop; others have their turn between two steps."""
+    """On an event loop, with a pause between two steps for the other users of the store."""
     given: Any = None
     took = 0.0
     while True:
         try:
-            wanted = verb.send(given)  # right after the answer: a step's own look at the clock must not see the pause
+            wanted = verb.send(given)  # right after the answer: the step measures its commit, not the pause
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -59,8 +59,8 @@ async def run(store: Store, verb: Verb[T]) -> T:
 
 
 def run_now(store: Store, verb: Verb[T]) -> T:
-    """For callers without an event loop, such as a command beside a gateway. The gateway's writer cannot stand in line for a
-    lock of SQLite's, it can only look again every now and then, so that the pauses are as long as the steps."""
+    """For callers without an event loop, such as a command beside a gateway. SQLite's write lock has no waiting line:
+    the gateway's writer can only try again and again, so the pauses here are as long as the steps."""
     given: Any = None
     took = 0.0
     while True:
@@ -79,9 +79,10 @@ def run_now(store: Store, verb: Verb[T]) -> T:
 
 
 class Pace:
-    """How many entries a step takes, so that an acknowledgement waits about STEP_TIME for it on this disk: for the step, and for what
-    its pages add to the commit. (An entry that moves to another queue changes two pages of `entry_due` that no neighbour
-    shares: 8 KiB of log each.) What the shortest commit took is the disk's own time, which no smaller step makes shorter."""
+    """How many entries a step takes, so that an acknowledgement waits about STEP_TIME for it on this disk: for the
+    step, and for the pages that it adds to the commit. (An entry that moves to another queue changes two pages of
+    `entry_due` that no neighbour shares: 8 KiB of log each.) The shortest commit seen is the disk's own time, which no
+    smaller step makes shorter."""
 
     def __init__(self, most: int = MOST) -> None:
         self.size, self._most = min(100, most), most
@@ -99,7 +100,7 @@ class Pace:
         return run
 
     def committed(self) -> None:
-        """To be called when the answer is there."""
+        """Call it when the answer of the step is there."""
         self.learn(self._took, time.perf_counter() - self._ended)
 
     def learn(self, took: float, commit: float) -> None:
@@ -108,6 +109,6 @@ class Pace:
         waited = took + commit - self._shortest
         if waited > STEP_TIME:
             least = LEAST if took > STEP_TIME else min(LEAST_COMMITTED, self.size)
-            self.size = max(least, int(self.size * max(STEP_TIME / waited, 0.5)))
+            self.size = max(min(least, self._most), int(self.size * max(STEP_TIME / waited, 0.5)))
         elif waited < STEP_TIME / 2:
             self.size = min(self._most, self.size * 3 // 2 + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import apsw
 
 FAILURE: tuple[type[Exception], ...] = (apsw.Error,)
+FULL: tuple[type[Exception], ...] = (apsw.FullError,)  # of NO_ROOM: the disk
 DAMAGE: tuple[type[Exception], ...] = (apsw.CorruptError,)
 INTERRUPTED: tuple[type[Exception], ...] = (apsw.InterruptError,)  # a watched read took too long
 LOCKED: tuple[type[Exception], ...] = (apsw.BusyError, apsw.LockedError)  # another process wrote for too long

@@ -7,7 +7,7 @@ the claim of other rows. Fails: apsw errors pass through.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import apsw
@@ -53,8 +53,19 @@ class SqliteTx:
     def each(self, statement: str, values: Values = ()) -> Iterator[Any]:
         return self.connection.execute(statement, values)
 
-    def snapshot(self) -> AbstractContextManager[Any]:
-        return self.connection
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A savepoint, as `with connection` of apsw; but what failed first is what is raised, though a full disk has
+        rolled back everything by then, the savepoint as well."""
+        self._execute("SAVEPOINT snapshot")
+        try:
+            yield
+            self._execute("RELEASE snapshot")
+        except BaseException:
+            with suppress(apsw.Error):
+                self._execute("ROLLBACK TO snapshot")
+                self._execute("RELEASE snapshot")
+            raise
 
     @property
     def in_snapshot(self) -> bool:

@@ -1,9 +1,9 @@
 """Proving a store: one file for each kind of truth."""
 
 from postroom.store.verbs import writes
+from postroom.store.verify.proof import KINDS, SHOWN, Progress, Report, Result, add_to_audit
+from postroom.store.verify.proof import verify as run
 from postroom.store.verify.rows import Finding
-from postroom.store.verify.verify import KINDS, SHOWN, Progress, Report, Result, add_to_audit
-from postroom.store.verify.verify import verify as run
 
 record = writes(add_to_audit)
 

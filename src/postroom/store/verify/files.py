@@ -1,8 +1,8 @@
-"""The database file and the directory of bodies, as `postroom verify` looks at them.
+"""`postroom verify` on files: the database file and the directory of bodies.
 
-Promises: SQLite's own check runs table by table, so that no snapshot is held for longer than one table takes; files that Postroom
-did not name are reported and left alone; a file without a row is deleted only when no gateway runs that could be about to
-write its row. Fails: apsw errors pass through.
+Promises: SQLite's own check runs table by table, so that no snapshot is held longer than one table takes; files that
+Postroom did not create are reported and left alone; a file without a row is deleted only when no gateway runs, because
+a gateway may be about to write its row. Fails: database errors pass through.
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ import stat
 from postroom.clock import MINUTE
 from postroom.store.backup.pins import LOCK_NAME, PREFIX
 from postroom.store.bodies import is_body_name
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
+from postroom.store.sqlite import proving
 from postroom.store.verify.rows import Finding, Ground, Left, Mending
 
-# A body is written before its row. What a running gateway has in flight only that gateway knows: there its own upkeep deletes.
-# Without one, a file older than this can be nobody's that has just been started.
+# A body is written before its row. Only the running gateway knows what it has in flight, so its own upkeep deletes
+# there. When no gateway runs, a file older than this cannot belong to one that has just been started.
 YOUNG = MINUTE
 RESTORE = (
     "restore a backup (postroom restore), or rescue what can be read with the .recover command of the sqlite3 shell"
 )
 
-_INDEX = re.compile(r"(?:row \d+ missing from index|wrong # of entries in index|non-unique entry in index) (\w+)")
-_ROW_RULE = re.compile(r"(?:CHECK constraint failed in|NULL value in|\w+ value in) (\w+)")
+_WHOLE = ""  # in place of a table: the file
+# Other checks look at each row of these.
 _ROWS_LOOKED_AT = frozenset(
     {"message", "body", "entry", "event", "history", "info", "ledger", "pause", "plan", "rejection"}
 )
 _DIRECTORY = re.compile(r"[0-9a-f]{2}")
 _NAMES = 500  # in one statement
 _OURS_BESIDE = frozenset({"lock", LOCK_NAME})  # in the directory of bodies itself, beside what a backup pins
+
+_SIZES_LOST = named(
+    "verify.sizes_lost",
+    "SELECT DISTINCT e.size FROM entry AS e LEFT JOIN message AS m ON m.id = e.message_id WHERE m.id IS NULL",
+)
 
 
 class Database:
@@ -45,61 +51,36 @@ class Database:
         self._tables: list[str] = []
 
     def size(self, tx: Tx, ground: Ground) -> int:
-        found = tx.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name")
-        self._tables = ["" if self._deep else "sqlite_schema", *[name for (name,) in found]]
+        tables = proving.tables(tx)
+        self._tables = [_WHOLE, *[table for table in tables if table != proving.SCHEMA]] if self._deep else tables
         return len(self._tables)
 
     def upper(self, tx: Tx, after: int) -> int | None:
         return after + 1 if after < len(self._tables) else None
 
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
-        table = self._tables[first - 1]
-        if not table:
-            said = tx.rows("PRAGMA integrity_check(1000)")
-        elif self._deep:
-            said = []  # it was part of the whole
-        else:
-            said = tx.rows(f"PRAGMA quick_check('{table}')")
-        found = [finding for (text,) in said if (finding := _sorted_in(str(text), first)) is not None]
-        if table and table != "sqlite_schema":
-            found += _indexes(tx, table, first)
-            found += [
-                Finding("reference", first, f"row {row} of {child} names a {parent} that is not there", name=child)
-                for child, row, parent, _ in tx.rows(f"PRAGMA foreign_key_check('{table}')")
-            ]
+        found = [
+            Finding(flaw.kind, first, flaw.what, name=flaw.name)
+            for flaw in self._flaws(tx, self._tables[first - 1])
+            if flaw.kind != "rule" or flaw.name not in _ROWS_LOOKED_AT
+        ]
         return list({(finding.kind, finding.name or finding.what): finding for finding in found}.values())
+
+    def _flaws(self, tx: Tx, table: str) -> list[proving.Flaw]:
+        if table == _WHOLE:
+            return proving.check_file(tx)
+        if table == proving.SCHEMA:
+            return proving.check_table(tx, table)
+        checked = [] if self._deep else proving.check_table(tx, table)  # deep: the whole file was checked before
+        return checked + proving.check_indexes(tx, table) + proving.check_references(tx, table)
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         if finding.kind == "index":
-            mending.run(f'REINDEX "{finding.name}"')
+            proving.build_again(mending.tx, finding.name)
             return "built again"
         if finding.kind == "database":
             raise Left(f"SQLite cannot trust this file any more: {RESTORE}")
         raise Left("nothing in this store tells what it was; restore a backup, or remove it with its own command")
-
-
-def _sorted_in(text: str, number: int) -> Finding | None:
-    if text == "ok":
-        return None
-    if match := _INDEX.match(text):
-        return Finding("index", number, text, name=match[1])
-    if match := _ROW_RULE.match(text):
-        table = match[1].partition(".")[0]
-        return None if table in _ROWS_LOOKED_AT else Finding("rule", number, text, name=table)
-    return Finding("database", number, text)
-
-
-def _indexes(tx: Tx, table: str, number: int) -> list[Finding]:
-    """An index that lacks a row hides mail from whoever looks through it: cheap to see by counting."""
-    rows = tx.rows(f'SELECT count(*) FROM "{table}" NOT INDEXED')[0][0]
-    found = []
-    for _, index, _, origin, partial in tx.rows(f"PRAGMA index_list('{table}')"):
-        if partial or origin == "pk":
-            continue
-        counted = tx.rows(f'SELECT count(*) FROM "{table}" INDEXED BY "{index}"')[0][0]
-        if counted != rows:
-            found.append(Finding("index", number, f"{index} has {counted} rows, {table} has {rows}", name=index))
-    return found
 
 
 class BodyFiles:
@@ -157,10 +138,7 @@ class BodyFiles:
 
     def _sizes_lost(self, tx: Tx) -> frozenset[int]:
         if self._lost is None:
-            rows = tx.rows(
-                "SELECT DISTINCT e.size FROM entry AS e LEFT JOIN message AS m ON m.id = e.message_id WHERE m.id IS NULL",
-            )
-            self._lost = frozenset([size for (size,) in rows])
+            self._lost = frozenset([size for (size,) in tx.rows(_SIZES_LOST)])
         return self._lost
 
     def mend(self, mending: Mending, finding: Finding) -> str:

@@ -1,7 +1,7 @@
-"""The logs beside the queue, as `postroom verify` looks at them: releases, rejections, queue samples.
+"""`postroom verify` on the logs beside the queue: releases, rejections, queue samples.
 
-Promises: a line that tells what a person did, or whom we refused, is kept, and says itself what was lost of it; a sample is a
-figure that nobody can restore, and is deleted. Fails: apsw errors pass through.
+Promises: a line about what a person did, or whom we refused, is kept, and says what was lost of it; a damaged sample
+cannot be restored, and is deleted. Fails: database errors pass through.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from postroom.model import Action
 from postroom.store import codes
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 from postroom.store.logs.rejections import KINDS as REFUSALS
-from postroom.store.verify.rows import Column, Finding, Ground, Mending, TableCheck, plain, read_rows
+from postroom.store.verify.rows import Column, Finding, Ground, Mending, TableCheck, assignments, plain, read_rows
 
 LOST = "The stored line was damaged"
 
@@ -35,9 +35,9 @@ class _Lines(TableCheck):
 
     def _fixes(self, tx: Tx, first: int, last: int) -> list[tuple[int, dict[str, Any]]]:
         names = [column.expression for column in self.columns]
-        tail = f"FROM {self.table} WHERE id BETWEEN ? AND ? ORDER BY id"
+        tail = f"FROM {self.table} WHERE id BETWEEN :first AND :last ORDER BY id"
         found = []
-        for row in read_rows(tx, self.columns, tail, (first, last)):
+        for row in read_rows(tx, self.columns, tail, {"first": first, "last": last}):
             values = dict(zip(names, row.values, strict=True))
             fixes = {names[number]: row.values[number] for number in row.broken} | self.wrong(values)
             if fixes:
@@ -52,8 +52,7 @@ class _Lines(TableCheck):
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         ((_, fixes),) = self._fixes(mending.tx, finding.id, finding.id)
-        columns = ", ".join([f"{name} = ?" for name in fixes])
-        mending.run(f"UPDATE {self.table} SET {columns} WHERE id = ?", *fixes.values(), finding.id)
+        mending.tx.run(f"UPDATE {self.table} SET {assignments(fixes)} WHERE id = :id", {**fixes, "id": finding.id})
         return f"now {plain(fixes)}"
 
 
@@ -70,7 +69,8 @@ class Releases(_Lines):
     columns = (
         Column("id"), Column("entry_id"), Column("action"), Column("route"), Column("size"), Column("attachment"),
         *_texts(
-            "actor", "reason", "held_for", "env_from", "from_address", "from_name", "recipient", "recipient_name", "subject"
+            "actor", "reason", "held_for", "env_from", "from_address", "from_name", "recipient", "recipient_name",
+            "subject",
         ),
     )  # fmt: skip
 
@@ -130,22 +130,28 @@ class Samples(TableCheck):
         deleted = 0
         for at, *values in self._rows(mending.tx, finding.id, finding.id):
             if self._wrong(values):
-                deleted += len(mending.run(_DELETE, at, *values[:2]))
+                deleted += mending.tx.run(_DELETE, {"at": at, "queue": values[0], "route": values[1]})
         return f"deleted: {deleted}"
 
     @staticmethod
     def _rows(tx: Tx, first: int, last: int) -> list[Any]:
-        """A text, which may be none, comes as bytes."""
-        columns = [f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in _SAMPLED]
-        statement = f"SELECT at, {', '.join(columns)} FROM queue_sample WHERE at BETWEEN ? AND ? ORDER BY at"
-        return list(tx.each(statement, (first, last)))
+        return list(tx.each(_SAMPLES, {"first": first, "last": last}))
 
     def _wrong(self, values: list[Any]) -> str:
         return next((name for (name, rule), value in zip(self._rules, values, strict=True) if not rule(value)), "")
 
 
-_SAMPLED = ("queue", "route", "number")
-_DELETE = (
-    "DELETE FROM queue_sample WHERE at = ? AND ? = CASE typeof(queue) WHEN 'text' THEN CAST(queue AS BLOB) ELSE queue END "
-    "AND ? = CASE typeof(route) WHEN 'text' THEN CAST(route AS BLOB) ELSE route END RETURNING 1"
+def _as_stored(name: str) -> str:
+    """A text, which may not be readable, as its bytes."""
+    return f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
+
+
+_SAMPLES = named(
+    "verify.samples",
+    f"SELECT at, {_as_stored('queue')}, {_as_stored('route')}, {_as_stored('number')} FROM queue_sample "
+    "WHERE at BETWEEN :first AND :last ORDER BY at",
+)
+_DELETE = named(
+    "verify.drop_sample",
+    f"DELETE FROM queue_sample WHERE at = :at AND :queue = {_as_stored('queue')} AND :route = {_as_stored('route')}",
 )

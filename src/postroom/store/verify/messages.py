@@ -1,7 +1,8 @@
-"""Messages and their bodies, as `postroom verify` looks at them: every body is read, hashed and its header scanned again.
+"""`postroom verify` on messages and their bodies: every body is read and hashed, and its header scanned again.
 
-Promises: bytes that are not those accepted are never called right: the entries of such a message are held and marked. What
-a column says of the header follows the bytes, for the bytes are what is delivered. Fails: apsw errors pass through.
+Promises: bytes that are not those accepted are never called right; the entries of such a message are held and marked.
+Columns about the header follow the bytes, because the bytes are what is delivered.
+Fails: database errors pass through.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from postroom.store.damage import (
     RECIPIENT_LOST,
     RESTORED_STATE,
 )
-from postroom.store.engine import Tx
-from postroom.store.find.reader import BODY_READ
+from postroom.store.engine import Tx, named
 from postroom.store.fold import search_text
 from postroom.store.queue import statements as sql
 from postroom.store.verify.rows import (
@@ -38,6 +38,7 @@ from postroom.store.verify.rows import (
     Mending,
     Row,
     TableCheck,
+    assignments,
     hold_entry,
     ledger_difference,
     marked,
@@ -53,10 +54,36 @@ _PACKED = ("hops", "body_at", "parts", "depth", "problems")
 _COLUMNS = tuple(
     [Column(f"m.{name}", int if name in _NUMBERS else bytes if name in _BLOBS else str) for name in sql.MESSAGE_COLUMNS]
 )
-_TAIL = "FROM message AS m WHERE m.id BETWEEN ? AND ? ORDER BY m.id"
+_TAIL = "FROM message AS m WHERE m.id BETWEEN :first AND :last ORDER BY m.id"
 _decode_facts = msgspec.msgpack.Decoder(tuple[int, int, int, int, tuple[str, ...]]).decode
 _decode_verdicts = msgspec.msgpack.Decoder(tuple[Verdict, ...]).decode
 _pack = msgspec.msgpack.Encoder().encode
+
+_HAS_ENTRY = named("verify.message_has_entry", "SELECT 1 FROM entry WHERE message_id = :message LIMIT 1")
+_BYTES = named("verify.body", "SELECT bytes FROM body WHERE message_id = :message")
+_ENTRIES = named(
+    "verify.entries_of_message",
+    "SELECT e.id, e.queue, i.text FROM entry AS e LEFT JOIN info AS i ON i.id = e.info_id "
+    "WHERE e.message_id = :message",
+)
+_BYTES_DROP = named("verify.drop_body", "DELETE FROM body WHERE message_id = :message")
+_VERDICTS_FORGET = named("verify.forget_verdicts", "UPDATE message SET verdicts = x'' WHERE id = :message")
+_FACTS_SET = named(
+    "verify.set_facts", f"UPDATE message SET {assignments((*_HEADER, 'size', 'facts'))} WHERE id = :message"
+)
+_OBJECT = named("verify.body_object", "SELECT CAST(body_object AS BLOB) FROM message WHERE id = :message")
+_MESSAGE_DROP = named("verify.drop_message", "DELETE FROM message WHERE id = :message")
+_NEXT_ENDED = named("verify.next_ended", "SELECT message_id FROM history WHERE id >= :message ORDER BY id LIMIT 1")
+_ID_TAKEN = named(
+    "verify.entry_id_taken",
+    "SELECT 1 FROM entry WHERE id = :entry UNION ALL SELECT 1 FROM history WHERE id = :entry",
+)
+_MESSAGE_BETWEEN = named("verify.message_between", "SELECT 1 FROM message WHERE id > :message AND id <= :entry")
+_ALONE = named(
+    "verify.bodies_alone",
+    "SELECT b.message_id, length(b.bytes) FROM body AS b LEFT JOIN message AS m ON m.id = b.message_id "
+    "WHERE b.message_id BETWEEN :first AND :last AND m.id IS NULL",
+)
 
 
 class Body(NamedTuple):
@@ -75,12 +102,16 @@ class Messages(TableCheck):
 
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
         found: list[Finding] = []
-        for row in read_rows(tx, _COLUMNS, _TAIL, (first, last)):
+        for row in _rows(tx, first, last):
             found += _look(tx, ground, row)
         return found
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         return _MENDS[finding.kind](mending, finding)
+
+
+def _rows(tx: Tx, first: int, last: int) -> list[Row]:
+    return read_rows(tx, _COLUMNS, _TAIL, {"first": first, "last": last})
 
 
 def _named(row: Row) -> dict[str, Any]:
@@ -94,7 +125,7 @@ def _look(tx: Tx, ground: Ground, row: Row) -> list[Finding]:
     broken = [sql.MESSAGE_COLUMNS[number] for number in row.broken]
     if bad := [name for name in broken if name in _ENVELOPE or name in ("esmtp", "received")]:
         found.append(Finding("message-text", ident, f"not readable: {', '.join(bad)}"))
-    if not tx.rows("SELECT 1 FROM entry WHERE message_id = ? LIMIT 1", (ident,)):
+    if not tx.row(_HAS_ENTRY, {"message": ident}):
         found.append(Finding("message-alone", ident, "no entry is for it"))
     try:
         _decode_verdicts(message["verdicts"] or b"\x90")
@@ -111,7 +142,7 @@ def _look(tx: Tx, ground: Ground, row: Row) -> list[Finding]:
 
 
 def _body_of(tx: Tx, bodies: Bodies, message: dict[str, Any]) -> Body:
-    rows = tx.rows(BODY_READ, (message["id"],))
+    rows = tx.rows(_BYTES, {"message": message["id"]})
     name = message["body_object"]
     if not name:
         data = rows[0][0] if rows else None
@@ -131,10 +162,8 @@ def _gone(problem: OSError) -> bool:
     return isinstance(problem, FileNotFoundError | IsADirectoryError)
 
 
-def _compare(
-    tx: Tx, message: dict[str, Any], body: Body, broken: list[str]
-) -> list[Finding]:  # fmt: skip
-    """A body that is there, with what the row says of it."""
+def _compare(tx: Tx, message: dict[str, Any], body: Body, broken: list[str]) -> list[Finding]:
+    """A body that is there, against what the row says of it."""
     data, ident, name = body.data, message["id"], message["body_object"]
     assert data is not None
     scanned = facts.scan(data)
@@ -154,7 +183,7 @@ def _compare(
 
 
 def _told(message: dict[str, Any], scanned: Facts, size: int) -> dict[str, Any]:
-    """Columns that say something else than the bytes, as they stand."""
+    """Columns that do not agree with the bytes, as they are stored."""
     told = {name: message[name] for name in _HEADER if message[name] != getattr(scanned, name)}
     if message["size"] != size:
         told["size"] = message["size"]
@@ -167,11 +196,8 @@ def _told(message: dict[str, Any], scanned: Facts, size: int) -> dict[str, Any]:
 
 
 def _all_marked(tx: Tx, ident: int) -> bool:
-    rows = tx.rows(
-        "SELECT e.queue, i.text FROM entry AS e LEFT JOIN info AS i ON i.id = e.info_id WHERE e.message_id = ?",
-        (ident,),
-    )
-    return bool(rows) and all(marked(queue, info) for queue, info in rows)
+    rows = tx.rows(_ENTRIES, {"message": ident})
+    return bool(rows) and all(marked(queue, info) for _, queue, info in rows)
 
 
 # -- mending
@@ -180,10 +206,7 @@ def _all_marked(tx: Tx, ident: int) -> bool:
 def _hold_all(mending: Mending, finding: Finding, text: str) -> str:
     """Every entry of the message that is not held and marked yet. All or none: they share one transaction."""
     held = 0
-    for ident, queue, info in mending.run(
-        "SELECT e.id, e.queue, i.text FROM entry AS e LEFT JOIN info AS i ON i.id = e.info_id WHERE e.message_id = ?",
-        finding.id,
-    ):
+    for ident, queue, info in mending.tx.rows(_ENTRIES, {"message": finding.id}):
         if not marked(queue, info):
             hold_entry(mending, ident, text)
             held += 1
@@ -207,13 +230,13 @@ def _mend_changed(mending: Mending, finding: Finding) -> str:
 
 
 def _mend_twice(mending: Mending, finding: Finding) -> str:
-    mending.run("DELETE FROM body WHERE message_id = ?", finding.id)
+    mending.tx.run(_BYTES_DROP, {"message": finding.id})
     return "the row is deleted; the file is what its message names"
 
 
 def _mend_text(mending: Mending, finding: Finding) -> str:
-    """The envelope is known to the entries, too; of the rest what can be read is kept."""
-    (row,) = read_rows(mending.tx, _COLUMNS, _TAIL, (finding.id, finding.id))
+    """The entries know the envelope as well; of the rest, what can be read is kept."""
+    (row,) = _rows(mending.tx, finding.id, finding.id)
     message = _named(row)
     fixes: dict[str, Any] = {}
     for name in [sql.MESSAGE_COLUMNS[number] for number in row.broken]:
@@ -225,8 +248,7 @@ def _mend_text(mending: Mending, finding: Finding) -> str:
             fixes[name] = id_time(finding.id)
         elif name == "esmtp":
             fixes[name] = 1
-    columns = ", ".join([f"{name} = ?" for name in fixes])
-    mending.run(f"UPDATE message SET {columns} WHERE id = ?", *fixes.values(), finding.id)
+    mending.tx.run(f"UPDATE message SET {assignments(fixes)} WHERE id = :id", {**fixes, "id": finding.id})
     return f"now {plain(fixes)}"
 
 
@@ -234,36 +256,40 @@ def _from_entries(mending: Mending, ident: int, name: str) -> str:
     if name not in ("remote_ip", "env_from"):
         return ""
     column = Column(f"e.{name}", str)
-    rows = read_rows(mending.tx, (column,), "FROM entry AS e WHERE e.message_id = ?", (ident,))
+    rows = read_rows(mending.tx, (column,), "FROM entry AS e WHERE e.message_id = :message", {"message": ident})
     return next((row.values[0] for row in rows if not row.broken), "")
 
 
 def _mend_verdicts(mending: Mending, finding: Finding) -> str:
-    mending.run("UPDATE message SET verdicts = ? WHERE id = ?", b"", finding.id)
+    mending.tx.run(_VERDICTS_FORGET, {"message": finding.id})
     return "forgotten: its checks run again"
 
 
 def _mend_facts(mending: Mending, finding: Finding) -> str:
-    (row,) = read_rows(mending.tx, _COLUMNS, _TAIL, (finding.id, finding.id))
+    (row,) = _rows(mending.tx, finding.id, finding.id)
     data = _body_of(mending.tx, mending.ground.bodies, _named(row)).data
     if data is None:
         raise Left("its body is gone meanwhile: run this again")
     scanned = facts.scan(data)
-    packed = _pack(tuple([getattr(scanned, name) for name in _PACKED]))
-    values = [*[getattr(scanned, name) for name in _HEADER[:-1]], 1 if scanned.attachment else 0, len(data), packed]
-    mending.run(
-        f"UPDATE message SET {', '.join([f'{name} = ?' for name in (*_HEADER, 'size', 'facts')])} WHERE id = ?",
-        *values, finding.id,
-    )  # fmt: skip
+    values = {**_header(scanned), "size": len(data), "facts": _packed(scanned), "message": finding.id}
+    mending.tx.run(_FACTS_SET, values)
     return "written again from its bytes"
 
 
+def _header(scanned: Facts) -> dict[str, Any]:
+    return {name: getattr(scanned, name) for name in _HEADER}
+
+
+def _packed(scanned: Facts) -> bytes:
+    return _pack(tuple([getattr(scanned, name) for name in _PACKED]))
+
+
 def _mend_alone(mending: Mending, finding: Finding) -> str:
-    """Left over when its entries have ended and the ledger misses nothing; else this is mail whose entry was lost."""
+    """Left over when its entries have ended and the ledger misses none; otherwise its entry was lost."""
     if _has_ended(mending, finding.id) and ledger_difference(mending.tx) <= 0:
-        name = mending.run("SELECT CAST(body_object AS BLOB) FROM message WHERE id = ?", finding.id)[0][0]
-        mending.run("DELETE FROM message WHERE id = ?", finding.id)
-        mending.run("DELETE FROM body WHERE message_id = ?", finding.id)
+        ((name,),) = mending.tx.rows(_OBJECT, {"message": finding.id})
+        mending.tx.run(_MESSAGE_DROP, {"message": finding.id})
+        mending.tx.run(_BYTES_DROP, {"message": finding.id})
         if name:
             mending.objects.append(bytes(name).decode(errors="replace"))
         return "deleted: its entries have ended, and the ledger misses none"
@@ -271,21 +297,19 @@ def _mend_alone(mending: Mending, finding: Finding) -> str:
 
 
 def _has_ended(mending: Mending, ident: int) -> bool:
-    """Whether the history knows an entry of it: those of one message follow each other."""
-    rows = mending.run("SELECT message_id FROM history WHERE id >= ? ORDER BY id LIMIT 1", ident)
-    return bool(rows) and rows[0][0] == ident
+    """Whether the history knows an entry of it: ids of one message follow each other."""
+    return mending.tx.row(_NEXT_ENDED, {"message": ident}) == (ident,)
 
 
 def _entry_again(mending: Mending, ident: int) -> str:
-    (row,) = read_rows(mending.tx, _COLUMNS, _TAIL, (ident, ident))
+    tx, now = mending.tx, mending.ground.now
+    (row,) = _rows(tx, ident, ident)
     message = _named(row)
     entry = ident
-    while mending.run("SELECT 1 FROM entry WHERE id = ? UNION ALL SELECT 1 FROM history WHERE id = ?", entry, entry):
+    while tx.row(_ID_TAKEN, {"entry": entry}):
         entry += 1
-    if mending.run("SELECT 1 FROM message WHERE id > ? AND id <= ?", ident, entry):
+    if tx.row(_MESSAGE_BETWEEN, {"message": ident, "entry": entry}):
         raise Left("there is no id left for an entry of it; restore a backup")
-    tx = mending.tx
-    now = mending.ground.now
     values = {
         "id": entry, "message_id": ident, "queue": HELD, "from_queue": codes.QUEUE[Queue.PROCESSING],
         "route": codes.ROUTE[Route.EXTERNAL], "recipient": NOBODY, "recipient_name": "",
@@ -293,13 +317,12 @@ def _entry_again(mending: Mending, ident: int) -> str:
         "since": now, "next_attempt": now, "locked_until": None, "lease": None, "strikes": 0, "label": 0,
         "request": None, "waived": "",
         **{name: message[name] for name in sql.ENTRY_COLUMNS if name in message and name not in ("id", "message_id")},
-        "search": "",
+        "search": search_text(
+            message["env_from"], message["from_address"], message["from_name"], NOBODY, "", message["to_header"],
+            message["subject"], message["remote_ip"],
+        ),
     }  # fmt: skip
-    values["search"] = search_text(
-        message["env_from"], message["from_address"], message["from_name"], NOBODY, "", message["to_header"],
-        message["subject"], message["remote_ip"],
-    )  # fmt: skip
-    tx.rows(sql.insert_entries(1), [values[name] for name in sql.ENTRY_COLUMNS])
+    tx.run(sql.insert_entries(1), [values[name] for name in sql.ENTRY_COLUMNS])
     hold_entry(mending, entry, RECIPIENT_LOST, label=int(Label.MAYBE_DELIVERED))
     return f"has a held entry {public_id(entry)} again, for {NOBODY}: the recipient is lost"
 
@@ -325,18 +348,14 @@ class BodyRows(TableCheck):
     _id = "message_id"
 
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
-        rows = tx.rows(
-            "SELECT b.message_id, length(b.bytes) FROM body AS b LEFT JOIN message AS m ON m.id = b.message_id "
-            "WHERE b.message_id BETWEEN ? AND ? AND m.id IS NULL",
-            (first, last),
-        )
+        rows = tx.rows(_ALONE, {"first": first, "last": last})
         return [Finding("body-alone", ident, f"{length} bytes without a message") for ident, length in rows]
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         ident = finding.id
-        entries = [entry for (entry,) in mending.run("SELECT id FROM entry WHERE message_id = ?", ident)]
+        entries = [entry for entry, _, _ in mending.tx.rows(_ENTRIES, {"message": ident})]
         if not entries and _has_ended(mending, ident) and ledger_difference(mending.tx) <= 0:
-            mending.run("DELETE FROM body WHERE message_id = ?", ident)
+            mending.tx.run(_BYTES_DROP, {"message": ident})
             return "deleted: its entries have ended, and the ledger misses none"
         _message_again(mending, ident)
         if not entries:
@@ -347,15 +366,14 @@ class BodyRows(TableCheck):
 
 
 def _message_again(mending: Mending, ident: int) -> None:
-    """A row for bytes that have lost theirs: the header tells most of it, an entry knows sender and client."""
-    data = mending.run(BODY_READ, ident)[0][0]
+    """A row for bytes that have lost theirs: the header gives most of it, an entry knows sender and client."""
+    ((data,),) = mending.tx.rows(_BYTES, {"message": ident})
     data = data if isinstance(data, bytes) else str(data).encode()
     scanned = facts.scan(data)
     values = {
         "id": ident, "remote_ip": _from_entries(mending, ident, "remote_ip"), "remote_name": "", "helo": "", "esmtp": 1,
         "tls": "", "auth_user": "", "env_from": _from_entries(mending, ident, "env_from") or scanned.from_address,
-        **{name: getattr(scanned, name) for name in _HEADER}, "size": len(data),
-        "facts": _pack(tuple([getattr(scanned, name) for name in _PACKED])), "verdicts": b"", "received": id_time(ident),
+        **_header(scanned), "size": len(data), "facts": _packed(scanned), "verdicts": b"", "received": id_time(ident),
         "body_object": "", "body_hash": sha256(memoryview(data)[scanned.body_at :]).digest(),
     }  # fmt: skip
-    mending.run(sql.insert_messages(1), *[values[name] for name in sql.MESSAGE_COLUMNS])
+    mending.tx.run(sql.insert_messages(1), [values[name] for name in sql.MESSAGE_COLUMNS])

@@ -1,7 +1,7 @@
-"""What stands beside the queue, as `postroom verify` looks at it: events, history, reasons, pauses, ledger.
+"""`postroom verify` on the tables beside the queue: events, history, reasons, pauses, ledger.
 
-Promises: the ledger is never made to agree in silence: a repair writes the difference to an account of its own,
-`correction`, under the process life of the repair, and says so. Fails: apsw errors pass through.
+Promises: the ledger is never made to agree silently. A repair writes the difference to an account of its own,
+`correction`, under the process life of the repair, and reports it. Fails: database errors pass through.
 """
 
 from __future__ import annotations
@@ -15,27 +15,44 @@ from postroom.model import Scope
 from postroom.rules.lifecycle import EVENTS
 from postroom.store import codes, timeline
 from postroom.store.damage import INFO_LOST
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 from postroom.store.fold import fold
 from postroom.store.queue import statements as sql
 from postroom.store.queue.apply import INFO_LENGTH
-from postroom.store.verify.entries import FAR, LABELS
+from postroom.store.verify.entries import FAR
 from postroom.store.verify.rows import (
     ACCOUNTS,
     CORRECTION,
     HELD,
+    LABELS,
     Column,
     Finding,
     Ground,
     Mending,
     Row,
     TableCheck,
+    assignments,
     ledger_difference,
     plain,
     read_rows,
 )
 
-TEXTS = ("recipient", "recipient_name", "env_from", "from_address", "from_name", "to_header", "subject", "remote_ip", "reply")  # fmt: skip
+TEXTS = (
+    "recipient", "recipient_name", "env_from", "from_address", "from_name", "to_header", "subject", "remote_ip",
+    "reply",
+)  # fmt: skip
+
+_TEXT_TAKEN = named("verify.reason_taken", "SELECT 1 FROM info WHERE text = :text AND id <> :info")
+_TEXT_SET = named("verify.set_reason", "UPDATE info SET text = :text, folded = :folded WHERE id = :info")
+_EVENT_DROP = named("verify.drop_event", "DELETE FROM event WHERE id = :event")
+_EVENT_INFO_SET = named("verify.event_set_info", "UPDATE event SET info_id = :info WHERE id = :event")
+_PAUSES = named("verify.pauses", "SELECT CAST(scope AS BLOB), since FROM pause")
+_PAUSE_SET = named("verify.set_pause", "UPDATE pause SET since = :now WHERE scope = :scope")
+_PAUSES_DROP = named(
+    "verify.drop_pauses", f"DELETE FROM pause WHERE scope NOT IN ({', '.join([repr(scope.value) for scope in Scope])})"
+)
+_LEDGER = named("verify.ledger", "SELECT connection, kind, number FROM ledger")
+_ACCOUNT_DROP = named("verify.drop_account", "DELETE FROM ledger WHERE kind = :kind")
 
 
 class Reasons(TableCheck):
@@ -45,21 +62,21 @@ class Reasons(TableCheck):
     table = "info"
 
     _columns = (Column("id"), Column("text", str), Column("folded", str))
-    _tail = "FROM info WHERE id BETWEEN ? AND ? ORDER BY id"
+    _tail = "FROM info WHERE id BETWEEN :first AND :last ORDER BY id"
 
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
         return [
             Finding("reason", row.values[0], "not readable" if row.broken else "folded text is not that of its text")
-            for row in read_rows(tx, self._columns, self._tail, (first, last))
+            for row in read_rows(tx, self._columns, self._tail, {"first": first, "last": last})
             if row.broken or row.values[2] != fold(row.values[1])
         ]
 
     def mend(self, mending: Mending, finding: Finding) -> str:
-        (row,) = read_rows(mending.tx, self._columns, self._tail, (finding.id, finding.id))
+        (row,) = read_rows(mending.tx, self._columns, self._tail, {"first": finding.id, "last": finding.id})
         text = row.values[1] or INFO_LOST
-        if mending.run("SELECT 1 FROM info WHERE text = ? AND id <> ?", text, finding.id):
+        if mending.tx.row(_TEXT_TAKEN, {"text": text, "info": finding.id}):
             text = f"{text[: INFO_LENGTH - 30]} ({finding.id})"
-        mending.run("UPDATE info SET text = ?, folded = ? WHERE id = ?", text, fold(text), finding.id)
+        mending.tx.run(_TEXT_SET, {"text": text, "folded": fold(text), "info": finding.id})
         return f"now {text[:80]!r}"
 
 
@@ -76,12 +93,12 @@ class Events(TableCheck):
     )  # fmt: skip
     _tail = (
         "FROM event AS v LEFT JOIN info AS i ON i.id = v.info_id LEFT JOIN entry AS e ON e.id = v.entry_id "
-        "LEFT JOIN history AS h ON h.id = v.entry_id WHERE v.id BETWEEN ? AND ? ORDER BY v.id"
+        "LEFT JOIN history AS h ON h.id = v.entry_id WHERE v.id BETWEEN :first AND :last ORDER BY v.id"
     )
 
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
         found = []
-        for row in read_rows(tx, self._columns, self._tail, (first, last)):
+        for row in read_rows(tx, self._columns, self._tail, {"first": first, "last": last}):
             (ident, _, _, _, _, named, _, info, owned) = row.values
             if not owned:
                 found.append(Finding("event-alone", ident, "its entry is neither in the queue nor in the history"))
@@ -94,17 +111,15 @@ class Events(TableCheck):
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         if finding.kind == "event-alone":
-            mending.run("DELETE FROM event WHERE id = ?", finding.id)
+            mending.tx.run(_EVENT_DROP, {"event": finding.id})
             return "deleted"
         if finding.kind == "event-info":
             info = mending.infos.id(mending.tx, INFO_LOST)
-            mending.run("UPDATE event SET info_id = ? WHERE id = ?", info, finding.id)
+            mending.tx.run(_EVENT_INFO_SET, {"info": info, "event": finding.id})
             return f"its reason is now {INFO_LOST!r}"
-        (row,) = read_rows(mending.tx, self._columns, self._tail, (finding.id, finding.id))
+        (row,) = read_rows(mending.tx, self._columns, self._tail, {"first": finding.id, "last": finding.id})
         fixes = _event_fixes(row, mending.ground)
-        mending.run(
-            f"UPDATE event SET {', '.join([f'{k} = ?' for k in fixes])} WHERE id = ?", *fixes.values(), finding.id
-        )
+        mending.tx.run(f"UPDATE event SET {assignments(fixes)} WHERE id = :id", {**fixes, "id": finding.id})
         return f"now {plain(fixes)}"
 
 
@@ -135,11 +150,11 @@ class History(TableCheck):
         Column("id"), *[Column(name) for name in _numbers], *[Column(name, str) for name in TEXTS],
         Column("events", bytes),
     )  # fmt: skip
-    _tail = "FROM history WHERE id BETWEEN ? AND ? ORDER BY id"
+    _tail = "FROM history WHERE id BETWEEN :first AND :last ORDER BY id"
 
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
         found = []
-        for row in read_rows(tx, self._columns, self._tail, (first, last)):
+        for row in read_rows(tx, self._columns, self._tail, {"first": first, "last": last}):
             if fixes := self._fixes(row, ground):
                 stored = {name: row.values[1 + self._numbers.index(name)] for name in fixes if name in self._numbers}
                 texts = {name: "not readable" for name in fixes if name not in stored}
@@ -147,10 +162,9 @@ class History(TableCheck):
         return found
 
     def mend(self, mending: Mending, finding: Finding) -> str:
-        (row,) = read_rows(mending.tx, self._columns, self._tail, (finding.id, finding.id))
+        (row,) = read_rows(mending.tx, self._columns, self._tail, {"first": finding.id, "last": finding.id})
         fixes = self._fixes(row, mending.ground)
-        columns = ", ".join([f"{name} = ?" for name in fixes])
-        mending.run(f"UPDATE history SET {columns} WHERE id = ?", *fixes.values(), finding.id)
+        mending.tx.run(f"UPDATE history SET {assignments(fixes)} WHERE id = :id", {**fixes, "id": finding.id})
         if "outcome" in fixes:
             return f"put right; how it ended is lost, shown as {codes.OUTCOMES[fixes['outcome']]}"
         return "put right"
@@ -203,7 +217,7 @@ class Pauses:
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
         known = {scope.value.encode() for scope in Scope}
         found = []
-        for scope, since in tx.rows("SELECT CAST(scope AS BLOB), since FROM pause"):
+        for scope, since in tx.rows(_PAUSES):
             name = bytes(scope or b"").decode(errors="replace")
             if scope not in known:
                 found.append(Finding("pause", 1, f"no stage is called {name!r}", name=name))
@@ -213,11 +227,9 @@ class Pauses:
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         if finding.name in set(Scope):
-            mending.run("UPDATE pause SET since = ? WHERE scope = ?", mending.ground.now, finding.name)
+            mending.tx.run(_PAUSE_SET, {"now": mending.ground.now, "scope": finding.name})
             return "paused since now"
-        mending.run(
-            f"DELETE FROM pause WHERE scope NOT IN ({', '.join('?' * len(Scope))})", *[scope.value for scope in Scope]
-        )
+        mending.tx.run(_PAUSES_DROP)
         return "deleted"
 
 
@@ -229,7 +241,7 @@ class Ledger(Pauses):
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
         found = [
             Finding("ledger-account", 1, f"life {life:x}: {number} under {kind!r}", name=kind)
-            for life, kind, number in tx.rows("SELECT connection, kind, number FROM ledger")
+            for life, kind, number in tx.rows(_LEDGER)
             if kind not in ACCOUNTS
         ]
         if difference := ledger_difference(tx):
@@ -239,8 +251,8 @@ class Ledger(Pauses):
 
     def mend(self, mending: Mending, finding: Finding) -> str:
         if finding.kind == "ledger-account":
-            mending.run("DELETE FROM ledger WHERE kind = ?", finding.name)
+            mending.tx.run(_ACCOUNT_DROP, {"kind": finding.name})
             return "deleted; what it counted becomes part of the correction"
         difference = ledger_difference(mending.tx)
-        mending.run(sql.ledger_add(1), mending.life, CORRECTION, -difference)
+        mending.tx.run(sql.ledger_add(1), (mending.life, CORRECTION, -difference))
         return f"{-difference:+} written to the account {CORRECTION!r} under life {mending.life:x}"

@@ -1,7 +1,7 @@
 """What the checks of `postroom verify` share: findings, rows that may hold anything, and the ways to mend.
 
-A damaged row can hold text that is no UTF-8 or a word where a number belongs; the ordinary reads stop there, these do not.
-Promises: a row is always given, with the names of the columns that could not be read. Fails: apsw errors pass through.
+A damaged row can hold text that is not UTF-8, or a word where a number belongs. Ordinary reads stop there, these do
+not. Promises: every row is returned, with the columns that could not be read. Fails: database errors pass through.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from postroom.rules.lifecycle import lost_lease_label
 from postroom.store import codes
 from postroom.store.bodies import Bodies
 from postroom.store.damage import MARKS
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, Values, named
 from postroom.store.queue.apply import Infos, event
 
 ACTOR = "verify"
 HELD = codes.QUEUE[Queue.HELD]
 BACK = (0, 1, 2, 4)  # queues a held entry can go back to
+LABELS = int(Label.MAYBE_DELIVERED | Label.SUSPECT)
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
-    """Something that does not agree. `noted`: known and shown already, or not ours; nothing is left to be done."""
+    """Something that does not agree. `noted`: already known and shown, or not ours; there is nothing to do about it."""
 
-    kind: str  # a word of `verify.KINDS`
+    kind: str  # a word of `proof.KINDS`
     id: int  # of the row; 0 = it is not about one
     what: str
     name: str = ""  # of the file, table or account, where it is about one
@@ -36,7 +37,7 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
 
 
 class Left(Exception):
-    """A finding that is not mended; the text says why, and what to do."""
+    """A finding cannot be mended; the text says why, and what to do."""
 
 
 class Ground(msgspec.Struct):
@@ -56,9 +57,6 @@ class Mending(msgspec.Struct):
     life: int  # of the process that repairs, for the ledger
     objects: list[str] = msgspec.field(default_factory=list)  # body files to delete after the commit
 
-    def run(self, statement: str, *values: Any) -> list[Any]:
-        return self.tx.rows(statement, values)
-
 
 class Check(Protocol):
     """One part of the proof: looks at a range of rows, and mends what it found there."""
@@ -71,11 +69,11 @@ class Check(Protocol):
         ...
 
     def upper(self, tx: Tx, after: int) -> int | None:
-        """The last row of the slice that begins behind `after`; None = there is none."""
+        """The last row of the slice that begins after `after`; None = there is none."""
         ...
 
     def look(self, tx: Tx, ground: Ground, first: int, last: int) -> list[Finding]:
-        """What does not agree; also asked again for one row, and once more inside the repair's transaction."""
+        """What does not agree. Called again for one suspect row, and once more inside the repair's transaction."""
         ...
 
     def mend(self, mending: Mending, finding: Finding) -> str:
@@ -95,8 +93,9 @@ class TableCheck:
 
     def upper(self, tx: Tx, after: int) -> int | None:
         found: int | None = tx.rows(
-            f"SELECT max(id) FROM (SELECT {self._id} AS id FROM {self.table} WHERE {self._id} > ? ORDER BY 1 LIMIT ?)",
-            (after, self.slice),
+            f"SELECT max(id) FROM (SELECT {self._id} AS id FROM {self.table} WHERE {self._id} > :after "
+            "ORDER BY 1 LIMIT :size)",
+            {"after": after, "size": self.slice},
         )[0][0]
         return found
 
@@ -114,17 +113,25 @@ class Row(NamedTuple):
     broken: tuple[int, ...]  # numbers of the columns that hold what they must not
 
 
-def read_rows(tx: Tx, columns: Sequence[Column], tail: str, values: Sequence[Any]) -> list[Row]:
-    """Rows of any content. Text that is no UTF-8 is given with replacement characters, a wrong number as 0."""
+def read_rows(tx: Tx, columns: Sequence[Column], tail: str, values: Values) -> list[Row]:
+    """Rows of any content. Text that is not UTF-8 comes with replacement characters, a wrong number as 0."""
     try:
         statement = f"SELECT {', '.join([column.expression for column in columns])} {tail}"
         found = list(tx.each(statement, values))  # `rows` would hide what cannot be read
-        return [_typed(columns, row, ()) for row in found]
     except UnicodeDecodeError:
         return list(_decoded(tx, columns, tail, values))
+    sound: set[tuple[type, ...]] = set()  # the kinds of values of rows that were as they must be: most rows are alike
+    typed: list[Row] = []
+    for row in found:
+        kinds = tuple(map(type, row))
+        one = Row(row, ()) if kinds in sound else _typed(columns, row, ())
+        if not one.broken:
+            sound.add(kinds)
+        typed.append(one)
+    return typed
 
 
-def _decoded(tx: Tx, columns: Sequence[Column], tail: str, values: Sequence[Any]) -> Iterator[Row]:
+def _decoded(tx: Tx, columns: Sequence[Column], tail: str, values: Values) -> Iterator[Row]:
     cast = [f"CAST({column.expression} AS BLOB)" if column.kind is str else column.expression for column in columns]
     for row in tx.rows(f"SELECT {', '.join(cast)} {tail}", values):
         broken: list[int] = []
@@ -167,19 +174,37 @@ def plain(values: dict[str, Any]) -> str:
 # -- what several repairs do to an entry
 
 
+_STATE = named("verify.entry_state", "SELECT queue, lease, label FROM entry WHERE id = :entry")
+_HOLD = named(
+    "verify.hold",
+    "UPDATE entry SET "
+    "from_queue = CASE WHEN queue = :held AND from_queue IN (0, 1, 2, 4) THEN from_queue ELSE :back END, "
+    "queue = :held, info_id = :info, lease = NULL, locked_until = NULL, request = NULL, strikes = 0, "
+    "label = (CASE WHEN typeof(label) = 'integer' THEN label & :labels ELSE 0 END) | :label WHERE id = :entry",
+)
+# An entry that waits to end has left its queue; the plan that is to end it knows which one it was, even when the plan's
+# own row cannot be read. Plans with other actions say nothing about it.
+_QUEUE_BEFORE = named(
+    "verify.queue_before",
+    f"SELECT CASE p.queue WHEN {HELD} THEN p.from_queue ELSE p.queue END FROM plan AS n CROSS JOIN plan_entry AS p "
+    "ON p.plan = n.id AND p.entry = :entry WHERE n.action NOT IN ('retry', 'hold', 'release', 'bulk', 'unbulk') "
+    "AND p.state = 1 ORDER BY n.id DESC LIMIT 1",
+)
+
+
 def entry_state(mending: Mending, entry: int) -> tuple[int, int | None, int | None]:
     """(queue, lease, label) of an entry; Left when a worker has it."""
-    rows = mending.run("SELECT queue, lease, label FROM entry WHERE id = ?", entry)
-    if not rows:
+    found = mending.tx.row(_STATE, {"entry": entry})
+    if found is None:
         raise Left("it has ended meanwhile")
-    queue, lease, label = rows[0]
+    queue, lease, label = found
     if lease is not None and mending.ground.serving:
         raise Left("it is being worked on: run this again")
     return queue, lease, label
 
 
 def hold_entry(mending: Mending, entry: int, text: str, *, label: int = 0) -> None:
-    """Keep it for a person. A lease can only be a dead gateway's here: what was under it may have been delivered."""
+    """Keep it for a person. A lease here can only be that of a dead gateway, which may have delivered the entry."""
     queue, lease, _ = entry_state(mending, entry)
     known = isinstance(queue, int) and 0 <= queue < len(codes.QUEUES)
     if lease is not None and known:
@@ -187,28 +212,15 @@ def hold_entry(mending: Mending, entry: int, text: str, *, label: int = 0) -> No
     info = mending.infos.id(mending.tx, text)
     back = queue if known and queue != HELD else codes.QUEUE[Queue.PROCESSING]
     if queue == codes.LEAVING:
-        back = _stood(mending, entry, back)
-    mending.run(
-        "UPDATE entry SET from_queue = CASE WHEN queue = ? AND from_queue IN (0, 1, 2, 4) THEN from_queue ELSE ? END, "
-        "queue = ?, info_id = ?, lease = NULL, locked_until = NULL, request = NULL, strikes = 0, "
-        "label = (CASE WHEN typeof(label) = 'integer' THEN label & ? ELSE 0 END) | ? WHERE id = ?",
-        HELD, back, HELD, info, int(Label.MAYBE_DELIVERED | Label.SUSPECT), label, entry,
-    )  # fmt: skip
+        back = _queue_before(mending, entry, back)
+    values = {"held": HELD, "back": back, "info": info, "labels": LABELS, "label": label, "entry": entry}
+    mending.tx.run(_HOLD, values)
     event(mending.tx, entry, mending.ground.now, "held", HELD, info, ACTOR)
 
 
-# An entry that waits to end has left its queue; the plan that is to end it knows which it was, also when the plan's own row cannot be
-# read. What other plans have done says nothing of it.
-_STOOD = (
-    f"SELECT CASE p.queue WHEN {HELD} THEN p.from_queue ELSE p.queue END FROM plan AS n CROSS JOIN plan_entry AS p "
-    "ON p.plan = n.id AND p.entry = ? WHERE n.action NOT IN ('retry', 'hold', 'release', 'bulk', 'unbulk') AND p.state = 1 "
-    "ORDER BY n.id DESC LIMIT 1"
-)
-
-
-def _stood(mending: Mending, entry: int, otherwise: int) -> int:
-    rows = mending.run(_STOOD, entry)
-    return rows[0][0] if rows and rows[0][0] in BACK else otherwise
+def _queue_before(mending: Mending, entry: int, otherwise: int) -> int:
+    found = mending.tx.row(_QUEUE_BEFORE, {"entry": entry})
+    return found[0] if found and found[0] in BACK else otherwise
 
 
 def put_right(mending: Mending, entry: int, queue: int, text: str) -> None:
@@ -224,17 +236,23 @@ def marked(queue: int, info: str | None) -> bool:
 # -- the ledger
 
 _OUTCOMES = tuple([outcome.value for outcome in Outcome])
-CORRECTION = "correction"  # an account of its own, beside origins and outcomes: written by a repair, never by a fact
+CORRECTION = "correction"  # an account of its own, beside origins and outcomes: only a repair writes it
 ACCOUNTS = frozenset({*_OUTCOMES, *[origin.value for origin in Origin], CORRECTION})
+
+
+_DIFFERENCE = named(
+    "verify.ledger_difference",
+    "SELECT coalesce((SELECT sum(CASE WHEN kind IN "
+    f"({', '.join([repr(word) for word in _OUTCOMES])}) THEN -number ELSE number END) FROM ledger), 0) "
+    "- (SELECT count(*) FROM entry)",
+)
 
 
 def ledger_difference(tx: Tx) -> int:
     """Created - ended - queued, as this connection sees it: one statement, one consistent figure."""
-    marks = ", ".join("?" * len(_OUTCOMES))
-    return int(
-        tx.rows(
-            f"SELECT coalesce((SELECT sum(CASE WHEN kind IN ({marks}) THEN -number ELSE number END) FROM ledger), 0) "
-            "- (SELECT count(*) FROM entry)",
-            _OUTCOMES,
-        )[0][0]
-    )
+    return int(tx.rows(_DIFFERENCE)[0][0])
+
+
+def assignments(names: Iterable[str]) -> str:
+    """`a = :a, b = :b`: what an UPDATE sets. The names are columns."""
+    return ", ".join([f"{name} = :{name}" for name in names])

@@ -1,19 +1,18 @@
-"""`postroom verify`: proves that entries, messages, bodies, events, history, reasons, logs, ledger, counters and index agree,
-and repairs what does not.
+"""`postroom verify`: proves that entries, messages, bodies, events, history, reasons, logs, ledger, counters and index
+agree, and repairs what does not.
 
-Promises: it runs beside a serving gateway and never in the writer's way: rows are read in slices, each in one short read
-transaction, and what looks wrong is looked at again in a fresh one before it counts, because the queue moves meanwhile. A repair looks
-once more inside its own small writing transaction. Nothing is deleted that could be mail: what cannot be put right without
-guessing is held, marked and shown. Memory stays bounded however many rows there are.
-Fails: apsw errors of a damaged file become findings; StoreUnavailable when a repair cannot be committed.
+Promises: it runs beside a serving gateway without blocking the writer. Rows are read in slices, each in one short read
+transaction. The queue moves meanwhile, so what looks wrong is read again in a fresh transaction before it counts, and
+once more inside the small writing transaction of its repair. Nothing that could be mail is deleted: what cannot be put
+right without guessing is held, marked and shown. Memory stays bounded, however many rows there are.
+Fails: database errors of a damaged file become findings; StoreUnavailable when a repair cannot be committed.
 
-To prove more (an index of another kind, another table): write a check (see `Check` in `verify_rows.py`), give it a line in
-`checks` and its kinds a line in KINDS.
+To prove more (another index, another table): write a check (see `Check` in rows.py), add it to `checks`, and add its
+kinds to KINDS.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Sequence
@@ -21,15 +20,13 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-import apsw
 import msgspec
 
 from postroom.clock import Clock, Millis
-from postroom.store.engine import Tx
+from postroom.store.engine import DAMAGE, Tx
 from postroom.store.logs import audit
 from postroom.store.queue.apply import Infos
-from postroom.store.sqlite import connections as sqlite
-from postroom.store.sqlite.tx import SqliteTx
+from postroom.store.sqlite.proving import proving
 from postroom.store.store import Store
 from postroom.store.verify.entries import Entries
 from postroom.store.verify.files import RESTORE, BodyFiles, Database
@@ -94,7 +91,7 @@ KINDS = {
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
-    """A finding and what became of it: "found", "repaired", "left" (with the reason), or "noted"."""
+    """A finding and what was done about it: "found", "repaired", "left" (with the reason), or "noted"."""
 
     finding: Finding
     state: str
@@ -129,22 +126,23 @@ class Report(msgspec.Struct):
 
 
 class Progress(msgspec.Struct):
-    """Who wants to watch: called with what is looked at, how many rows there are in all, and how many are done."""
+    """Called with what is being checked, the number of rows in all, and how many are done."""
 
     tell: Callable[[str, int, int], None] = lambda name, total, done: None
 
 
 def checks(*, deep: bool) -> list[Check]:
-    """In the order in which repairs build on each other: reasons before those who name them, messages before entries; the
-    ledger last, when every entry that can be there is there."""
+    """In the order in which repairs build on each other: reasons before the rows that name them, messages before
+    entries, the ledger after everything that can bring an entry back."""
     return [
-        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Plans(), Leaving(), Events(), History(), Releases(),
-        Rejections(), Samples(), BodyFiles(), Ledger(), Counters(), Waiting(), Indexed(), IndexedReasons(),
+        Database(deep=deep), Reasons(), Pauses(), BodyRows(), Messages(), Entries(), Plans(), Leaving(), Events(),
+        History(), Releases(), Rejections(), Samples(), BodyFiles(), Ledger(), Counters(), Waiting(), Indexed(),
+        IndexedReasons(),
     ]  # fmt: skip
 
 
 def is_serving(store: Store) -> bool:
-    """Whether a gateway holds the data directory just now."""
+    """Whether a gateway holds the data directory now."""
     try:
         descriptor = os.open(Path(store.path.parent, "lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -162,7 +160,7 @@ def verify(
     store: Store, *, clock: Clock, repair: bool = False, deep: bool = False, progress: Progress | None = None,
     wanted: Sequence[Check] | None = None,
 ) -> Report:  # fmt: skip
-    """Look at everything, once."""
+    """Check everything, once."""
     return _Run(store, clock, repair, deep, progress or Progress(), wanted or checks(deep=deep)).all()
 
 
@@ -183,7 +181,7 @@ class _Run:
         self._progress = progress
         self._total = self._done = self._end = 0  # rows: all, looked at, until the end of this check
         self._report = Report(repair, deep, is_serving(store))
-        self._tx = SqliteTx(sqlite.reading(store.path, proving=True))
+        self._tx = proving(store.path)
 
     def all(self) -> Report:
         began = perf_counter()
@@ -202,7 +200,7 @@ class _Run:
     def _size(self, check: Check) -> int:
         try:
             return check.size(self._tx, self._ground())
-        except apsw.CorruptError:
+        except DAMAGE:
             return 1  # the check itself will say so
 
     def _ground(self) -> Ground:
@@ -217,7 +215,7 @@ class _Run:
                 findings = [finding for suspect in suspects for finding in self._again(check, suspect)]
                 self._settle(check, findings)
                 self._advance(check, check.slice)
-        except apsw.CorruptError as problem:
+        except DAMAGE as problem:
             self._damaged(check, problem)
 
     def _advance(self, check: Check, rows: int) -> None:
@@ -226,19 +224,15 @@ class _Run:
 
     def _look(self, check: Check, first: int, last: int) -> list[Finding]:
         """In one read transaction: everything that is compared was true at the same instant."""
-        tx = self._tx
-        tx.run("BEGIN")
-        try:
-            return check.look(tx, self._ground(), first, last)
-        finally:
-            tx.run("COMMIT")
+        with self._tx.snapshot():
+            return check.look(self._tx, self._ground(), first, last)
 
     def _again(self, check: Check, suspect: Finding) -> list[Finding]:
-        """What still looks wrong in a snapshot of its own."""
+        """What still looks wrong in a fresh snapshot."""
         key = (suspect.kind, suspect.name)
         return [finding for finding in self._look(check, suspect.id, suspect.id) if (finding.kind, finding.name) == key]
 
-    def _damaged(self, check: Check, problem: apsw.Error) -> None:
+    def _damaged(self, check: Check, problem: Exception) -> None:
         finding = Finding("database", 0, f"{check.name} cannot be read any further: {problem}", check.name)
         self._report.add(finding, "left" if self._report.repair else "found", RESTORE if self._report.repair else "")
 
@@ -269,7 +263,7 @@ class _Run:
                 self._store.bodies.delete(name)
 
     def _mend(self, check: Check, ids: Sequence[int], tx: Tx) -> tuple[list[Result], list[str]]:
-        """In the writer's transaction. One row's trouble undoes what was done to that row, and to no other."""
+        """In the writer's transaction. What fails on one row undoes what was done to that row alone."""
         results: list[Result] = []
         objects: list[str] = []
         for ident in ids:
@@ -280,7 +274,7 @@ class _Run:
 
 
 def _mend_row(check: Check, mending: Mending, ident: int) -> list[Result]:
-    """Look and mend until nothing is left to be mended in this row."""
+    """Look and mend until there is nothing more to mend in this row."""
     tx, results = mending.tx, dict[tuple[str, str], Result]()
     for _ in range(ROUNDS):
         found = [finding for finding in check.look(tx, mending.ground, ident, ident) if not finding.noted]
@@ -297,15 +291,10 @@ def _mend_row(check: Check, mending: Mending, ident: int) -> list[Result]:
 
 
 def _mend_one(check: Check, mending: Mending, finding: Finding) -> Result:
-    tx = mending.tx
-    tx.run("SAVEPOINT mend")
     try:
-        done = check.mend(mending, finding)
+        with mending.tx.snapshot():
+            done = check.mend(mending, finding)
     except Left as why:
-        tx.run("ROLLBACK TO mend")
         mending.infos.forget()
         return Result(finding, "left", str(why))
-    finally:
-        with contextlib.suppress(apsw.Error):
-            tx.run("RELEASE mend")
     return Result(finding, "repaired", done)

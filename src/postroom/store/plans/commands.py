@@ -1,10 +1,11 @@
-"""Plans: freeze the entries that a query means, act on them as one, take it back as one.
+"""The commands on plans: freeze the entries that a query finds, act on them as one, undo that as one, end them as one.
 
-Each verb is a sequence of small reads and writes (plan_run.py), so that mail never waits for a large plan; what was committed is never
-done twice, so that a verb that was interrupted is simply asked for again.
+Each command is a sequence of small reads and writes (run.py), so that mail never waits for a large plan. A step that
+was committed is never done twice, so a command that was interrupted is simply called again.
 
-Promises: exactly what was frozen is acted on, what has changed since is left alone and told; created = ended + queued in every snapshot.
-Fails: PlanRefused with the reason, nothing done; NoSuchPlan; PlanDamaged; SearchTooBroad; StoreUnavailable, after which the verb can be asked for again.
+Promises: the action is done to exactly what was frozen; what has changed since is left alone and reported; created =
+ended + queued in every snapshot. Fails: PlanRefused with the reason, nothing done; NoSuchPlan; PlanDamaged;
+SearchTooBroad; StoreUnavailable, after which the command can be called again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from postroom.model import Action, Filter, Queue
 from postroom.rules.lifecycle import ENDING, LEAVING, left_out
 from postroom.settings import Plans
 from postroom.store import codes
-from postroom.store.engine import Tx
+from postroom.store.engine import Tx, named
 from postroom.store.find.reader import Reader
 from postroom.store.find.sources import Bounds, Sources, bounds
 from postroom.store.plans import book, steps
@@ -29,30 +30,30 @@ from postroom.store.plans.run import MOST, Change, Look, Pace, Verb
 from postroom.store.plans.steps import PlanRefused, Step
 from postroom.store.store import Store
 
-NOTICED = 20  # when each may need a notice, and for it the beginning of its message
+NOTICED = 20  # entries of a step that may send notices: each reads the beginning of its message
 PAGE = 1_000  # entries frozen at a time
-SHARES = 10  # domains and senders that are named
+SHARES = 10  # domains and senders in the summary
 SAMPLES = 10
-MOST_NAMES = 100_000  # domains or senders told apart
+MOST_NAMES = 100_000  # domains or senders counted apart
 DAMAGED = "damaged: postroom verify --repair puts it right"
 _PAGE = (
     "SELECT e.id, e.queue, e.from_queue, e.priority, e.info_id, e.attempts, e.since, e.next_attempt, e.lease, e.size, "
     "e.recipient, e.env_from, e.subject FROM entry AS e WHERE e.id IN ({}) ORDER BY e.id"
 )
+_NEWEST = named("plans.newest_entry", "SELECT coalesce(max(id), 0) FROM entry")
 
-
-Told = Callable[[int], None]  # entries that were dealt with since it was told last
+Told = Callable[[int], None]  # called with the number of entries done since the last call
 
 
 class Wish(NamedTuple):
-    """What somebody wants a plan for. `most`: entries that they may have in one; None: as the settings say."""
+    """What a plan is wanted for. `most`: entries that this person may have in one plan; None: as the settings say."""
 
     action: Action
     filter: Filter
     query: str
     actor: str
     notify: bool = False
-    barred: Collection[Queue] = ()  # where they may not do this
+    barred: Collection[Queue] = ()  # queues in which this person may not do it
     most: int | None = None
 
 
@@ -72,29 +73,27 @@ class _Making:
         self._samples: list[Sample] = []
 
     def take(self, rows: list[Any]) -> list[tuple[Any, ...]]:
-        """Those of a page that belong to the plan, as `plan_book.add` wants them."""
+        """Those of a page that belong to the plan, as `book.add` wants them."""
         frozen = []
         for ident, number, *state, lease, size, recipient, sender, subject in rows:
             queue = codes.shown(number)
-            sound = (
-                codes.is_placed(number, state[0])
-                and isinstance(recipient, str)
-                and codes.is_number(size, codes.LARGEST)
-            )
+            sound = codes.is_placed(number, state[0]) and _is_readable(recipient, size)
             why = self._why_not(queue, number, lease, sender) if sound or number == codes.LEAVING else DAMAGED
             if why:
                 self._left_out[why] += 1
                 continue
-            domain = recipient.rpartition("@")[2].lower()
-            turn = self._count(self._domains, domain)
-            self._count(self._senders, sender or "<>")
-            self._queues[queue.value] += 1
-            self.entries += 1
-            self.bytes += size
             if len(self._samples) < SAMPLES:
                 self._samples.append(Sample(public_id(ident), queue.value, sender, recipient, subject, size))
-            frozen.append((ident, number, *state, turn))
+            frozen.append((ident, number, *state, self._counted(queue, recipient, sender, size)))
         return frozen
+
+    def _counted(self, queue: Queue, recipient: str, sender: str, size: int) -> int:
+        """Its turn among the entries for the same domain."""
+        self._count(self._senders, sender or "<>")
+        self._queues[queue.value] += 1
+        self.entries += 1
+        self.bytes += size
+        return self._count(self._domains, recipient.rpartition("@")[2].lower())
 
     def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
         wish = self._wish
@@ -104,15 +103,23 @@ class _Making:
         )  # fmt: skip
 
     def _count(self, names: Counter[str], name: str) -> int:
-        """How many of this name there were; beyond MOST_NAMES they share one."""
+        """How many of this name came before; beyond MOST_NAMES, new names share one count."""
         name = name if name in names or len(names) < MOST_NAMES else "others"
         names[name] += 1
         return names[name] - 1
 
     def summary(self) -> Summary:
         return Summary(
-            _shares(self._queues, None), _shares(self._domains), _shares(self._senders), _shares(self._left_out, None), self._samples
-        )  # fmt: skip
+            _shares(self._queues, None),
+            _shares(self._domains),
+            _shares(self._senders),
+            _shares(self._left_out, None),
+            self._samples,
+        )
+
+
+def _is_readable(recipient: object, size: object) -> bool:
+    return isinstance(recipient, str) and codes.is_number(size, codes.LARGEST)
 
 
 def _shares(names: Counter[str], most: int | None = SHARES) -> list[Share]:
@@ -120,19 +127,19 @@ def _shares(names: Counter[str], most: int | None = SHARES) -> list[Share]:
 
 
 def make(store: Store, wish: Wish, settings: Plans, clock: Clock, told: Told = lambda number: None) -> Verb[Plan]:
-    """Freeze what the query means now. Nothing is done to it yet."""
+    """Freeze the entries that the query finds now. Nothing is done to them yet."""
     now = clock.now()
     gap = settings.retry_window // settings.retry_rate
     most = min(settings.max_entries, wish.most or settings.max_entries)
     ident: int = yield Change(lambda tx: _begin(store, tx, wish, gap, now, now + settings.expiry))
     making, pace, after = _Making(wish), Pace(PAGE), 0
-    top: int = yield Look(_top)
+    newest: int = yield Look(lambda reader: int(reader.tx.rows(_NEWEST)[0][0]))
     while True:
-        within = bounds(wish.filter, top)
+        within = bounds(wish.filter, newest)
         page = _page(wish.filter, Bounds(max(within.low, after + 1), within.high), now, making)
         number, last, frozen = yield Look(page)
         if making.entries > most:
-            yield Change(lambda tx: _discard(tx, ident))
+            yield Change(lambda tx: book.give_up(tx, ident))
             raise PlanRefused(
                 f"more than {most:,} entries are meant: one plan of yours may have {most:,}; narrow the query"
             )
@@ -163,19 +170,11 @@ def _freeze(ident: int, part: list[tuple[Any, ...]], tx: Tx) -> None:
     book.add(tx, ident, part)
 
 
-def _discard(tx: Tx, ident: int) -> None:
-    """Too large: what was frozen so far is forgotten by upkeep."""
-    tx.rows("UPDATE plan SET state = 'expired' WHERE id = ?", (ident,))
-
-
-def _top(reader: Reader) -> int:
-    return int(reader.tx.rows("SELECT coalesce(max(id), 0) FROM entry")[0][0])
-
-
 def _page(
     filter: Filter, within: Bounds, now: Millis, making: _Making
-) -> Callable[[Reader], tuple[int, int, list[Any]]]:  # fmt: skip
-    """(how many rows, the last of them, those to be frozen). They are sorted out where they are read: not on the event loop."""
+) -> Callable[[Reader], tuple[int, int, list[Any]]]:
+    """(number of rows, the last of them, those to be frozen). Rows are sorted in the reader thread, not on the event
+    loop."""
 
     def look(reader: Reader) -> tuple[int, int, list[Any]]:
         def page(parts: Sources) -> list[Any]:
@@ -194,16 +193,10 @@ def _page(
 
 
 def apply(
-    store: Store,
-    ident: int,
-    settings: Plans,
-    clock: Clock,
-    *,
-    actor: str,
-    reason: str,
+    store: Store, ident: int, settings: Plans, clock: Clock, *, actor: str, reason: str,
     told: Told = lambda number: None,
-) -> Verb[Plan]:
-    """Do it, to exactly what was frozen. The same plan again goes on where it was interrupted."""
+) -> Verb[Plan]:  # fmt: skip
+    """Do the action to exactly what was frozen. Called again for the same plan, it goes on where it was interrupted."""
     if not reason.strip():
         raise PlanRefused("a reason is needed: it stands in the timelines and in the audit log")
     plan: Plan = yield Look(lambda reader: book.read(reader.tx, ident))
@@ -227,7 +220,7 @@ def apply(
 
 
 def undo(store: Store, ident: int, clock: Clock, *, actor: str, told: Told = lambda number: None) -> Verb[Plan]:
-    """Back to where everything was, but for what has left or changed since."""
+    """Put everything back to where it was, except what has left or changed since."""
     yield Change(
         lambda tx: steps.start(tx, ident, "undoing", of=("applied", "applying"), who=actor, reason="", now=clock.now())
     )
@@ -262,14 +255,14 @@ def _steps(
 
 # -- upkeep
 
-ROUND = 2_000  # entries of one round: other chores wait for it
+ROUND = 2_000  # entries of one round; other upkeep waits meanwhile
 
 
 def look_after(
     store: Store, clock: Clock, before: Millis, hurt: Callable[[Damaged], None] = lambda plan: None
 ) -> Verb[int]:  # fmt: skip
-    """One round: what windows that are over leave to be ended, plans that nobody applied, plans from `before`. How many entries ended.
-    A plan that is damaged is left alone, and given to `hurt` in each round."""
+    """One round: end entries whose undo window is over, expire plans that nobody applied, forget plans from `before`.
+    How many entries ended. A damaged plan is left alone, and given to `hurt` in each round."""
     now = clock.now()
     ended = 0
     for ident in (yield Look(lambda reader: book.over(reader.tx, now))):
@@ -277,7 +270,7 @@ def look_after(
         if isinstance(plan, Damaged):
             hurt(plan)
             continue
-        if plan.state == "undoing":  # begun in time, and interrupted
+        if plan.state == "undoing":  # begun before the window was over, and interrupted
             yield from _steps(ident, partial(_undoing, store, clock, ident), Pace(), lambda number: None)
             continue
         yield Change(lambda tx, ident=ident: _close(tx, ident, now))  # type: ignore[misc]
@@ -294,7 +287,7 @@ def look_after(
 
 
 def _ended(store: Store, action: Action) -> Callable[[Step], None]:
-    """After the commit of a step: its ends are counted, the bodies that nobody needs any more are deleted."""
+    """After the commit of a step: count its ends, delete the bodies that are not needed any more."""
 
     def committed(step: Step) -> None:
         if step.ended:
@@ -306,22 +299,20 @@ def _ended(store: Store, action: Action) -> Callable[[Step], None]:
 
 
 def _close(tx: Tx, ident: int, now: Millis) -> None:
-    """The window is over: nobody undoes it any more."""
-    of = ("applied", "applying")
-    steps.start(tx, ident, "ending", of=of, who="", reason="", now=now)
+    """The window is over: nobody can undo it any more."""
+    steps.start(tx, ident, "ending", of=("applied", "applying"), who="", reason="", now=now)
 
 
 def _forget(now: Millis, before: Millis) -> Verb[None]:
-    found = yield Look(lambda reader: _wanting(reader.tx, now))
-    if found:
+    if (yield Look(lambda reader: book.any_unapplied(reader.tx, now))):
         yield Change(lambda tx: book.expire(tx, now))
     pace = Pace()
     while (ident := (yield Look(lambda reader: book.forgettable(reader.tx, before)))) is not None:
         gone = False
         while not gone:
-            gone = yield Change(pace.timed(lambda tx, ident=ident: book.drop(tx, ident, pace.size)))  # type: ignore[misc]
+            gone = yield Change(pace.timed(partial(_drop, ident, pace)))
             pace.committed()
 
 
-def _wanting(tx: Tx, now: Millis) -> bool:
-    return bool(tx.rows("SELECT 1 FROM plan WHERE state IN ('making', 'ready') AND expires <= ? LIMIT 1", (now,)))
+def _drop(ident: int, pace: Pace, tx: Tx) -> bool:
+    return book.drop(tx, ident, pace.size)
