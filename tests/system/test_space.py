@@ -72,5 +72,5 @@ def bodies(data: Path) -> list[Path]:
 
 
 def rows(database: Path, table: str) -> int:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as tx:
-        return int(tx.row(f"SELECT count(*) FROM {table}")[0])
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
