@@ -60,10 +60,8 @@ PERMISSIONS: dict[str, str] = {
 }
 
 
-PLANS = PROCESSING_EDIT  # to make, apply, undo or discard any plan ...
-PLANS_OF_HELD = (
-    HELD_EDIT  # ... and this one, too, when it has held entries: that is `needed(action, held=True)` of each action
-)
+PLANS = PROCESSING_EDIT  # to make, apply, undo or discard any plan
+PLANS_OF_HELD = HELD_EDIT  # besides, when it has held entries: it is `needed(action, held=True)` of every action
 
 
 def needed(action: Action, *, held: bool) -> str:
