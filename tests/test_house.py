@@ -286,7 +286,7 @@ def outside_the_store() -> Iterator[tuple[str, ast.Module]]:
 
 def behind_the_face(tree: ast.Module) -> list[tuple[int, str]]:
     """What a module uses of the store that is not for others: (line, name)."""
-    rooms: dict[str, ModuleType] = {}
+    rooms: dict[str, ModuleType] = {}  # those that say what they show
     found = []
     for line, name in imports(tree):
         if name == "postroom.store":
@@ -295,7 +295,7 @@ def behind_the_face(tree: ast.Module) -> list[tuple[int, str]]:
             shown = name.removeprefix("postroom.store.")
             if shown not in store.__all__:
                 found.append((line, name))
-            elif isinstance(room := getattr(store, shown), ModuleType):
+            elif hasattr(room := getattr(store, shown), "__all__"):
                 rooms[shown] = room
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):

@@ -24,7 +24,7 @@ from postroom.http.door.proxies import PROXIED
 from postroom.http.gateway.wire.envelope import Failure
 from postroom.http.services import Services
 from postroom.model import Origin, Outcome, Queue
-from postroom.store import permissions
+from postroom.store.access import permissions
 from postroom.store.find.reader import Reader
 from postroom.telemetry import ACK_BUCKETS, Counts
 

@@ -16,7 +16,7 @@ from postroom.http.console.pages import to_login
 from postroom.http.console.visits import Visit, frame, problem
 from postroom.ids import public_id
 from postroom.model import Outcome
-from postroom.store import permissions
+from postroom.store.access.identity import PROCESSING_READ
 from postroom.store.keep import ledger as book
 from postroom.store.keep.ledger import Ledger
 
@@ -35,8 +35,8 @@ class Side(msgspec.Struct, frozen=True):
 async def ledger_page(desk: Desk, request: Request, seen: Visit) -> Response:
     if seen.session is None:
         return to_login(request)
-    if not seen.allows(permissions.PROCESSING_READ):
-        text = f"The role {seen.session.role.name} may not see the ledger: it takes “{permissions.PROCESSING_READ}”."
+    if not seen.allows(PROCESSING_READ):
+        text = f"The role {seen.session.role.name} may not see the ledger: it takes “{PROCESSING_READ}”."
         return problem(seen, desk, 403, "Not allowed", text)
     found = await desk.read(book.read)
     now = desk.services.clock.now()

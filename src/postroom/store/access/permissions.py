@@ -11,22 +11,6 @@ from collections.abc import Iterable
 
 from postroom.errors import PeerError
 
-__all__ = [
-    "ALL",
-    "API_LOGIN",
-    "AUDIT_READ",
-    "DASHBOARD_READ",
-    "HELD_EDIT",
-    "HELD_READ",
-    "HELD_SUMMARY_READ",
-    "PERMISSIONS",
-    "PROCESSING_EDIT",
-    "PROCESSING_READ",
-    "REJECTIONS_READ",
-    "TRACKING_READ",
-    "check",
-]
-
 ALL = "*"  # also those of later releases
 
 PROCESSING_READ = "Monitoring | Processing | Read"

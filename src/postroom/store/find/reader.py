@@ -49,7 +49,7 @@ class Reader:
         self.searches = Searches(tx, index)
 
     def ask(self, read: Callable[[Reader], T]) -> T:
-        """What a room's verb looks up: `reader.ask(access.find_user(email))`."""
+        """What a room's verb looks up: `reader.ask(plans.look(ident))`."""
         return read(self)
 
     def find(
