@@ -12,9 +12,6 @@ from postroom.model import Scope
 from postroom.store.engine import Tx, named
 from postroom.store.logs import audit
 from postroom.store.queue import actions
-from postroom.store.verbs import writes
-
-_PAUSED_BY = named("queue.find_pause_by", "SELECT 1 FROM pause WHERE scope = :scope AND actor = :actor")
 
 
 def acting(
@@ -30,26 +27,31 @@ def acting(
     return act
 
 
-def switch(tx: Tx, scope: Scope, actor: str, now: Millis, *, paused: bool) -> bool:
-    """Pause or resume a stage; False when it was so already."""
-    done = actions.pause(tx, scope, actor, now) if paused else actions.resume(tx, scope)
-    if done:
-        kind = "queue.pause" if paused else "queue.resume"
-        audit.add(tx, at=now, actor=actor, kind=kind, what=scope.value)
-    return done
+def switching(scope: Scope, actor: str, now: Millis, *, paused: bool) -> Callable[[Tx], bool]:
+    """False when it was so already."""
+
+    def switch(tx: Tx) -> bool:
+        done = actions.pause(tx, scope, actor, now) if paused else actions.resume(tx, scope)
+        if done:
+            kind = "queue.pause" if paused else "queue.resume"
+            audit.add(tx, at=now, actor=actor, kind=kind, what=scope.value)
+        return done
+
+    return switch
 
 
-switching = writes(switch)
+_PAUSED_BY = named("queue.find_pause_by", "SELECT 1 FROM pause WHERE scope = :scope AND actor = :actor")
 
 
-def follow(tx: Tx, wanted: Mapping[Scope, bool], actor: str, now: Millis) -> None:
+def following(wanted: Mapping[Scope, bool], actor: str, now: Millis) -> Callable[[Tx], None]:
     """Pause the stages that the settings want paused; resume one that they no longer do, unless a person paused it.
 
     `actor`: the name under which the settings pause.
     """
-    for scope, paused in wanted.items():
-        if paused or tx.rows(_PAUSED_BY, {"scope": scope.value, "actor": actor}):
-            switch(tx, scope, actor, now, paused=paused)
 
+    def follow(tx: Tx) -> None:
+        for scope, paused in wanted.items():
+            if paused or tx.rows(_PAUSED_BY, {"scope": scope.value, "actor": actor}):
+                switching(scope, actor, now, paused=paused)(tx)
 
-following = writes(follow)
+    return follow
