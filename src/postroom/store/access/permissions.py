@@ -12,27 +12,6 @@ from collections.abc import Callable, Iterable
 from postroom.errors import PeerError
 from postroom.model import Action
 
-__all__ = [
-    "ALL",
-    "API_LOGIN",
-    "AUDIT_READ",
-    "DASHBOARD_READ",
-    "HELD_EDIT",
-    "HELD_READ",
-    "HELD_SUMMARY_READ",
-    "PERMISSIONS",
-    "PLANS",
-    "PLANS_OF_HELD",
-    "PROCESSING_EDIT",
-    "PROCESSING_READ",
-    "REJECTIONS_READ",
-    "TRACKING_READ",
-    "check",
-    "confined",
-    "needed",
-    "to_see",
-]
-
 ALL = "*"  # also those of later releases
 
 PROCESSING_READ = "Monitoring | Processing | Read"
