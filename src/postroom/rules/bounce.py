@@ -1,4 +1,4 @@
-"""A failed entry -> the notice to its sender: multipart/report with a delivery status (RFC 6522, RFC 3464). Pure.
+"""The DSN that tells a sender of a failed entry: multipart/report with a delivery status (RFC 6522, RFC 3464). Pure.
 
 Promises: 7-bit lines of legal length whatever the original held (addresses beyond ASCII excepted, which only a peer with
 SMTPUTF8 gets), and nothing in an address, a subject or a reply can add a header or a part. Of the original only its header

@@ -1,4 +1,4 @@
-"""The state table of an entry and the only functions that apply it. Pure: they say what should happen, the store does it.
+"""What an event does to an entry: a move, a wait, a hold, a release, an end. Pure: decided here, done by the store.
 
     processing | bulk_processing --pass--> delivery          --retry--> same queue, later
                                  --bulk--> bulk_processing    --hold---> held     --reject/drop--> ended

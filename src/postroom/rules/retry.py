@@ -1,4 +1,4 @@
-"""Attempts -> the next attempt, or give up. Pure.
+"""The retry schedule: attempts -> the next attempt, or give up. Pure.
 
 Two schedules (docs/decisions: both are settings). *Processing*: a check could not answer; 10 s, 30 s, 1 min, 2 min,
 then every 5 min; after 96 h the entry goes to `held`, never lost. *Delivery*: the vendor's table (contract section 8):

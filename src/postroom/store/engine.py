@@ -1,5 +1,5 @@
-"""What the store asks of a database: `Tx`, through which every room reads and writes, and `Engine`, the closed list of
-what differs between databases.
+"""What the store asks of a database (PostgreSQL would be a room beside `sqlite`): `Tx`, through which every room reads
+and writes, and `Engine`, the closed list of what differs between databases.
 
 Statements are written by hand. `named` gives one a name, so that an engine can replace the few that it must say
 differently. Fails: what a database raises passes through; FAILURE, DAMAGE and INTERRUPTED are its kinds, for `except`.

@@ -1,4 +1,4 @@
-"""Leases: claiming what is due, renewing, and taking over what a dead or stalled worker left.
+"""Leases (`lockedUntil`): claim what is due, renew, and take over what a dead or stalled worker left.
 
 Claiming counts the attempt and sets the next one *as if it had failed*; success improves on it. A lease that ended without a
 result makes its entry due at once; after three such ends in a row the schedule applies and the entry is marked suspect. Any
