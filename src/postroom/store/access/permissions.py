@@ -1,4 +1,4 @@
-"""Every permission, and which one an action takes. Named as the vendor names them: "Menu | Item | Read" or "... | Edit".
+"""Every permission, and which one an action takes. Named as the vendor does: "Menu | Item | Read" or "... | Edit".
 
 Promises: what a call asks for and what a role may hold are both in this list; a test compares it with the calls. Fails: PeerError
 for a permission that is not here, with the one that was probably meant.
