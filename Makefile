@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-api bench-find bench-soak bench-restart crash lock clean
+.PHONY: help setup demo serve test check screenshots bench bench-intake bench-relay bench-page bench-api bench-find bench-soak bench-restart crash lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -33,7 +33,10 @@ check: $(STAMP)  ## format, lint, types, house rules
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_house.py
+	@$(BIN)/python -m pytest -q tests/test_house.py tests/test_architecture.py
+
+screenshots: $(STAMP)  ## the pictures in docs/images, from a running demo; needs chromium and chromedriver (TO=dir)
+	@$(BIN)/python -m tests.browser.screenshots $(TO)
 
 bench: bench-intake bench-relay bench-page bench-api  ## every published figure
 
