@@ -1,4 +1,4 @@
-"""A reader's searches: one snapshot of the store and the index beside it, within a bound of time.
+"""A reader's searches: the search index beside its store, one snapshot of both, and the bound in time.
 
 Promises: a search that must read many rows ends after its bound, and only one of its kind runs at a time, so that mail does not
 feel it; a damaged index is noticed, reported to the filler, and the answer read from the rows. Fails: SearchTooBroad, which tells

@@ -1,4 +1,4 @@
-"""Starts the thread that follows the mail some seconds behind: it keeps index and counters up to date.
+"""What follows the mail some seconds behind, on a thread of its own: the search index, and the counters.
 
 Promises: mail that passes at once pays for neither; the counters are written by the writer, in steps of some milliseconds.
 Fails: as search_index.py does; a store that cannot be written is left alone.

@@ -1,4 +1,4 @@
-"""Which piece of a text is rare: a phrase costs the index the sum of its trigrams, however few rows hold all of them.
+"""Which piece of a text is rare: a phrase costs the search index the sum of its trigrams, however few rows hold all of them.
 
 `.example` alone is in every row: 30 ms at a million for each of its trigrams, while the name before it is in fifty rows and found
 in five. So the piece is chosen that begins at the rarest trigram and grows as long as it stays cheap; its rows are then checked.

@@ -1,4 +1,4 @@
-"""The reasons in the index: which texts of the dictionary contain a text, without reading all of it.
+"""The reasons in the search index: which texts of the dictionary contain a text, without reading all of it.
 
 Taken in by the thread that fills the index (search_index.py), a thousand at a time once so many are there: what is newer is read, 0.1 us
 a text. A text that was forgotten stays in it until the next sweep, and names no entry. Ids are never given again, because the

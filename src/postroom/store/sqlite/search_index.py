@@ -1,4 +1,4 @@
-"""The search index: trigrams of what waits, in a file of its own beside the store. `Filler` fills it on a thread.
+"""The search index: trigrams of what waits, in a file of its own beside the store, filled by a thread of its own.
 
 No acknowledgement waits for it: the writer does not know it. It follows some seconds behind, so that mail which passes at once is
 never in it. `watermark`: every entry with an id up to it that waits is in the index; what is newer is read row by row. What has
