@@ -71,7 +71,7 @@ def take_list(opened: Window, path: Path, visible: int) -> None:
         opened.go("/console/")
         rows = opened.texts("#rows tr")[:visible]
         subjects = set(opened.texts("#rows .c-subject")[:visible])
-        waiting = sum("Normal" in row for row in rows)  # for the scanner, which is away now and then
+        waiting = len(opened.all(f"#rows tr:nth-child(-n+{visible}) .next-try"))  # for the scanner, away now and then
         return visible // 5 <= waiting < len(rows) == visible <= len(subjects) + 3 and max("".join(rows)) < FONTS_END
 
     wait_for(telling, FULL, "processing shows entries of many kinds")
