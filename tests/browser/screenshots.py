@@ -72,7 +72,7 @@ def take_list(opened: Window, path: Path, visible: int) -> None:
         rows = opened.texts("#rows tr")[:visible]
         subjects = set(opened.texts("#rows .c-subject")[:visible])
         waiting = len(opened.all(f"#rows tr:nth-child(-n+{visible}) .next-try"))  # for the scanner, away now and then
-        return visible // 5 <= waiting < len(rows) == visible <= len(subjects) + 3 and max("".join(rows)) < FONTS_END
+        return visible // 8 <= waiting < len(rows) == visible <= len(subjects) + 3 and max("".join(rows)) < FONTS_END
 
     wait_for(telling, FULL, "processing shows entries of many kinds")
     take(opened, path)
