@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 PYTEST  = $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-intake bench-relay bench-page bench-api bench-find bench-soak bench-restart crash generated lock clean
+.PHONY: help setup demo serve test check screenshots bench bench-intake bench-relay bench-page bench-api bench-find bench-soak bench-restart crash generated lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -38,7 +38,10 @@ check: $(STAMP)  ## format, lint, types, house rules
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_house.py
+	@$(BIN)/python -m pytest -q tests/test_house.py tests/test_architecture.py
+
+screenshots: $(STAMP)  ## the pictures in docs/images, from a running demo; needs chromium and chromedriver (TO=dir)
+	@$(BIN)/python -m tests.browser.screenshots $(TO)
 
 bench: bench-intake bench-relay bench-page bench-api  ## every published figure
 

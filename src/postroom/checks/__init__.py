@@ -1,4 +1,4 @@
-"""The ordered list of checks, and the runner that takes a message through them.
+"""The ordered list of checks, and the runner that takes a message through them. SPF would be one more file here.
 
 To add a check: write `checks/NAME.py` with a class that has `name` and `inspect` (see `Check` in `verdicts.py`), give it
 a line in `_MAKERS` below, a section in `settings.py` when it has settings, and a test beside the others.

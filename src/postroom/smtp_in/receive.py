@@ -1,4 +1,4 @@
-"""A complete message -> the store, and the store's answer -> the reply.
+"""Between DATA and 250: a complete message goes to the store, and the store's answer becomes the reply.
 
 Promises: "250" only after the intake said that the message is committed; bodies over INLINE_BODY are joined, scanned and
 synced in a thread, never on the event loop. One that was handed to the intake is never deleted here: a commit that failed

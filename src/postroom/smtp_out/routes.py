@@ -1,7 +1,7 @@
-"""Where mail for a domain goes.
+"""Where mail for a domain goes: the routes of the settings. MX lookup would go here.
 
 Promises: the first route of the settings that matches wins, any case, however many routes there are (two dictionary
-look-ups a label). Fails: never raises; None = no route. Looking up MX records will answer in that place.
+look-ups a label). Fails: never raises; None = no route.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the store asks of a database: `Tx`, through which every room reads and writes, and `Engine`, the closed list of
-what differs between databases.
+"""What the store asks of a database (PostgreSQL would be a room beside `sqlite`): `Tx`, through which every room reads
+and writes, and `Engine`, the closed list of what differs between databases.
 
 To add a database, write a room beside `store/sqlite` with an `Engine` and a `Tx`, add its exceptions to the kinds of
 failure below, and let `open_store` choose it by the scheme of `[store] url`. Two rooms know SQLite itself and must be

@@ -1,4 +1,4 @@
-"""The table of `/v1`: what can be asked, how, and with which permission. The published schema is made from it.
+"""The table of `/v1`: what can be asked, how, and by whom. The published schema is made from it.
 
 Fails: Refused names the parameter and what was expected; StoreUnavailable when the store cannot be read.
 """
