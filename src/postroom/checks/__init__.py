@@ -1,7 +1,7 @@
 """The ordered list of checks, and the runner that takes a message through them. SPF would be one more file here.
 
 To add a check: write `checks/NAME.py` with a class that has `name` and `inspect` (see `Check` in `verdicts.py`), give it
-a line in `_MAKERS` below, a section in `settings.py` when it has settings, and a test beside the others.
+a line in `_MAKERS` below, a section in `settings/tree.py` when it has settings, and a test beside the others.
 
 Promises: checks run in the order of the settings; those with a verdict kept on the message are not run again; the first
 verdict that is no pass ends the run; checks that answer at once cost no task (three of them about 2 microseconds).
