@@ -16,7 +16,7 @@ import pytest
 from postroom.model import Queue, Route
 from postroom.store.access import identity
 from tests.http.conftest import FIND, Answer, Served, request_bytes, talk
-from tests.http.test_paging import start_fillers
+from tests.http.test_paging import follow
 
 SEED = {  # the vendor's own sample, its placeholders filled in
     "sortOrder": "ascending",
@@ -218,14 +218,14 @@ async def test_the_later_pages_of_xsoar_keep_the_tokens_size(served: Served) -> 
     }
     second = await served.post(FIND, served.signed(), json.dumps(body).encode())
     assert [message["subject"] for message in second.messages] == ["m2", "m1"]
-    assert len((await start_fillers(served, second.pagination["next"])).messages) == 1
+    assert len((await follow(served, second.pagination["next"])).messages) == 1
 
 
 async def test_a_page_size_over_the_maximum_leads_to_the_next_page(served: Served) -> None:
     """XSOAR asks for page * page_size in one call, slices the tail, and follows `next` when it got less."""
     await served.put(*[f"r{number}@corp.example" for number in range(120)])
     first = await served.find({}, pageSize=120)
-    second = await start_fillers(served, first.pagination["next"])
+    second = await follow(served, first.pagination["next"])
     assert (len(first.messages), len(second.messages)) == (100, 20)
     assert "next" not in second.pagination
 
