@@ -106,7 +106,7 @@ def test_chosen_messages_are_held_after_a_question_and_it_is_told_and_recorded(
     assert queue_of(console, mail[0]) is Queue.PROCESSING  # an address alone does nothing
     shown = do(visitor, "hold", *mail, reason="asked for by legal", back="/console/?order=oldest")
     assert (
-        "2 messages held.</strong> 1 message is being worked on just now: held as soon as the worker gives it back."
+        "2 messages held.</strong> 1 message is being worked on just now: held as soon as the worker is done."
         in shown
     )
     assert [queue_of(console, entry) for entry in mail] == [Queue.HELD, Queue.HELD, Queue.PROCESSING]
