@@ -67,7 +67,7 @@ def create_app(place: Place, name: str, role: str, as_json: bool) -> None:
 
 
 @app.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_apps(place: Place, as_json: bool) -> None:
     """List the applications, without their secrets.
@@ -122,7 +122,7 @@ def list_apps(place: Place, as_json: bool) -> None:
 
 @app.command("revoke")
 @click.argument("app_id", metavar="APP_ID")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def revoke_app(place: Place, app_id: str, as_json: bool) -> None:
     """Revoke an application for good. Its keys stop working within a second.
@@ -154,7 +154,7 @@ def role() -> None:
 
 
 @role.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_roles(place: Place, as_json: bool) -> None:
     """List the roles: their permissions ("*" is every permission) and their plan limit.
@@ -177,7 +177,7 @@ def list_roles(place: Place, as_json: bool) -> None:
 
 
 @role.command("permissions")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_permissions(place: Place, as_json: bool) -> None:
     """List every permission and what it allows.
@@ -244,7 +244,7 @@ def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: in
     "--plan-limit", type=click.IntRange(min=1, max=(1 << 63) - 1), metavar="N", help="Most entries in one plan."
 )
 @click.option("--no-plan-limit", is_flag=True, help="Remove the limit of the role; [plans] max_entries applies.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: bool, as_json: bool) -> None:
     """Limit the size of a role's plans. A running gateway applies the limit to the next plan.
@@ -275,7 +275,7 @@ def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: b
 @role.command("permit")
 @click.argument("name", metavar="NAME")
 @click.argument("wanted", metavar="PERMISSION...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def permit_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
     """Add permissions to a role. Keys, tokens and sessions already in use have them within a second.
@@ -291,7 +291,7 @@ def permit_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool)
 @role.command("forbid")
 @click.argument("name", metavar="NAME")
 @click.argument("wanted", metavar="PERMISSION...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def forbid_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
     """Remove permissions from a role. Keys, tokens and sessions already in use lose them within a second.

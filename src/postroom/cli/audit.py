@@ -29,7 +29,9 @@ def audit() -> None:
 @click.option("--actor", "who", metavar="TEXT", default="", help="Actor contains TEXT: alice, cli:, app:soar.")
 @click.option("--kind", metavar="KIND", default="", help="login, call, user.create ..., or a group such as user.")
 @click.option("--outcome", type=click.Choice([log.DONE, log.REFUSED, log.FAILED]), help="Only lines with this outcome.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Most lines to list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="List at most this many lines."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_audit(

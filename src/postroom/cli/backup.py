@@ -36,7 +36,7 @@ _STEPS = 1000  # of the progress bar
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> None:
-    """Back up the store: queue, messages, history, applications, people.
+    """Back up the queue, messages, history, applications and people.
 
     DIR must be new or empty. The gateway may keep running; the backup is the store as it was at one instant. It
     contains mail, so only you can read it. It does not contain your settings file.

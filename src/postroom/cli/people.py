@@ -60,7 +60,7 @@ def create_user(place: Place, email: str, role: str, password_stdin: bool, as_js
 
 
 @user.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_users(place: Place, as_json: bool) -> None:
     """List the people, their roles, and how many keys each has from the API's login.
@@ -142,7 +142,7 @@ def set_password(place: Place, email: str, password_stdin: bool, as_json: bool) 
 
 @user.command("disable")
 @click.argument("email", metavar="ADDRESS")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def disable_user(place: Place, email: str, as_json: bool) -> None:
     """Lock a person out. Their sessions, and the keys from their logins, end within a second.
@@ -156,7 +156,7 @@ def disable_user(place: Place, email: str, as_json: bool) -> None:
 
 @user.command("enable")
 @click.argument("email", metavar="ADDRESS")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def enable_user(place: Place, email: str, as_json: bool) -> None:
     """Let a disabled person log in again, with the same password.
@@ -190,7 +190,7 @@ def _switch(place: Place, email: str, as_json: bool, *, disabled: bool) -> None:
 @user.command("delete")
 @click.argument("email", metavar="ADDRESS")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def delete_user(place: Place, email: str, yes: bool, as_json: bool) -> None:
     """Delete a person, their sessions and their keys. Timelines and the audit log keep what they did.

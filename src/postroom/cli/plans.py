@@ -124,7 +124,7 @@ def undo_plan(place: Place, plan: str, as_json: bool) -> None:
 
 @click.command("plans", short_help="List plans and their reports.")
 @click.argument("plan", metavar="[PLAN]", required=False)
-@click.option("--limit", type=click.IntRange(min=1, max=10_000), default=20, metavar="N", help="Most plans to list.")
+@click.option("--limit", type=click.IntRange(min=1, max=10_000), default=20, metavar="N", help="List at most N plans.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects; with PLAN, one object.")
 @at_a_place
 def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> None:

@@ -77,7 +77,7 @@ class WrongQuery(click.UsageError):
 
 def chosen_by_query(default_limit: int = 0) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command `[ID... | QUERY]` and the filter options, and pass them to it as `query`."""
-    limit_help = "Most entries; 0 = all." + (f"  [default: {default_limit}]" if default_limit else "")
+    limit_help = "At most N entries; 0 = all." + (f"  [default: {default_limit}]" if default_limit else "")
     options: tuple[Callable[[Callable[..., R]], Callable[..., R]], ...] = (
         click.argument("words", nargs=-1, metavar="[ID... | QUERY]"),
         click.option(

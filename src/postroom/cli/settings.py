@@ -53,7 +53,7 @@ def check(file: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: settings and origins.")
 @at_a_place
 def show(place: Place, as_json: bool) -> None:
-    """Print the settings in force as a settings file, with the origin of each value.
+    """Print the settings in force and the origin of each, as a settings file.
 
     \b
     Examples:
@@ -69,5 +69,5 @@ def show(place: Place, as_json: bool) -> None:
 
 @settings.command()
 def reference() -> None:
-    """Print the reference of all settings: meaning, values, default (docs/settings.md)."""
+    """Print the reference of all settings (docs/settings.md)."""
     click.echo(settings_doc.reference(), nl=False)
