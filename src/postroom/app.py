@@ -64,6 +64,7 @@ class Gateway:
         self.log = Log(level=settings.log.level, format=settings.log.format, clock=self.clock, counts=self.counts)
         self._tasks: list[asyncio.Task[None]] = []
         self._rescheduling: asyncio.Task[None] | None = None
+        self._announced = False  # admin.json is written: callers know where we listen, and have keys
         data = Path(settings.data)
         make_directory(data)
         self.sealer = Sealer.from_file(data / "secrets.key")
@@ -113,6 +114,7 @@ class Gateway:
         base_url = _base_url(self.settings, _reachable(self.http.addresses[0]))
         path = Path(self.settings.data) / "admin.json"
         await self.store.write(lambda tx: identity.bootstrap(tx, self.sealer, base_url, smtp, path))
+        self._announced = True
         unusable = await self.store.read(lambda reader: identity.unusable_apps(reader.tx, self.sealer))
         if unusable:
             self.log.warning(
@@ -199,8 +201,12 @@ class Gateway:
         self.pressure.apply(settings.limits)
 
     def not_ready(self) -> list[str]:
-        """For /health/ready."""
-        return [*self.pressure.reasons(), *(["an SMTP listener is closed"] if self.smtp.deaf else [])]
+        """For /health/ready: why not, or nothing."""
+        return [
+            *([] if self._announced else ["starting"]),
+            *self.pressure.reasons(),
+            *(["an SMTP listener is closed"] if self.smtp.deaf else []),
+        ]
 
     async def _keep_rejections(self, refused: list[rejections.NewRejection]) -> None:
         await self.store.write(lambda tx: rejections.add(tx, refused))
