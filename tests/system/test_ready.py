@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import uvloop
+
 from postroom.app import Gateway
 from postroom.settings import Address, GatewaySettings, Http, Settings, Smtp
 from postroom.store.access import identity
