@@ -167,7 +167,11 @@ def test_a_script_says_yes_and_reads_the_plan(postroom: Shell, mail: Mail) -> No
         (["reject", "queue:held", "--yes"], 2, "Missing option '--reason'"),
         (["delete", "queue:held", "--yes"], 2, "Missing option '--reason'"),
         (["delete", "queue:held", "--yes", "--reason", "\x07"], 2, "1 to 200 printable"),
-        (["delete", "queue:delivery", "--yes", "--reason", "x", "--limit", "1"], 2, "a plan takes every entry that matches"),
+        (
+            ["delete", "queue:delivery", "--yes", "--reason", "x", "--limit", "1"],
+            2,
+            "a plan takes every entry that matches",
+        ),
         (["apply", "1a2b3c4d5e600001", "--reason", "x"], 1, "no plan 1a2b3c4d5e600001"),
         (["apply", "xyz!", "--reason", "x"], 2, "is not an id"),
         (["apply", "1a2b3c4d5e600001"], 2, "Missing option '--reason'"),

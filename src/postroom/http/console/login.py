@@ -1,9 +1,9 @@
 """Logging in and out, and the choice of theme.
 
-Promises: the same answer, as slow, for an unknown user and a wrong password; a new session token with every login; a logout ends the
-session in the store, not only in the browser; tries are slowed per address and account; the log names who and from where, of failed
-tries the first in a minute and the number of the others, never a password, even one that was typed into the wrong field. Fails:
-visits.Refused for forms that are not ours.
+Promises: an unknown user and a wrong password get the same answer after the same time; each login gets a new session
+token; a logout ends the session in the store, not only in the browser; failed tries slow down further ones per address
+and account. The log names user and address; of failed tries it has the first in a minute and the number of the others,
+and never a password, even one typed into the wrong field. Fails: visits.Refused for forms that are not ours.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from postroom.store.access import identity, people
 from postroom.store.engine import Tx
 from postroom.store.logs import audit
 
-WRONG = "This e-mail address and password do not belong together."
-SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
+WRONG = "The e-mail address or the password is wrong."
+SAID = {  # what a page may say after a redirect: fixed texts, selected by a word in the address
     "logged-out": "You are logged out.",
-    "session-over": "Your session is over. Log in again to go on.",
+    "session-over": "Your session has ended. Log in again to continue.",
 }
 
 
@@ -79,7 +79,7 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 
 def _note(desk: Desk, seen: visits.Visit, refused: str, email: str = "", kind: str = "login") -> None:
-    """For the audit log; `email` only of one who has shown who they are."""
+    """Write an audit line. `email` only when the person has proved who they are."""
     desk.guard.trail.note(
         kind, outcome=audit.REFUSED if refused else audit.DONE, actor=f"user:{email}" if email else "", what="console",
         address=seen.ip, detail=refused, logged=True,
@@ -111,8 +111,8 @@ async def _drop(desk: Desk, token: str) -> None:
 
 
 def _page(
-    desk: Desk, seen: visits.Visit, *, goes_to: str, said: str = "", wrong: str = "", typed: str = "", status: int = 200,
-    headers: dict[str, str] | None = None,
+    desk: Desk, seen: visits.Visit, *, goes_to: str, said: str = "", wrong: str = "", typed: str = "",
+    status: int = 200, headers: dict[str, str] | None = None,
 ) -> Response:  # fmt: skip
     values = {**visits.frame(seen, desk), "goes_to": goes_to, "said": said, "wrong": wrong, "typed": typed}
     return visits.with_form_cookie(answers.page("login.html", values, status, headers), seen)

@@ -1,8 +1,8 @@
-"""Reject of what was chosen: a plan of exactly that, made and applied at once, so that it can be undone.
+"""Reject the selected messages: makes a plan of exactly these and applies it at once, so that it can be undone.
 
-Promises: whoever leaves the page, what was begun is carried to its end; where the role may not reject, and what is being worked on,
-is left out and told; nothing ends, and nobody is told, before the undo window is over. Fails: PeerError for more than the role may
-have in a plan, nothing done; StoreUnavailable, after which the plan stands among the plans and can go on.
+Promises: the work continues when the page is left; entries that the role may not reject, or that are being worked on,
+are left out and reported; no entry ends and no notice is sent before the undo window is over. Fails: PeerError for more
+entries than the role may have in a plan, with nothing done; StoreUnavailable, after which the plan can be continued.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from postroom.store.plans.book import Plan, Share
 from postroom.store.plans.run import run
 from postroom.store.plans.steps import PlanRefused
 
-EVERY = 100  # percent: nobody has looked at this plan before, so that what changes under it is left out like the rest
+EVERY = 100  # percent: nobody reviewed this plan, so entries that changed since are simply left out
 
 
 async def reject(desk: Desk, seen: Visit, wanted: Wanted, reason: str) -> tuple[Plan, list[Share]]:
-    """The plan, and why some of it was skipped."""
+    """The applied plan, and the reasons for skipped entries."""
     return await desk.jobs.finish(_planned(desk, seen, wanted, reason))
 
 
