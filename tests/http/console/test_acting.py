@@ -157,7 +157,7 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
     visitor.log_in()
     question = ask(visitor, "reject", mail[0])
     assert "You can undo this for 15 min; until then it is kept and no notice is sent." in question
-    assert "Tell the sender, with this reason, when the 15 min to undo are over" in question
+    assert "Notify the sender, with this reason, when the undo time (15 min) is over" in question
     (entry,) = console.store.read_now().find(Filter(ids=(mail[0],)), limit=1)
     assert " required" in question
     ids = public_id(mail[0])
@@ -173,13 +173,13 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
     assert "1 message rejected.</strong>  <a href=" in quiet
     assert [queue_of(console, entry) for entry in mail[:2]] == [None, None]
     for plan in (plan_of(told), plan_of(quiet)):
-        assert "Out of sight now" in visitor.page(plan).text
+        assert "The messages are out of the queue." in visitor.page(plan).text
     gone = visitor.page(f"/console/act?action=hold&id={ids}")
     assert gone.status_code == 404
-    assert "None of the chosen messages waits any more" in gone.text
+    assert "None of the selected messages is in the queue any more" in gone.text
     again = do(visitor, "reject", mail[1], mail[2], reason="spam")
     assert "Nothing done." in again
-    assert "1 message left out: not in the queue: it has ended, is about to, or never existed." in again
+    assert "1 message left out: not in the queue: it has ended, is about to end, or never existed." in again
     assert "1 message left out: being worked on just now: hold it first, or try again." in again
     assert 'data-key="notice-link"' not in again
     assert lines(console, "plan.discard") == []

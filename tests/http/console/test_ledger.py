@@ -86,4 +86,4 @@ def test_a_login_leads_back_to_the_ledger(console: Console, visitor: Visitor) ->
 def test_a_difference_has_words() -> None:
     assert wording.unaccounted(0) == ""
     assert wording.unaccounted(1) == "1 entry created, but neither ended nor queued."
-    assert wording.unaccounted(-2) == "2 entries ended or wait never created."
+    assert wording.unaccounted(-2) == "2 entries ended or queued, but never created."

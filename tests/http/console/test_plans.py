@@ -178,7 +178,7 @@ def test_all_that_match_are_deleted_and_taken_back(console: Console, visitor: Vi
 def test_a_message_that_a_plan_is_about_to_end_says_so(console: Console, visitor: Visitor, mail: list[int]) -> None:
     plan = make(visitor, f"id:{public_id(mail[1])}", "reject", notify="yes")
     assert "The senders are notified, with the reason." in seen(visitor, plan)
-    assert "Then the senders are told." in apply(visitor, plan)
+    assert "Then the senders are notified." in apply(visitor, plan)
     panel = seen(visitor, f"/console/entries/{public_id(mail[1])}")
     assert "Undo the plan to keep it." in panel
     assert "/console/act?" not in panel.partition('id="detail"')[2]
