@@ -1,12 +1,13 @@
 """Works on messages: lease -> checks -> send -> record.
 
-A message that arrives while there is room is *born leased* and goes straight on in memory after its commit, never read back;
-everything else is claimed from the store when it is due. A message is worked on with all its entries that are due: content
+A message that arrives while there is room is *born leased*: after its commit it continues in memory and is never read
+back. All others are claimed from the store when they are due. A message is worked on with all its due entries: content
 checks once, one transaction for the recipients that share a destination.
 
-Promises: at most `active_entries` and `active_bytes` are in hand; a result is recorded under the lease it was worked under;
-the lease of what is in hand is renewed. Internal moves of born-leased entries are written behind, `LINGER` later, and not at
-all when the end comes first. Fails: never raises; what cannot be recorded stays leased and is found again when that ends.
+Promises: at most `active_entries` and `active_bytes` are in memory; a result is recorded under the lease of its work;
+leases are renewed meanwhile. Moves of born-leased entries between queues are written `LINGER` later, and not at all
+when the entry ends first. Fails: never raises; an entry whose result cannot be recorded stays leased, and is found
+again when the lease ends.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Worker:
     # -- starting and stopping
 
     async def prepare(self) -> None:
-        """Before the doors open: know what is paused."""
+        """Called before the listeners open: reads the pauses."""
         self.paused = await self._store.read(lambda reader: reader.pauses(), MAIL)
 
     async def start(self) -> None:
@@ -97,13 +98,13 @@ class Worker:
         )
 
     async def close_intake(self) -> None:
-        """From now on arrivals are stored, not begun, and nothing is claimed; a claim under way is waited for."""
+        """From now on arrivals are only stored and nothing is claimed; waits for a running claim."""
         self._stopping = True
         self._wake.set()
         await self._claimer
 
     async def stop(self) -> None:
-        """After the pool and the checks have ended: what a check had not answered for waits again, due at once."""
+        """After the pool and the checks have ended: messages without a verdict wait again, due at once."""
         for _ in range(10):  # moves under way are answered, and what they send is given back
             try:
                 await self._store.write(lambda tx: None)
@@ -198,7 +199,8 @@ class Worker:
             self._send(work)
 
     def _abandon(self, work: Work, item: Item, bug: Exception) -> None:
-        """Our bug: the entry leaves the hand without a result. Its lease ends, and three such ends make it suspect."""
+        """A bug: the entry is dropped from memory without a result. Its lease expires; after three such it is
+        suspect."""
         self._log.error(
             "entry_failed", id=public_id(item.entry), trace="".join(traceback.format_exception(bug)), bug="yes"
         )
@@ -223,7 +225,7 @@ class Worker:
         )
 
     def _flush_moves(self) -> None:
-        """Write the moves of born-leased entries that are still under way since the last look, or longer."""
+        """Write the moves of born-leased entries that were still in progress at the last look."""
         older, self._fresh = self._fresh, set(self._lingering)
         for entry in older & self._lingering.keys():
             _work, item = self._lingering.pop(entry)
@@ -286,7 +288,7 @@ class Worker:
         return Job(message.id, message.env_from, recipients, prefix, work.content, message.size, None, done)
 
     def _put_back(self, work: Work, item: Item, now: Millis) -> None:
-        """Not tried after all: it waits in its queue, due at once, the attempt not counted."""
+        """Return an entry without a try: it waits in its queue, due at once, and the attempt does not count."""
         info = lifecycle.DELIVERY_INFO if item.queue in lifecycle.SENDING else lifecycle.QUEUED_INFO
         self._store.wait(
             Waited(item.entry, item.lease, item.queue, None, info, item.attempts - 1, now, 0, now, "moved")
@@ -323,7 +325,8 @@ class Worker:
                 self._store.end(
                     EndedEntry(
                         item.entry, item.lease, message.id, item.queue, outcome, reply, item.attempts, label, now,
-                        pack(events), message.body_object, notice_of(work, item, change, self._settings.gateway, self._log, now) if notice else None,
+                        pack(events), message.body_object,
+                        notice_of(work, item, change, self._settings.gateway, self._log, now) if notice else None,
                     )
                 )  # fmt: skip
                 self._counts.ended[outcome] = self._counts.ended.get(outcome, 0) + 1
@@ -348,8 +351,8 @@ class Worker:
         self._finished(work, item)
 
     def _wait(
-        self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis, kind: str,
-        verdicts: tuple[Verdict, ...], waived: str = "",
+        self, work: Work, item: Item, held_from: Queue | None, info: str, at: Millis, label: int, now: Millis,
+        kind: str, verdicts: tuple[Verdict, ...], waived: str = "",
     ) -> None:  # fmt: skip
         queue = Queue.HELD if held_from else item.queue
         self._store.wait(
@@ -402,7 +405,7 @@ class Worker:
         return found
 
     def _take(self, claimed: Claimed) -> None:
-        """Work on a claimed message. Its entries may stand in different queues, or be freed of different checks."""
+        """Work on a claimed message. Its entries may be in different queues, or have different checks waived."""
         for work in works_of(claimed, self._store.bodies, self._clock.now()):
             self._room.take(len(work.items), work.message.size)
             if work.items[0].queue in lifecycle.CHECKED:

@@ -1,6 +1,6 @@
-"""`GET /v1/audit`: who came in, who was refused, who changed what; the same lines and keys as `postroom audit list --json`.
+"""`GET /v1/audit`: logins, refusals, changes; the same lines and keys as `postroom audit list --json`.
 
-Promises: read in a reader thread, in a bounded time, one such read at a time; no secret ever stood in what is shown. Fails:
+Promises: read in a reader thread, in a bounded time, one such read at a time; the audit log holds no secrets. Fails:
 StoreUnavailable when the store cannot be read.
 """
 
@@ -25,7 +25,7 @@ Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(audit.KINDS)}
 
 
 class AuditLine(msgspec.Struct, frozen=True):
-    """`times`: how often the same happened, from `at` to `last`; an empty `actor` did not show who they are."""
+    """`times`: how often the same event happened between `at` and `last`; `actor` is empty without authentication."""
 
     id: int
     at: Time
@@ -40,7 +40,7 @@ class AuditLine(msgspec.Struct, frozen=True):
 
 
 class AuditLines(msgspec.Struct, frozen=True):
-    """Newest first. `next`: the `before` of the answer that goes on, also when fewer lines than asked were found in time."""
+    """Newest first. `next`: pass it as `before` for more lines; it may be there although the page is not full."""
 
     lines: list[AuditLine]
     next: int | None

@@ -1,7 +1,7 @@
-"""Who calls: the signed request of API 1.0 (contract section 1). The order of refusals is the recorded one.
+"""Authentication of signed requests of API 1.0 (contract section 1). Checks fail in the recorded order.
 
-Promises: the header texts are checked as sent and the path as requested; comparisons take the same time whether the key is
-known or not; a revoked application is refused within a second. Fails: Failure, with the recorded body where there is a
+Promises: headers are checked as sent and the path as requested; comparisons take the same time whether the key is known
+or not; a revoked application is refused within a second. Fails: Failure, with the recorded body where there is a
 recording.
 """
 
@@ -29,7 +29,7 @@ _SIGNED = (b"authorization", b"x-mc-app-id", b"x-mc-date", b"x-mc-req-id")
 
 
 class SignedRequest(msgspec.Struct, frozen=True):
-    """The pieces of a request that its signature covers, as sent."""
+    """The parts of a request that its signature covers, as sent."""
 
     authorization: bytes
     app_id: bytes
@@ -44,7 +44,7 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who has shown that it may call: an application, or a person through one with keys from login."""
+    """An authenticated caller: an application, or a person who uses one with keys from login."""
 
     app_id: str
     name: str  # the application's
@@ -54,11 +54,12 @@ class Caller(msgspec.Struct, frozen=True):
 
     @property
     def actor(self) -> str:
-        """As it stands in timelines and in the audit log."""
+        """The actor in timelines and in the audit log."""
         return f"user:{self.user}" if self.user else f"app:{self.name}"
 
     def lacking(self, permission: str) -> Role | None:
-        """The role that forbids it: a person may do what both, they and the application, may. None: allowed."""
+        """The role that lacks the permission; None: allowed. A person needs it in their own and the application's
+        role."""
         for role in (self.role, self.user_role):
             if role is not None and not role.allows(permission):
                 return role
@@ -66,7 +67,8 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 def read_request(headers: Iterable[tuple[bytes, bytes]], path: bytes, query: bytes) -> SignedRequest:
-    """Raises Failure when a piece is missing. Names come in lower case from the server; the first of a kind counts."""
+    """Raises Failure when a part is missing. The server gives names in lower case; the first of repeated headers
+    counts."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _SIGNED:
@@ -83,7 +85,7 @@ def read_request(headers: Iterable[tuple[bytes, bytes]], path: bytes, query: byt
 
 
 def authorization(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """As sent; empty when there is none."""
+    """The header as sent; empty when missing."""
     for name, value in headers:
         if name == b"authorization":
             return value
@@ -101,7 +103,7 @@ def signed_targets(path: bytes, query: bytes) -> tuple[bytes, ...]:
 
 
 def check_realm(authorization: bytes) -> None:
-    """`MC`, in any case. Raises Failure: another kind of authorization is told so before anything else is judged."""
+    """Checks for `MC`, in any case. Raises Failure for another scheme, before anything else is checked."""
     realm, _, _ = authorization.strip().partition(b" ")
     if realm.upper() != b"MC":
         raise Failure(
@@ -110,7 +112,7 @@ def check_realm(authorization: bytes) -> None:
 
 
 def read_signature(authorization: bytes) -> Signature:
-    """`MC key:signature`: the last colon divides, blanks do not count (contract 1.1). Raises Failure."""
+    """Reads `MC key:signature`, split at the last colon, without blanks (contract 1.1). Raises Failure."""
     check_realm(authorization)
     _, _, rest = authorization.strip().partition(b" ")
     key, colon, text = rest.rpartition(b":")
@@ -124,14 +126,15 @@ def read_signature(authorization: bytes) -> Signature:
 
 
 def expected_digests(request: SignedRequest, secret_key: bytes, app_key: str) -> list[bytes]:
-    """HMAC-SHA1 over `date:request id:target:application key`, for each target that can have been signed."""
+    """HMAC-SHA1 over `date:request id:target:application key`, for each target that the client may have signed."""
     head = request.date + b":" + request.request_id + b":"
     tail = b":" + app_key.encode()
     return [hmac.digest(secret_key, head + target + tail, "sha1") for target in request.targets]
 
 
 def signed_by(request: SignedRequest, app: AppKeys, binding: Binding | None = None) -> bool:
-    """Whether the application's own keys made this signature, or those of a binding. Always the same work, whichever part is wrong."""
+    """Whether the keys of the application or of a binding made this signature. Takes the same time whatever is
+    wrong."""
     signature = read_signature(request.authorization)
     own = hmac.compare_digest(signature.access_key, app.access_key.encode())
     bound = binding is not None and hmac.compare_digest(signature.access_key, binding.access_key.encode())
@@ -142,8 +145,8 @@ def signed_by(request: SignedRequest, app: AppKeys, binding: Binding | None = No
 
 
 def check_date(date: bytes, now: Millis, tolerance: Millis) -> Millis:
-    """The time it says. After the signature, so that nobody else learns our clock. No evidence of the vendor's answer: a code of
-    our own."""
+    """The time in the date header. Checked after the signature, so that strangers cannot probe our clock. The vendor's
+    answer is not known, so the code is our own."""
     text = date.decode("latin-1")
     at = parse_header_date(text)
     if at is None:
@@ -178,7 +181,7 @@ def binding_expired() -> Failure:
 
 
 def invalid_signature() -> Failure:
-    """Recorded: one and the same for a wrong secret, a wrong application key and an unknown access key."""
+    """Recorded: the same for a wrong secret, a wrong application key and an unknown access key."""
     return Failure(401, "err_xdk_invalid_signature", "0004 Invalid Signature")
 
 
@@ -192,7 +195,7 @@ def _span(millis: Millis) -> str:
 
 
 class Applications:
-    """Applications by id, as it was sent."""
+    """Look up applications by id, as sent."""
 
     __slots__ = ("_known",)
 
@@ -208,6 +211,6 @@ class Applications:
 
 
 def _app_id(sent: bytes) -> str:
-    """Empty: it cannot be one of ours."""
+    """The id if it can be one of ours, else empty."""
     text = sent.decode("ascii", "replace").strip()
     return text if text.isascii() and len(text) <= MAX_ECHO else ""

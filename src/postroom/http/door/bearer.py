@@ -1,7 +1,7 @@
-"""Who calls: the access token of API 2.0 (contract section 2), and what the gateway in front of that API answered.
+"""Authentication by access token of API 2.0 (contract section 2), with the answers of the vendor's API gateway.
 
-Promises: no answer tells more of a token than whether it is one of ours that has run out. Fails: Failure, with the flat element
-(`code` and `message`, no `errors`) that clients of this era read.
+Promises: an answer reveals no more about a token than that it was ours and has expired. Fails: Failure, with the flat
+element (`code` and `message`, no `errors`) that API 2.0 clients read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Flat(msgspec.Struct, frozen=True):
 
 
 class FlatFailure(Failure):
-    """As the vendor's gateway writes it, before any function is reached."""
+    """An error in the form of the vendor's API gateway, which answers before any function."""
 
     def body(self) -> bytes:
         return encode(Meta(self.status), [], [Flat(self.fault.code, self.fault.message)])
@@ -33,7 +33,7 @@ def is_bearer(authorization: bytes) -> bool:
 
 
 def read_token(authorization: bytes) -> bytes:
-    """Raises FlatFailure when there is none."""
+    """The token. Raises FlatFailure when there is none."""
     realm, _, token = authorization.strip().partition(b" ")
     token = token.strip()
     if realm.lower() != b"bearer" or not token or len(token) > MAX_TOKEN:
@@ -48,7 +48,7 @@ def caller(token: Token) -> Caller:
 
 
 def expired() -> Failure:
-    """One client logs in again only when it reads this code."""
+    """The token has expired. One known client logs in again only for this code."""
     return FlatFailure(401, "token_expired", "The access token has expired", headers=(CHALLENGE,))
 
 

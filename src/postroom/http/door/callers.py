@@ -1,7 +1,7 @@
-"""Who calls the API: the order in which rate, application, signature or token are judged, and what is counted for whom.
+"""Authenticates API calls: checks rate, application, and signature or token in this order, and counts calls.
 
-Promises: only calls that an application has signed, or that carry its token, count as its own; all others count for the address they come
-from, and cost no query once that has used up its share. A refusal is written down, folded, without what was sent. Fails: Failure.
+Promises: calls with an application's signature or token count for the application, all others for their address; an
+address over its limit costs no query. Refusals are logged, folded, without anything that was sent. Fails: Failure.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from postroom.http.services import Services
 from postroom.store.access import bindings, identity, tokens
 from postroom.store.logs import audit
 
-# Calls that no application has signed, of one address in a window: as recorded for unknown access keys (contract section 5).
+# Calls that no application has signed, of one address in a window: as recorded for unknown access keys (contract
+# section 5).
 STRANGERS = (5000, 5 * SECOND)
 MAX_ACCESS_KEY = 200  # bytes; ours have 128
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """`signature`: of a signed call, and None for one with a token; `expires`: when its date is no longer accepted."""
+    """`signature`: None for a call with a token; `expires`: when the date of a signed call is no longer accepted."""
 
     caller: Caller
     signature: bytes | None = None
@@ -34,7 +35,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Callers:
-    """Built once, and not again by a reload; shared by the vendor-compatible API and our own."""
+    """Built once; a reload keeps it. Shared by the vendor-compatible API and our own."""
 
     def __init__(self, services: Services, guard: Guard) -> None:
         api = services.settings.api
@@ -50,7 +51,7 @@ class Callers:
         self._tokens: Remembered[bytes, tokens.Token] = Remembered(clock, self._find_token)
 
     def apply(self, services: Services) -> None:
-        """New settings. What was counted, and who was met, stays: a reload gives nobody a fresh window."""
+        """New settings. Counts stay: a reload does not start new windows."""
         api = services.settings.api
         self._services = services
         self._limiter.apply(api.rate_limit, api.rate_window)
@@ -79,11 +80,11 @@ class Callers:
     # -- judging
 
     def untouched(self) -> Allowance:
-        """What an answer says when we could not even tell who called."""
+        """The rate headers when the caller is not known."""
         return self._limiter.untouched()
 
     async def admit(self, scope: Scope, function: str) -> tuple[Admitted | Failure, Allowance]:
-        """Who calls, or why that is refused: told only after the limiter and what else comes first have judged."""
+        """The caller or the refusal, which is raised only after the limiter and the earlier checks."""
         address = caller_address(scope)
         stranger = network(address)
         try:
@@ -99,9 +100,9 @@ class Callers:
         return found, allowance
 
     async def bearer(self, scope: Scope, function: str, permission: str) -> tuple[Caller, Allowance]:
-        """For our own API: who calls with a token, when they may. Raises Failure, whose headers hold the allowance.
+        """For our own API: the caller with this token and permission. Raises Failure, with the rate headers.
 
-        `permission` empty: whoever has a token may.
+        `permission` empty: any token may.
         """
         address = caller_address(scope)
         stranger = network(address)
@@ -133,22 +134,22 @@ class Callers:
             raise
 
     def count_unsigned(self, scope: Scope) -> Allowance:
-        """A call to a function that is there for those who have no keys yet."""
+        """A call to a function for callers without keys."""
         return self._strangers.take(network(caller_address(scope)), "")
 
     def refused(self, address: str) -> Allowance:
-        """One of those was told no: whether it may go on so."""
+        """Counts a refusal of such a call; the address's remaining allowance."""
         return self._refusals.take(network(address), "")
 
     def count_refused(self, stranger: str) -> Allowance:
-        """In both windows: the recorded one, beyond which nothing is looked up, and the longer one that tells whoever is refused again
-        and again to wait. A good signature or token is never kept waiting by the second."""
+        """Counts in both windows: the recorded one, above which nothing is looked up, and the longer one, above which
+        refused calls get 429. Valid signatures and tokens are not limited by the second."""
         allowance = self._strangers.take(stranger, "")
         slowed = self._refusals.take(stranger, "")
         return slowed if allowance.allowed and not slowed.allowed else allowance
 
     async def application(self, app_id: bytes, stranger: str) -> identity.AppKeys:
-        """Raises Failure, as recorded, when there is no such application, or when nobody may ask any more."""
+        """Raises Failure, as recorded, for an unknown application or an address over its limit."""
         if self._spent(stranger) and not self._applications.met(app_id):
             raise auth.invalid_app_id(app_id)  # not looked up: the limiter will refuse it anyway
         app = await self._applications.find(app_id)
@@ -157,14 +158,14 @@ class Callers:
         return app
 
     def forget_binding(self, app_id: str, access_key: str) -> None:
-        """It was refreshed just now."""
+        """Forget a binding that was refreshed, so that its new keys work at once."""
         self._bindings.forget((app_id, access_key))
 
     def _spent(self, stranger: str) -> bool:
         return self._strangers.spent(stranger, "")
 
     async def _known(self, scope: Scope, stranger: str) -> Admitted:
-        """Whoever has signed this request, just now, or carries a token. Raises Failure."""
+        """The caller of a request with a valid signature and date, or with a valid token. Raises Failure."""
         if bearer.is_bearer(auth.authorization(scope["headers"])):
             return Admitted(await self._token_of(scope, stranger))
         request = auth.read_request(scope["headers"], scope.get("raw_path") or b"", scope["query_string"])
@@ -207,7 +208,7 @@ class Callers:
     # -- writing down
 
     def note_unchanged(self, scope: Scope, caller: Caller, function: str, detail: str) -> None:
-        """A call that was to change something was refused for what it holds. `detail`: nothing of what was sent."""
+        """Logs that a changing call was refused for its content. `detail`: nothing that was sent."""
         self._trail.note(
             "call",
             outcome=audit.REFUSED,
@@ -218,7 +219,7 @@ class Callers:
         )
 
     def _note(self, function: str, address: str, failure: Failure, caller: Caller | None = None) -> None:
-        """`function`: empty when there is none; what else the address held may be a secret in the wrong place."""
+        """`function`: empty for an unknown path, which may contain a misplaced secret."""
         self._trail.note(
             "call", outcome=audit.REFUSED, actor=caller.actor if caller else "", what=function, address=address,
              detail=f"{failure.status} {failure.fault.code}",

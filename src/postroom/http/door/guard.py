@@ -1,7 +1,8 @@
-"""What the doors of the gateway share - console, vendor-compatible API, our own API: the slowing of guesses, password checks,
-the trail into the audit log, the bound of the lines that strangers can put into the log.
+"""What console, vendor-compatible API and our own API share: login throttling, password checks, audit trail, folded
+log.
 
-Promises: a password is checked off the event loop, two at once at most, as slowly for nobody as for somebody. Fails: never.
+Promises: passwords are checked off the event loop, at most two at once, and take the same time for unknown users.
+Fails: never.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ class Guard:
         self._prepared = False
 
     def apply(self, settings: Settings) -> None:
-        """Of a reload: whoever is being slowed stays so."""
+        """New settings; the counts of failed logins stay."""
         self.logins.apply(settings.console.login_attempts, settings.console.login_window)
 
     async def password_is(self, user: identity.User | None, password: str) -> bool:
-        """Also the first time."""
+        """Whether this is the user's password. Takes the same time for `user` None, also at the first call."""
         async with self._hashing:
             if not self._prepared:
                 await asyncio.to_thread(identity.verify_password, None, "")

@@ -1,10 +1,10 @@
-"""The way of what happens at our doors into the audit log and the log: logins, tokens, refusals.
+"""Writes logins, tokens and refusals to the audit log and the log.
 
-Promises: never waited for; the same happening again within an hour raises a number in its line; a stranger gets a bounded number
-of lines, all strangers together, too, and the rest of an hour is folded into lines that name nobody, so that nobody can fill
-the disk. Who has shown who they are gets a bounded number, too, and is then told in fewer words; their name is the last to go. The log
-gets one line for each line of the audit log. Nothing that was sent as a secret comes here. Fails: what the store does not take
-is kept and tried again, in bounded memory.
+Promises: callers never wait for it; the same event within an hour raises a number in its line. The number of lines per
+hour is bounded for each stranger and for all strangers together, so that nobody can fill the disk; the rest is folded
+into lines without names. Authenticated callers are bounded too: their lines lose details first and the name last. The
+log gets one line for each line of the audit log. No secret is passed in. Fails: lines that the store refuses are kept
+and tried again, in bounded memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ADDRESS = re.compile(r"[\w.+'=/&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}")
 
 
 def told(typed: str) -> str:
-    """What the logs repeat of the name in a login: people type passwords into the wrong field."""
+    """The name of a login as the logs may show it: people type passwords into the wrong field."""
     return typed if len(typed) <= MAX_TOLD and _ADDRESS.fullmatch(typed) else "not an address"
 
 
@@ -74,7 +74,7 @@ class Trail:
         self, kind: str, *, outcome: str, actor: str = "", what: str = "", address: str = "", detail: str = "",
         logged: bool = False,
     ) -> None:  # fmt: skip
-        """On the event loop. `actor`: only one who has shown who they are; `logged`: it stands in the log already."""
+        """On the event loop. `actor`: only after authentication; `logged`: it is in the log already."""
         now = self._clock.now()
         if now // FOLDED != self._hour:
             self._hour = now // FOLDED
@@ -98,7 +98,7 @@ class Trail:
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="audit-trail")
 
     def _of_stranger(self, key: _Key) -> _Key:
-        """The key of a line of its own, or of the one that names nobody."""
+        """The key of the line to count in: its own, or the one without names."""
         _, kind, _, address, outcome, _ = key
         place = network(address)
         if self._of_sort[outcome] >= MAX_LINES or len(self._changed) >= MAX_WAITING:
@@ -110,7 +110,7 @@ class Trail:
         return key
 
     def _of_known_one(self, key: _Key) -> _Key:
-        """The key of the first line that may be had: with the address, with its network, without, and with the name only."""
+        """The key of the first line within the bounds: with the address, its network, neither, or the name only."""
         actor, kind, what, address, outcome, detail = key
         if self._of_known < MAX_KNOWN and len(self._changed) < MAX_WAITING:
             for step, place in enumerate((address, network(address), "")):
@@ -134,7 +134,7 @@ class Trail:
         say(f"{kind}_{outcome}".replace(".", "_"), actor=actor, what=what, ip=address, why=detail)
 
     async def flush(self) -> None:
-        """Write what is not yet written. StoreUnavailable: it is kept."""
+        """Write outstanding lines. StoreUnavailable: they are kept."""
         async with self._flushing:
             changed, self._changed = self._changed, {}
             if not changed:
@@ -172,7 +172,7 @@ class Trail:
             self._failing = True
 
     async def close(self) -> None:
-        """Write the rest. Idempotent."""
+        """Write the remaining lines. Idempotent."""
         self._closing.set()
         if self._writing is not None:
             await self._writing

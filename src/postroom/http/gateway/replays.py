@@ -1,9 +1,9 @@
-"""Changing calls, each once: the body of a signed call is not signed (contract 1.1), so a signature is good for one body only.
+"""Runs each changing call once: binds its signature, which covers no body itself (contract 1.1), to one body.
 
-Promises: the same signature with the same body gets the same answer, while the first call runs as well as afterwards and across a restart;
-with another body it gets 401 and changes nothing, also when the first one could not be read. An answer too long to be kept is told only
-once; the call does not run again for it. A call that failed on our side may be sent again. Reads never come here. Fails: Failure for
-another body; what the call itself raises passes through.
+Promises: the same signature with the same body gets the same answer, while the first call runs, afterwards, and after a
+restart; with another body it gets 401 and changes nothing, also when the first body could not be read. An answer that
+is too long to keep is given only once; the call does not run again. A call that failed on our side may be repeated.
+Reads are not checked. Fails: Failure for another body; exceptions of the call pass through.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from postroom.store.store import Store
 _UNREAD = b"not read"  # in the place of a hash, which is longer: no body has it
 NOT_KEPT = Fault(
     msgspec.UNSET, "err_answer_not_kept",
-    "This call has run already; its answer was too long to be kept, and it does not run again: look at what became of it", False,
+    "This call has run already; its answer was too long to be kept, and it does not run again: "
+    "look at what became of it",
+    False,
 )  # fmt: skip
 
 
@@ -34,7 +36,8 @@ class Replays:
         self._running = running
 
     async def once(self, admitted: Admitted, data: bytes, run: Callable[[], Awaitable[bytes]]) -> bytes:
-        """`data`: the body as it came; `run` gives the body of a 200 answer. A call with a token has nothing to compare."""
+        """`data`: the body as it came; `run` gives the body of a 200 answer. A call with a token has nothing to
+        compare."""
         if admitted.signature is None:
             return await run()
         signature = hashlib.sha256(admitted.signature).digest()
@@ -53,7 +56,7 @@ class Replays:
             ended.set_result(None)
 
     async def use_up(self, admitted: Admitted) -> None:
-        """Of a call whose body did not come whole: none that comes later fits."""
+        """For a call whose body was incomplete: refuses every later body."""
         if admitted.signature is not None:
             signature, expires = hashlib.sha256(admitted.signature).digest(), admitted.expires
             await self._store.write(lambda tx: signatures.use(tx, signature, _UNREAD, expires))
@@ -79,5 +82,6 @@ class Replays:
 def other_body() -> Failure:
     return Failure(
         401, "err_xdk_invalid_signature",
-        "0004 Invalid Signature: it was used for another body; a call that changes something needs a signature of its own",
+        "0004 Invalid Signature: it was used for another body; "
+        "a call that changes something needs a signature of its own",
     )  # fmt: skip

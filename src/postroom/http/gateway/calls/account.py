@@ -1,7 +1,7 @@
-"""`POST /api/account/get-account`: the account record, which clients use as "test connection".
+"""`POST /api/account/get-account`: the account record, which clients use as a connection test.
 
-Promises: one account, the gateway itself; the same values as long as its settings are the same; the members that clients were seen
-to read are there. Fails: never.
+Promises: one account, the gateway itself; the values change only with the settings; all members that known clients read
+are present. Fails: never.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`POST /api/gateway/get-hold-message-list` and `get-hold-summary-list`: what is held, page by page, and how much of what.
+"""`POST /api/gateway/get-hold-message-list` and `get-hold-summary-list`: held messages, and their number by reason.
 
-The way of a page is `queue_listing`'s. Promises: the summary counts all that is held, in one snapshot and a bounded time. Fails: as
-`queue_listing` does.
+`paging.queues` makes the pages. Promises: the summary counts all held messages, in one snapshot and a bounded time.
+Fails: as `paging.queues` does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""`/api/login/login` and `/api/login/discover-authentication`: keys for a person, and where to ask for them (contract 1.4).
+"""`/api/login/login` and `/api/login/discover-authentication`: keys for a person, login methods (contract 1.4).
 
-Promises: the same answer, as slow, for an unknown person and a wrong password; tries are slowed per address and account, together with the
-console's; with an access key in the body the same keys are good again; where an address belongs is answered without a look
-whether anybody has it. Fails: Failure - the recorded one for an application that there is not, 401 with `key.username` for the rest.
+Promises: an unknown person and a wrong password get the same answer after the same time; failed tries slow down further
+ones per address and account, together with the console's; an access key in the body renews those keys; discovery does
+not reveal whether an address exists. Fails: Failure - the recorded one for an unknown application, 401 with
+`key.username` otherwise.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?
 
 
 class LoginFailure(Failure):
-    """With the name that was sent beside the reason, as recorded."""
+    """The recorded answer: the reason and the name that was sent."""
 
     def __init__(self, username: str, code: str, message: str) -> None:
         super().__init__(401, code, message)
@@ -56,7 +57,7 @@ class LoginFailure(Failure):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What somebody says who they are."""
+    """The name and password that were sent."""
 
     username: str
     password: str
@@ -142,7 +143,7 @@ class Login:
         return issued
 
     def _refuse(self, knock: Knock, app: identity.AppKeys | None, failure: Failure) -> Allowance:
-        """The name is told as far as it looks like an address."""
+        """The answer repeats the name only if it looks like an address."""
         try:
             name = f" for {told(identity.fold_email(read_basic(knock.header(b'authorization')).username))}"
         except Failure:
@@ -155,7 +156,7 @@ class Login:
 
 
 class Discover:
-    """Which realms there are, and the base URL: of this gateway, whoever asks."""
+    """The realms and the base URL of this gateway; the same answer for every address."""
 
     def __init__(self, services: Services, callers: Callers) -> None:
         self._callers = callers
@@ -221,14 +222,15 @@ def refused(username: str, why: str = "Name and password do not belong together"
 def slowed(wait: int) -> Failure:
     """`wait` seconds; the reset is in milliseconds, as everywhere (contract section 5)."""
     headers = (
-        (b"x-ratelimit-remaining", b"0"), (b"x-ratelimit-reset", b"%d" % (wait * SECOND)), (b"retry-after", b"%d" % wait),
+        (b"x-ratelimit-remaining", b"0"), (b"x-ratelimit-reset", b"%d" % (wait * SECOND)),
+        (b"retry-after", b"%d" % wait),
     )  # fmt: skip
     text = f"Too many failed tries: the next one in {wait} seconds"
     return Failure(429, "err_rate_limit_exceeded", text, retryable=True, headers=headers)
 
 
 def base_url(knock: Knock) -> str:
-    """As the client called us: it is told nothing that it has not said itself."""
+    """The base URL as the client used it, so that the answer reveals nothing new."""
     host = knock.header(b"host").decode("latin-1").strip()
     if not _HOST.fullmatch(host):
         name, port = knock.scope.get("server") or ("localhost", None)

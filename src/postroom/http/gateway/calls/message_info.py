@@ -1,7 +1,7 @@
-"""The record of one message, as `get-message-info` shows it (contract section 7): what waits, what has ended, what was refused.
+"""The record of one message for `get-message-info` (contract section 7): waiting, ended or refused.
 
-Pure. Promises: members that clients were seen to read are there; what is not known is left out; nothing of the message's content
-is shown, which would take a permission of its own. Fails: never.
+Pure. Promises: all members that known clients read are present; unknown values are left out; the message's content,
+which would need another permission, is never shown. Fails: never.
 """
 
 from __future__ import annotations

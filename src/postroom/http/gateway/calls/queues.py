@@ -1,8 +1,8 @@
-"""`POST /api/email/get-email-queues`: how much mail waited, each 10 minutes.
+"""`POST /api/email/get-email-queues`: the number of waiting messages, every 10 minutes.
 
-Promises: arrays, as every recorded answer has them (the page says numbers); what waits to go out or is on its way to one of ours,
-without what is held; the steps in which the gateway was down are missing. Fails: `err_validation_null` or `_blank` naming the date
-that is missing, with HTTP 200.
+Promises: arrays, as in every recorded answer (the documentation says numbers); counts mail that waits to leave in
+either direction, without held mail; intervals in which the gateway was down are missing. Fails: `err_validation_null`
+or `_blank` naming the missing date, with HTTP 200.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`POST /api/gateway/get-rejections`: what was refused at SMTP time. The way of a page is `listing`'s.
+"""`POST /api/gateway/get-rejections`: mail refused over SMTP. `paging.logs` makes the pages.
 
-Promises: from the start of the day (UTC) unless asked otherwise; refusals that told the peer to try again are shown as well, as
-what they are. Fails: as `listing` does.
+Promises: starts at midnight (UTC) by default; temporary refusals are shown too, and marked as such. Fails: as
+`paging.logs` does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = {kind: kind for kind in KINDS}
 
 
 class Shown(msgspec.Struct, frozen=True, gc=False):
-    """One refusal, or `count` alike ones of one peer within a minute."""
+    """One refusal, or `count` similar ones of one peer within a minute."""
 
     fromAddress: str  # noqa: N815 - the wire's name, as below
     toAddress: str  # noqa: N815
@@ -49,7 +49,7 @@ def function(services: Services) -> LogListing[Rejection]:
 
 
 def read_query(item: Any, now: Millis) -> logs.LogQuery:
-    """Unknown members are ignored. `admin`: an application has no mailbox, so that it sees all either way."""
+    """Unknown members are ignored. `admin` changes nothing: an application has no mailbox and sees everything."""
     item = an_object(item)
     faults: list[Fault] = []
     truth(item.get("admin"), "admin", faults)

@@ -1,6 +1,6 @@
-"""`POST /api/gateway/get-held-release-logs`: who released or rejected held mail, and why. The way of a page is `listing`'s.
+"""`POST /api/gateway/get-held-release-logs`: who released or rejected held mail. `paging.logs` makes the pages.
 
-Promises: the last month unless asked otherwise; what people did, never what a check did. Fails: as `listing` does.
+Promises: the last month by default; only decisions of people, not of checks. Fails: as `paging.logs` does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`POST /api/message-finder/search` and `get-message-info`: where a message is or was, and everything known of one.
+"""`POST /api/message-finder/search` and `get-message-info`: find messages, and show everything about one.
 
-Promises: queue, history and refusals are searched as one, newest first, in a bounded time: when that is over, the answer says so in
-`fail`, shows what was found, and its `next` goes on from there. Fails: what is wrong with an item or a token stands in `fail`,
-with HTTP 200.
+Promises: searches queue, history and refusals together, newest first, in a bounded time. When the time is over, `fail`
+says so, the answer has what was found, and `next` continues from there. Fails: `fail` lists what is wrong with an item
+or a token, with HTTP 200.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INFO = "/api/message-finder/get-message-info"
 
 
 class Spot(msgspec.Struct, frozen=True, array_like=True):
-    """Where the next page of a search begins."""
+    """The start of the next page of a search."""
 
     wanted: Wanted
     size: int
@@ -92,7 +92,8 @@ class Search:
         reached = stamp(id_time(found.after))
         return Fault(
             msgspec.UNSET, "err_track_and_trace_incomplete",
-            f"Search stopped after {int(self._budget * 1000)} ms, back to {reached}: ask for the next page, or narrow start and end",
+            f"Search stopped after {int(self._budget * 1000)} ms, back to {reached}: "
+            "ask for the next page, or narrow start and end",
             True,
         )  # fmt: skip
 
@@ -106,7 +107,7 @@ class Search:
         return spot
 
     def _pagination(self, spot: Spot, found: Found, context: str, now: Millis) -> Pagination:
-        """The total is known only when one page holds everything: to count is to walk it all."""
+        """The total is known only when one page holds everything: counting would mean reading everything."""
         following = None
         if found.after is not None:
             expires = now + self._services.settings.api.page_token_lifetime

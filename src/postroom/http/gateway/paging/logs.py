@@ -1,8 +1,8 @@
-"""A log, page by page: what `get-rejections` and `get-held-release-logs` have in common.
+"""Logs in pages, for `get-rejections` and `get-held-release-logs`.
 
-Promises: as `paging` does for the queue: the token holds query, size, top, border, total and expiry, and is good for one application
-and function only; lines that arrive later are not shown, lines that are forgotten vanish; a search ends after BOUND, and one runs at
-a time, so that mail does not feel it. Fails: as `page_call` does.
+Promises: as `paging.tokens`: a token holds query, size, top, border, total and expiry, and is valid for one application
+and function only. Lines that arrive later are not shown; lines that expire disappear. A search ends after BOUND, and
+only one runs at a time, so that mail is not delayed. Fails: as `page_call` does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ T = TypeVar("T", bound=LogLine)
 
 
 class Spot(msgspec.Struct, frozen=True, array_like=True):
-    """A page of a log. `after` and `before`: the border id, of which one at most is given. `first`: its total is not known."""
+    """A page of a log. `after` and `before`: the border id, of which one at most is given. `first`: its total is not
+    known."""
 
     query: LogQuery
     size: int
@@ -128,7 +129,7 @@ class LogListing(Generic[T]):
 
 
 def read_log(reader: Reader, log: Log[T], spot: Spot) -> LogPage[T]:
-    """A line more than asked tells that a page follows; the other side is looked up."""
+    """Reads one line more than asked, to see whether a page follows; looks up whether one precedes."""
     tx, query, size = reader.tx, spot.query, spot.size
     found = find(tx, log, query, limit=size + 1, after=spot.after, before=spot.before, top=spot.top)
     more = len(found) > size
@@ -156,7 +157,7 @@ def read_log(reader: Reader, log: Log[T], spot: Spot) -> LogPage[T]:
 
 
 def _together(pages: list[LogPage[T]]) -> Pagination | None:
-    """Of several queries in one call: the sums, and no token, which can stand for one query only."""
+    """For several queries in one call: the sums, without a token, which holds one query only."""
     if not pages:
         return None
     shown = sum(len(page.lines) for page in pages)

@@ -1,9 +1,10 @@
-"""How many entries match: exact, and counted anew only when it can have changed.
+"""The exact number of matches, counted again only when it can have changed.
 
-Without a text the store's counters know it (store/find/counters.py). The count of a search walks every match (70 ms for a word in a
-fifth of a million). SQLite tells a connection whether anybody has committed since it last looked (`data_version`, other
-processes included); until then a known total needs only the correction for a window that has moved on. Known per thread, because that is what a reader and its version are;
-the same search comes to the same thread (store/find/readers.py).
+Without a text the store's counters have it (store/find/counters.py). Counting a search walks every match (70 ms for a
+word in a fifth of a million). SQLite tells a connection whether anything was committed since its last look
+(`data_version`, also by other processes); until then a known total needs only a correction for its moving window. Known
+totals are kept per thread, as readers and their versions are; the same search goes to the same thread
+(store/find/readers.py).
 Promises: the same number as `reader.count`. Fails: as `reader.count` does.
 """
 
@@ -38,7 +39,8 @@ class Totals:
         self._thread = _Thread()
 
     def count(self, reader: Reader, filter: Filter) -> int:
-        """Inside the snapshot that the page is read in, for a filter with a window. SearchTooBroad when it takes too long."""
+        """Inside the snapshot that the page is read in, for a filter with a window. SearchTooBroad when it takes too
+        long."""
         if is_plain(filter):  # the counters know
             return reader.count(filter)
         assert filter.since is not None
@@ -57,12 +59,13 @@ class Totals:
 
 
 def without_window(filter: Filter) -> Filter:
-    """What a total is known by: its window moves on."""
+    """The key of a known total: the filter without its window, which moves."""
     return msgspec.structs.replace(filter, since=None, until=None)
 
 
 def _moved(reader: Reader, filter: Filter, known: _Known, since: Millis, until: Millis) -> int | None:
-    """The known total, less what fell out at the old end of the window, and what came in at the new end. None: start anew."""
+    """The known total, less what fell out at the old end of the window, and what came in at the new end. None: start
+    anew."""
     if not known.since <= since <= known.until <= until:
         return None
     total = known.total
