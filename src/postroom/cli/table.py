@@ -1,8 +1,8 @@
 """Tables for people: aligned, at most as wide as the terminal, safe to print.
 
 Promises: text from a message cannot control the terminal (a subject may hold escape sequences). To fit the terminal,
-the least important columns are dropped and the others shortened with an ellipsis; in a pipe nothing is cut, so that `|
-grep` sees everything. Fails: never; where even the narrowest form does not fit, the table is wider than the terminal.
+the least important columns are dropped and the others shortened with an ellipsis; in a pipe nothing is cut, so that
+`| grep` sees everything. Fails: never; where even the narrowest form does not fit, it is wider than the terminal.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
 ) -> None:
     visitor.log_in()
     question = ask(visitor, "reject", mail[0])
-    assert "You can undo this for 15 min; until then it is kept and no notice is sent." in question
+    assert "You can undo this for 15 min; until then no notice is sent." in question
     assert "Notify the sender, with this reason, when the undo time (15 min) is over" in question
     (entry,) = console.store.read_now().find(Filter(ids=(mail[0],)), limit=1)
     assert " required" in question

@@ -29,10 +29,10 @@ ASKED = {
 }  # fmt: skip
 ICONS = {Action.RETRY: "normal", Action.HOLD: "held", Action.RELEASE: "right", Action.REJECT: "bad"}
 MEANINGS = {
-    Action.RETRY: "Tried as soon as a worker is free instead of at the next try. The number of tries is not reset.",
-    Action.HOLD: "Waits in Held until a person releases or rejects it.",
-    Action.RELEASE: "Continues where it was held.",
-    Action.REJECT: "Ends without delivery. You can undo this for {}; until then it is kept and no notice is sent.",
+    Action.RETRY: "Messages are tried as soon as a worker is free. The number of tries is not reset.",
+    Action.HOLD: "Messages wait in Held until a person releases or rejects them.",
+    Action.RELEASE: "Messages continue where they were held.",
+    Action.REJECT: "Messages end without delivery. You can undo this for {}; until then no notice is sent.",
 }
 DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released", Action.REJECT: "rejected"}
 
