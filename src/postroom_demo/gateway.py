@@ -20,7 +20,7 @@ import httpx
 from postroom_client import Credentials
 
 READY_WITHIN = 30.0  # seconds
-STOP_WITHIN = 20.0  # seconds; the gateway gives itself ten for what is in hand
+STOP_WITHIN = 20.0  # seconds; the gateway takes up to ten to finish its work
 LOOK_EVERY = 0.1  # seconds
 PORTS_TRIED = 50
 MAILSHOT_SHARE = 1.4  # of the feed's rate: what the mailshots come to

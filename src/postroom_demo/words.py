@@ -48,7 +48,7 @@ def welcome(admin: Admin, ports: Ports, wanted: Ports, data: Path) -> str:
             "",
             curl(url, admin, now),
             "",
-            "The same in Python, signed anew each time:",
+            "The same in Python, with a new signature each time:",
             "",
             f"  {_near(Path(sys.executable))} examples/find_processing.py --data {shlex.quote(_near(data))}{elsewhere}",
             "",

@@ -88,7 +88,7 @@ class Envelop:
 
         try:
             await self._app(scope, receive_watched, send_dressed)
-        except Exception as problem:  # noqa: BLE001 - it has been answered where it was caught first; here it is told
+        except Exception as problem:  # noqa: BLE001 - answered where it was caught first; logged here
             if left:  # the client went away while its request was read: its right, and no failure of ours
                 self._log.debug(
                     "http_client_left", request=ident, path=scope["path"][:200], error=type(problem).__name__

@@ -16,7 +16,7 @@ from postroom.smtp_in.receive import Receiver
 from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.session import Session
 
-KEPT = 64 * 1024  # bytes behind a message in hand, beyond which we stop reading
+KEPT = 64 * 1024  # pipelined bytes behind a message, above which we stop reading
 LINGER = 10  # ticks that a peer has to read our last words
 
 
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"Connection({self.ip}, {self._session!r})"
 
-    # -- what the event loop tells -----------------------------------------------------------------------------------
+    # -- called by the event loop ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)

@@ -104,7 +104,7 @@ class Receiver:
 
     def _keep_large(self, handover: _Handover) -> tuple[Looked, str]:
         """In a thread: look first, so that a failure there leaves no file behind."""
-        if handover.is_answered:  # refused because no thread could be begun: another one finds it all the same
+        if handover.is_answered:  # already refused for want of a thread; a later thread found the job anyway
             raise EnvironmentFailed("refused for want of memory")
         transaction = handover.transaction
         looked = _look_at(transaction)

@@ -46,7 +46,7 @@ class Rejections:
         self._clock = clock
         self._log = log
         self._minute: Millis = 0
-        self._rows = 0  # begun in this minute
+        self._rows = 0  # started in this minute
         self._of_place: dict[str, int] = {}
         self._waiting: dict[_Key, tuple[Millis, int]] = {}
         self._folded: dict[str, tuple[Millis, int, _Key]] = {}  # written when their minute is over

@@ -40,7 +40,7 @@ class Routing:
     def _is_in_networks(self, ip: str) -> bool:
         try:
             address = ip_address(ip.partition("%")[0])
-        except ValueError:  # a peer without an address (a socket pair) is nobody
+        except ValueError:  # a peer without an address (a socket pair) has no rights
             return False
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped

@@ -28,7 +28,7 @@ from postroom.telemetry import Counts, Log
 
 SWEEP = 1.0  # seconds between looks; time-outs are counted in looks, so that a clock that jumps ends no session
 BACKLOG = 1024
-# Descriptors, or a quarter of few, that sessions leave to the store, to deliveries and to whoever looks in
+# File descriptors, or a quarter of few, that are reserved for the store, deliveries and HTTP clients
 SPARE_FILES = 64
 OVER = 10  # looks without such a refusal, after which a condition of ours is over
 RESERVED = 10  # one session in so many is kept for relay networks: strangers cannot lock our own mail out

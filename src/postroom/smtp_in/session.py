@@ -62,7 +62,7 @@ class Session:
         self._refused_recipients = False
         self._body: BodyReader | None = None  # while DATA is read, and until that message is answered
         self._kept = b""  # pipelined behind a message that waits for its answer
-        self._last_words = b""  # to be said when the message in hand is done
+        self._last_words = b""  # the last reply, sent when the message being committed is done
         self.transaction: Transaction | None = None
         self.refusals: list[tuple[bytes, bytes]] = []  # reply and command, for the log; the reader empties it
         self.turned_away: list[TurnedAway] = []  # likewise, for the record: with the envelope as it was
@@ -73,7 +73,7 @@ class Session:
         state = "message in hand" if self.transaction else "DATA" if self._body else "idle"
         return f"Session({self._client.ip}, {'closing' if self.closing else state})"
 
-    # -- what the server asks and tells ------------------------------------------------------------------------------
+    # -- called by the server ----------------------------------------------------------------------------------------
 
     def greeting(self) -> bytes:
         return self._config.greeting

@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self.deadline = 0  # the owner's tick after which this has taken too long
         self.opened = now
         self.ready = False  # greeted, can carry mail
-        self.idle = False  # ready, nothing in hand, in the owner's list of idle ones
+        self.idle = False  # ready, without jobs, in the owner's list of idle connections
         self.ended = False
 
     @property

@@ -44,7 +44,7 @@ WAITING_FOR = (
 
 CLOSED_WELL: Final = "closed"  # the failure that is none
 
-# What may stand between < and > on the wire: nothing that ends the path or the line; a quoted local part may hold
+# What is allowed between < and > on the wire: nothing that ends the path or the line; a quoted local part may hold
 # spaces.
 _PATH = re.compile(r'(?:[^\x00-\x20\x7f-\x9f<>"\\\u2028\u2029]++|"(?:[^\x00-\x1f\x7f-\x9f"\\]|\\[ -~])*+")*+')
 
@@ -310,11 +310,11 @@ class Session:
                 self._end_with_reset()
             return
         if code < 300 or (transaction.unfit and transaction.accepted):
-            # MAIL refused, but all that follows taken: a dot now might deliver nothing to somebody.
+            # MAIL refused, but the rest accepted: a dot now might deliver an empty message.
             self.lost(f"unexpected reply to DATA: {reply_text(lines)}")
             return
         job = transaction.job
-        if not transaction.accepted:  # RFC 2920 3.1: go-ahead for nobody is answered by a single dot
+        if not transaction.accepted:  # RFC 2920 3.1: a 354 without accepted recipients is answered with a single dot
             self.out.append(b".\r\n")
         elif isinstance(job.body, bytes):
             self.out += (stuffed(job.prefix), stuffed(job.body), ending(job.body))

@@ -165,7 +165,7 @@ def notice_of(work: Work, item: Item, ends: Ends, gateway: GatewaySettings, log:
         return None
     try:
         start = beginning(work.content)
-    except EnvironmentFailed as problem:  # the sender is told all the same
+    except EnvironmentFailed as problem:  # the sender is notified anyway
         log.error("notice_without_header", id=public_id(item.entry), problem=str(problem))
         start = b""
     ours = message.env_from.rpartition("@")[2].lower() in gateway.internal_domains

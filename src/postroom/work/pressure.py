@@ -28,9 +28,9 @@ from postroom.telemetry import Log
 SLOWEST = 1.0  # seconds an answer waits right below a bound
 SLOW_BACKLOG = 0.9  # of the bound: from here on intake slows down
 SLOW_DISK = 1.25  # of the low mark
-INDEX_STOPS, INDEX_GOES_ON = 1.5, 1.75  # of the low mark: what can be made anew takes no room from mail
+INDEX_STOPS, INDEX_GOES_ON = 1.5, 1.75  # of the low mark: the index can be rebuilt, so it leaves the space to mail
 OPEN_AGAIN = 0.98  # of the backlog's bound: closing and opening must not alternate with every look
-FEW_DESCRIPTORS = 16  # or an eighth of few; fewer left: nothing new is begun, so that what is in hand can be ended
+FEW_DESCRIPTORS = 16  # or an eighth of few; with fewer left no new work starts, so that current work can end
 MOST_DESCRIPTORS = 65_536  # as many are asked for at the start
 JUMP: Millis = 60_000  # that the clock may run away from the machine's own between two looks, before it has jumped
 

@@ -73,7 +73,7 @@ class AdminApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wrong: QueryProblem | None = None
-        counted: Headers = []  # what the limiter says, once it is known: every answer tells it
+        counted: Headers = []  # the rate headers, once known; every answer has them
         try:
             body, headers = await self._answer(scope, receive, counted)
             await reply(send, 200, body, [*headers, *counted])
@@ -81,7 +81,7 @@ class AdminApi:
         except Refused as refused:
             problem, headers = (refused.status, refused.code, str(refused), refused.field), list(refused.headers)
             wrong = refused.query
-        except Failure as failure:  # of the callers' door, which has told the limiter's word
+        except Failure as failure:  # from `callers`, with the rate headers already
             problem, headers = (failure.status, failure.fault.code, failure.fault.message, ""), list(failure.headers)
         except EnvironmentFailed as failed:
             log_failure(self._services.log, scope, failed)

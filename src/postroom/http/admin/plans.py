@@ -33,7 +33,7 @@ MAX_REASON = 200
 HELD_ACTION = "this plan has held entries: they need the permission {!r}"
 HELD_UNDO = "this plan has held its entries: who has not applied it needs the permission {!r} to undo it"
 
-_running: set[asyncio.Task[Any]] = set()  # what goes on when its caller has gone
+_running: set[asyncio.Task[Any]] = set()  # keeps tasks alive after their caller has disconnected
 
 
 class PlanProblem(PeerError):
@@ -208,7 +208,7 @@ async def apply(services: Services, caller: Caller, ident: int, reason: str) -> 
     plan = await _made(services, ident, "ready")
     _may_touch_held(caller, plan)
     most = await _limit(services, caller)
-    if most is not None and plan.entries > most:  # whoever made it
+    if most is not None and plan.entries > most:  # no matter who made it
         raise PlanProblem(
             409, "refused", f"this plan has {plan.entries:,} entries: one plan that you apply may have {most:,}"
         )

@@ -38,7 +38,7 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     goes_to = visits.local_address(fields.get("next", ""))
     email = identity.fold_email(fields.get("email", ""))
     log, clock, folded = desk.services.log, desk.services.clock, desk.guard.folded
-    if len(email) > identity.MAX_EMAIL:  # refused whole: a part of it could be somebody
+    if len(email) > identity.MAX_EMAIL:  # refused as a whole: a shortened one could be an account
         folded.warning("console_login_refused", user=told(email), ip=seen.ip)
         _note(desk, seen, "not an address")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, status=403)

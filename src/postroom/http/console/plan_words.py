@@ -108,7 +108,7 @@ class Shown(msgspec.Struct, frozen=True):
     expires: Millis | None  # while it can be applied
     undo_until: Millis | None  # while it can be undone
     left: str  # until then, as m:ss
-    again: str  # the address to make it anew
+    again: str  # the address for making the same plan again
 
 
 def line(listing: Listing, now: Millis) -> str:

@@ -27,7 +27,7 @@ class _Kind:
     def __init__(self, say: Callable[..., None], end: asyncio.TimerHandle, fields: dict[str, object]) -> None:
         self.say = say
         self.end = end
-        self.fields = fields  # what tells this kind from others of the same event
+        self.fields = fields  # what distinguishes this kind from others of the same event
         self.more = 0
 
 

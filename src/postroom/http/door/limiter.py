@@ -63,7 +63,7 @@ class Limiter:
         now = self._clock.now()
         key = (caller, function)
         window = self._windows.get(key)
-        if window is None or not 0 <= now - window[0] < self.window:  # a clock set back starts anew
+        if window is None or not 0 <= now - window[0] < self.window:  # a clock set back starts a new window
             if window is None and len(self._windows) >= MAX_WINDOWS:
                 self._forget(now)
             window = self._windows[key] = [now, 0]

@@ -46,7 +46,7 @@ class Proxies:
         caller = peer
         for text in addresses[: -MAX_HOPS - 1 : -1]:
             address = read_address(text)
-            if address is None:  # "unknown", "_hidden", or nonsense: whoever stands behind it cannot be told
+            if address is None:  # "unknown", "_hidden", or nonsense: the addresses further left are unknown, too
                 return caller
             caller = str(address)
             if not self._holds(address):

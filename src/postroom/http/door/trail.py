@@ -32,7 +32,7 @@ FLUSH_EVERY = 1.0  # seconds between two writes: however many come, the writer i
 _Key = tuple[str, str, str, str, str, str]
 
 _OTHERS = "others, not listed one by one"
-MAX_TOLD = 100  # characters of an address that somebody typed
+MAX_TOLD = 100  # characters of a typed address that the logs show
 _ADDRESS = re.compile(r"[\w.+'=/&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}")
 
 
@@ -166,7 +166,7 @@ class Trail:
     async def _try(self) -> None:
         try:
             await self.flush()
-        except Exception as problem:  # noqa: BLE001 - whatever it was: it is kept, told once, and tried again
+        except Exception as problem:  # noqa: BLE001 - any failure: the lines are kept, logged once, and tried again
             if not self._failing:
                 self._log.error("audit_not_written", problem=f"{type(problem).__name__}: {problem}")
             self._failing = True

@@ -55,7 +55,7 @@ class Certificate:
         before, self._seen = self._seen, self._stamp()
         if self._seen in (self._loaded, ()) or self._seen != before:
             return False
-        self._loaded = self._seen  # told once, also when it does not fit
+        self._loaded = self._seen  # logged once, also when it does not match
         try:
             self._current, expires = self._load()
         except (OSError, ValueError) as problem:

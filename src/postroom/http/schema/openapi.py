@@ -21,7 +21,7 @@ from postroom.http.gateway.front import Function
 from postroom.http.gateway.wire.envelope import Fault, Pagination
 from postroom.http.schema.described import DOORS, GATEWAY, Described, Door, Schema
 
-VERSION = "1"  # of the document's form; the gateway's own is not told to strangers
+VERSION = "1"  # of the document; the gateway's version is not shown to strangers
 REFERENCE = "#/components/schemas/{name}"
 PERMISSION = "x-permission"
 CHANGES = "x-changes"

@@ -104,7 +104,7 @@ class Login:
 
     async def _issued(self, knock: Knock, app: identity.AppKeys, said: Said, access_key: str) -> bindings.Issued:
         services, email = self._services, identity.fold_email(said.username)
-        if len(email) > identity.MAX_EMAIL:  # refused whole: a part of it could be somebody
+        if len(email) > identity.MAX_EMAIL:  # refused as a whole: a shortened one could be an account
             raise refused(said.username)
         wait = self._guard.logins.wait(knock.address, email)
         if wait:

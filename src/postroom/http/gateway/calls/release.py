@@ -44,7 +44,7 @@ class HoldRelease:
         if refused is not None:
             return refused
         read = [(item, *_read(item)) for item in call.items]
-        if any(faults and not _is_flat(item) for item, _, faults in read):  # nobody can tell which ids it means
+        if any(faults and not _is_flat(item) for item, _, faults in read):  # it is unknown which ids it means
             return answer([], [ItemFailure(item, faults or (_unclear(),)) for item, _, faults in read], None)
         failed: list[ItemFailure] = []
         data: list[Any] = []
