@@ -43,7 +43,7 @@ def ledger(place: Place, lives: bool, as_json: bool) -> None:
             click.echo()
             _print_lives(found)
     if found.difference:
-        raise Refusal(f"the ledger does not agree ({found.difference:+,}): {book.REMEDY}")
+        raise Refusal(f"the ledger does not balance ({found.difference:+,}): {book.REMEDY}")
 
 
 def _print(found: Ledger) -> None:
