@@ -80,7 +80,7 @@ async def test_away_is_refused_and_back_is_the_same_port(scanner: Scanner) -> No
 
 
 async def test_it_follows_its_script(scanner: Scanner) -> None:
-    following = asyncio.create_task(scanner.start_fillers(up=0.01, down=0.01))
+    following = asyncio.create_task(scanner.follow(up=0.01, down=0.01))
     async with asyncio.timeout(10):
         for wanted in (False, True, False, True):
             while scanner.up is not wanted:
