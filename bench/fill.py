@@ -25,6 +25,7 @@ from typing import Any
 import click
 
 from bench.people import World
+from postroom import facts
 from postroom.clock import DAY, HOUR, MINUTE, SECOND, Millis, SystemClock
 from postroom.errors import PostroomError
 from postroom.model import Label, Queue
@@ -45,33 +46,34 @@ UPDATE = (
     "WHERE id = ?"
 )
 
-# Reasons to wait, each with its share; {id} makes a text of its own, as the replies of large providers do.
+# Reasons to wait, in the words of our checks, our SMTP client and next hops, each with its share; {id} makes a text of
+# its own, as the replies of large providers do.
 CHECKING = {
-    "Scanner down: antivirus does not answer (connection refused)": 40,
-    "Scanner slow: antivirus did not answer within 30 seconds": 22,
-    "Waiting for a check: spam score not available": 14,
-    "Waiting for a check: the DNS did not answer for {domain}": 12,
-    "Scanner busy: too many messages at once": 10,
+    "Antivirus scanner is not answering (connection refused)": 40,
+    "Antivirus scanner is not answering (timeout)": 22,
+    "Antivirus scanner is not answering (timeout while connecting)": 14,
+    "Antivirus scanner closed the connection without an answer": 12,
+    "Antivirus scanner answered with an error; the log has its reply": 10,
     "Interrupted: the gateway stopped while this was being worked on": 2,
 }
 SENDING = {
-    "mx1.{domain} did not take the connection: timed out": 26,
-    "mx1.{domain} refused the connection": 14,
+    "connect to mx1.{domain}:25: timed out": 26,
+    "connect to mx1.{domain}:25: Connection refused": 14,
     "451 4.7.1 Greylisted, please try again in 5 minutes": 16,
     "421 4.7.0 Try again later, closing connection. ({id})": 9,
     "452 4.2.2 The recipient's mailbox is over quota": 12,
     "450 4.1.8 Sender address rejected: domain not found": 5,
-    "The connection to mx2.{domain} was lost before the answer": 8,
+    "connection to mx2.{domain}:25 lost while waiting for the reply to the content": 8,
     "No route to the destination": 4,
-    "454 4.7.0 TLS is not available just now": 6,
+    "451 4.3.0 Temporary server error, please try again later": 6,
 }
 HOLDING = {
-    "Held by policy: attachment of a kind that is not allowed": 34,
-    "Held by policy: suspected impersonation of a colleague": 22,
-    "Held by policy: encrypted archive": 16,
+    "Header is larger than 262144 bytes": 34,
+    f"MIME structure is suspect: {facts.TOO_MANY_PARTS}": 22,
+    f"MIME structure is suspect: {facts.TOO_DEEP}": 16,
     "Held by a person": 18,
     "May have been delivered: the attempt ended without a result; held for a person": 4,
-    "Held: it could not be checked within 96 hours": 6,
+    "Antivirus scanner is not answering (connection refused)": 6,  # until the retry schedule was over
 }
 
 

@@ -166,8 +166,9 @@ def samples(database: Path) -> dict[str, str]:
             "AND attempts > 0 LIMIT 1",
             (middle,),
         )
-        own = tx.rows("SELECT text FROM info WHERE text LIKE '%did not answer for%' ORDER BY id DESC LIMIT 1")
-        domain = (own.fetchone() or ("did not answer for nobody.example",))[0].rpartition(" ")[2]
+        own = tx.rows("SELECT text FROM info WHERE text LIKE 'connect to mx1.%: timed out' ORDER BY id DESC LIMIT 1")
+        text = (own.fetchone() or ("connect to mx1.nobody.example:25: timed out",))[0]
+        domain = text.removeprefix("connect to mx1.").partition(":")[0]
     return {"sender": sender, "recipient": recipient, "ip": ip, "domain": domain}
 
 

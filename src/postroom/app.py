@@ -58,6 +58,7 @@ class Gateway:
         self.log = Log(level=settings.log.level, format=settings.log.format, clock=self.clock, counts=self.counts)
         self._tasks: list[asyncio.Task[None]] = []
         self._rescheduling: asyncio.Task[None] | None = None
+        self._announced = False  # admin.json is written: callers know where we listen, and have keys
         data = Path(settings.data)
         make_directory(data)
         self.sealer = Sealer.from_file(data / "secrets.key")
@@ -107,6 +108,7 @@ class Gateway:
         base_url = _base_url(self.settings, _reachable(self.http.addresses[0]))
         path = Path(self.settings.data) / "admin.json"
         await self.store.write(access.create_first_administrator(self.sealer, base_url, smtp, path))
+        self._announced = True
         unusable = await self.store.read(access.list_unusable_apps(self.sealer))
         if unusable:
             self.log.warning(
@@ -192,8 +194,12 @@ class Gateway:
         self.pressure.apply(settings.limits)
 
     def not_ready(self) -> list[str]:
-        """For /health/ready."""
-        return [*self.pressure.reasons(), *(["an SMTP listener is closed"] if self.smtp.deaf else [])]
+        """For /health/ready: why not, or nothing."""
+        return [
+            *([] if self._announced else ["starting"]),
+            *self.pressure.reasons(),
+            *(["an SMTP listener is closed"] if self.smtp.deaf else []),
+        ]
 
     async def _keep_rejections(self, refused: list[logs.NewRejection]) -> None:
         await self.store.write(logs.add_rejections(refused))

@@ -1,8 +1,8 @@
-"""The demo's own mail: templates in `corpus/*.eml`, filled in with people, numbers and dates before they are sent.
+"""The demo's mail: templates in `corpus/*.eml`, filled with people, numbers and dates before they are sent.
 
 A template is a message as it travels, with LF line ends, two lines in front that only say who sends it to whom
-(`X-Envelope-From`, `X-Envelope-To`) and `{{words}}` to fill in. Its name begins with its route. Promises: the same random
-source fills in the same words. Fails: ValueError naming the file when a template is not one.
+(`X-Envelope-From`, `X-Envelope-To`) and `{{words}}` to fill in. Its name begins with its route. Promises: the same
+random source fills in the same words. Fails: ValueError naming the file when a template is not one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Template:
         return self.name.partition("-")[0]
 
     def fill(self, source: random.Random, now: datetime, **words: str) -> Mail:
-        """`words` win over what the random source would have put there."""
+        """`words` replace random ones."""
         filling = {**_people(source), **_things(source, now), **words}
 
         def word(match: re.Match[bytes]) -> bytes:

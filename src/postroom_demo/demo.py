@@ -1,7 +1,7 @@
-"""Everything at once: receiver, scanner, gateway, feed, and the terminal. Started in that order, stopped in reverse.
+"""The whole demo: receiver, scanner, gateway, feed, and the terminal. Started in that order, stopped in reverse.
 
-Promises: exit status 0 after Ctrl-C, SIGTERM or the asked time, with nothing left running; when a part dies, its name and the end
-of its log are shown, the rest is stopped, and the status is 1. Fails: that way only.
+Promises: exit status 0 after Ctrl-C, SIGTERM or the asked time, with nothing left running; when a part dies, its name
+and the end of its log are shown, the rest is stopped, and the status is 1. Fails: that way only.
 """
 
 from __future__ import annotations

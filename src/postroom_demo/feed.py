@@ -1,9 +1,11 @@
-"""The steady feed: which mail is sent when, and the sending of it.
+"""The feed: a steady stream of mail to the gateway.
 
-`Script` decides (pure: a seed gives the same mail in the same order), `post` speaks SMTP, `Feed` does the one with the other.
-Promises: every template comes once per round, in a new order each round; the infected one and the one that is held only now and then; a mailshot of more
-than ten identical messages at times. A gateway that says "later", or is not there, is tried again with the next message;
-the feed never stops for it. Fails: never, once its corpus is loaded; what was not taken is counted and noted.
+`Script` decides what is sent when (pure: a seed gives the same mail in the same order), `post` speaks SMTP, `Feed`
+combines the two.
+Promises: every template comes once per round, in a new order each round; the infected message and the held one only now
+and then; sometimes a mailshot of more than ten identical messages. When the gateway defers a message or does not
+answer, the feed continues with the next one. Fails: never, once its corpus is loaded; refused messages are counted and
+noted.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ PATIENCE = 1.0  # seconds before the next try, when the gateway did not take a m
 
 
 class Refused(Exception):
-    """The gateway did not take it; the text is its reply."""
+    """The gateway did not accept a message; the text is its reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Script:
         self._mailshots = [item for item in templates if item.route == "mailshot"]
 
     def postings(self, now: Callable[[], datetime]) -> Iterator[Posting]:
-        """For ever. Gaps vary by half around the rate's, so that none is ever long."""
+        """Endless. Gaps vary by half around the average, so that none is long."""
         for sent, template in enumerate(self._order(), start=1):
             yield Posting(self._source.uniform(0.5, 1.5) / self._rate, template.fill(self._source, now()))
             if sent % MAILSHOT_EVERY == MAILSHOT_EVERY // 3 and self._mailshots:

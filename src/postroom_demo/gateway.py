@@ -1,7 +1,7 @@
-"""The real gateway of the demo: its settings file, its process, what it says of itself.
+"""The demo's gateway: settings file, process, admin.json.
 
-Promises: the process is gone after `stop`, whatever it took; its log is a file whose end can be shown. Fails: `GatewayDied`
-when it ends before it is told to or does not become ready in time.
+Promises: the process has ended after `stop`; the end of its log can be shown. Fails: `GatewayDied` when it ends by
+itself or does not become ready in time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import httpx
 from postroom_client import Credentials
 
 READY_WITHIN = 30.0  # seconds
-STOP_WITHIN = 20.0  # seconds; the gateway gives itself ten for what is in hand
+STOP_WITHIN = 20.0  # seconds; the gateway takes up to ten to finish its work
 LOOK_EVERY = 0.1  # seconds
 PORTS_TRIED = 50
 MAILSHOT_SHARE = 1.4  # of the feed's rate: what the mailshots come to
@@ -94,20 +94,20 @@ listen = ["127.0.0.1:{ports.http}"]
 [processing]
 checks = ["size", "structure", "loop", "antivirus"]
 
-[antivirus]                          # the demo's scripted scanner: about {pace.scan_seconds:g} s a message, away now and then
+[antivirus]                          # the demo's scripted scanner: {pace.scan_seconds:g} s a message, away now and then
 address = "127.0.0.1:{scanner}"
 concurrency = {pace.scanners}
 
 [bulk]
-share = 1                            # mailshots crawl, so that bulk_processing can be watched
+share = 1                            # mailshots are slow, so that you can watch bulk_processing
 
 [limits]
 active_entries = {pace.in_hand}                 # few, so that some wait for their turn
 
 [delivery]
-maybe_delivered = "hold"             # what may have been delivered waits for a person: look into held
+maybe_delivered = "hold"             # entries that may have been delivered wait in held
 
-[[delivery.routes]]                  # the demo's scripted receiver takes the place of the whole world
+[[delivery.routes]]                  # all mail goes to the demo's scripted receiver
 domain = "*"
 host = "127.0.0.1:{ports.receiver}"
 """

@@ -1,7 +1,7 @@
-"""What the parts of the demo have to tell: kept in one file, the last lines of each part in memory.
+"""The demo's log: one file for all parts, and the last lines of each part in memory.
 
-Promises: the end of a part's log can be shown when it dies. Fails: OSError when the file cannot be written at the start;
-later failures are not noticed, a demo does not stop for its log.
+Promises: the end of a part's log can be shown when it dies. Fails: OSError when the file cannot be written at the
+start; later failures are not noticed, a demo does not stop for its log.
 """
 
 from __future__ import annotations

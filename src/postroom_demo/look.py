@@ -1,6 +1,6 @@
-"""Looks at the running gateway from outside, as anybody could: `/metrics` and the API; and writes the status line.
+"""Reads the running gateway's `/metrics` and API, and writes the status line.
 
-Promises: looking changes nothing. Fails: `LookFailed` when the gateway does not answer; the next look may work.
+Promises: read-only. Fails: `LookFailed` when the gateway does not answer; the next look may work.
 """
 
 from __future__ import annotations

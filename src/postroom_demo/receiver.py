@@ -1,4 +1,4 @@
-"""A receiver that behaves as receivers do: an SMTP server (RFC 5321) whose answers follow a script.
+"""A next hop with realistic behaviour: an SMTP server (RFC 5321) whose replies follow a script.
 
     who                            what happens
     former.employee@, nobody@      550 no such user: refused for good
@@ -9,9 +9,9 @@
     anyone@slow.example.net        accepted, after SLOW
     everybody else                 accepted
 
-Besides, it hangs up without a word now and then, each time at another stage (`HANG_UPS`); after the final dot is one of
-them, which leaves the sender not knowing. Promises: keeps no mail, only counts; the same transactions in the same order get the
-same answers. Fails: OSError when it cannot listen.
+Sometimes it also drops the connection, each time at another stage (`HANG_UPS`); one is after the final dot, so that the
+sender does not know the result. Promises: counts mail, but keeps none; the same transactions in the same order get the
+same replies. Fails: OSError when it cannot listen.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Receiver:
     # -- the script
 
     def answer(self, sender: str, recipient: str) -> Reply:
-        """What a recipient is told; counts the attempt."""
+        """The reply to a recipient; counts the attempt."""
         local, _, domain = recipient.lower().rpartition("@")
         first, attempts = self._attempt(sender.lower(), recipient.lower())
         if local in ("former.employee", "nobody"):

@@ -1,8 +1,9 @@
 """A scanner that speaks clamd's protocol: PING, VERSION, INSTREAM, in a session or one command per connection.
 
-Its script: a scan takes about a second, a message that holds MARKER is infected, one with a zip archive cannot be scanned
-the first two times, and now and then it is away for some seconds (`follow`). Promises: the same bytes take the same time and get the same
-verdict. Fails: OSError when it cannot listen, or cannot listen again after having been away.
+Its script: a scan takes about a second; a message with MARKER is infected; the first two scans of a zip archive fail;
+now and then it is down for some seconds (`follow`). Promises: the same bytes take the same time and get the same
+verdict.
+Fails: OSError when it cannot listen, or cannot listen again after being down.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Scanner:
         return self._server is not None
 
     async def follow(self, *, up: float, down: float) -> None:
-        """There for `up` seconds, away for `down`, for ever."""
+        """Up for `up` seconds, down for `down`, endlessly."""
         while True:
             await asyncio.sleep(up)
             self._journal.note("scanner", f"away for {down:g} s")

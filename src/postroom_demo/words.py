@@ -1,4 +1,4 @@
-"""What the demo says at its beginning and at its end. Pure, but for the time and the place it is run at."""
+"""The demo's first and last words on the terminal. Pure, except for time and current directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VALID = timedelta(minutes=15)  # how far a signed date may be from the gateway's
 
 
 def welcome(admin: Admin, ports: Ports, wanted: Ports, data: Path) -> str:
-    """Where everything is, and the first request to paste."""
+    """The addresses of everything, and a first request to paste."""
     url = f"http://127.0.0.1:{ports.http}"
     now = datetime.now(UTC)
     until = (now + VALID).astimezone().strftime("%H:%M")
@@ -48,7 +48,7 @@ def welcome(admin: Admin, ports: Ports, wanted: Ports, data: Path) -> str:
             "",
             curl(url, admin, now),
             "",
-            "The same in Python, signed anew each time:",
+            "The same in Python, with a new signature each time:",
             "",
             f"  {_near(Path(sys.executable))} examples/find_processing.py --data {shlex.quote(_near(data))}{elsewhere}",
             "",
@@ -72,11 +72,11 @@ def farewell(last: Look | None, data: Path) -> str:
     ended = ", ".join(f"{number} {outcome}" for outcome, number in last.ended.items() if number)
     return (
         f"stopped: {last.created.get('accepted', 0)} accepted, {ended or 'none ended'}, {last.queued} still queued\n"
-        f"the data is in {_near(data)}; start again to go on with it, or delete it"
+        f"the data is in {_near(data)}; start again to continue with it, or delete it"
     )
 
 
 def _near(path: Path) -> str:
-    """As it is typed from here, when it is below here."""
+    """The path as typed from the current directory, if it is below it."""
     absolute = Path(os.path.abspath(path))  # not resolved: a virtual environment is a link
     return os.path.relpath(absolute) if absolute.is_relative_to(Path.cwd()) else str(absolute)

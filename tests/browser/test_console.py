@@ -170,14 +170,14 @@ def test_refresh_waits_for_a_selection_and_an_open_menu(office: Office, person: 
     office.send("First")
     person.until(lambda: person.texts(SUBJECTS) == ["First"], "mail appears")
     person.run("getSelection().selectAllChildren(document.querySelector('#rows td'))")
-    person.until(lambda: person.text("#live-text").startswith("Refresh waits"), "it says that it waits")
+    person.until(lambda: person.text("#live-text").startswith("Refresh paused"), "it says that it waits")
     office.send("Second")
     person.until(lambda: seconds_since_refresh(person) >= 5, "five seconds pass")
     assert person.texts(SUBJECTS) == ["First"]
     person.run("getSelection().removeAllRanges()")
     person.until(lambda: person.texts(SUBJECTS) == ["Second", "First"], "it goes on")
     person.click(lambda: person.one(".menu summary"))
-    person.until(lambda: person.text("#live-text").startswith("Refresh waits"), "an open menu counts, too")
+    person.until(lambda: person.text("#live-text").startswith("Refresh paused"), "an open menu counts, too")
     person.press(Keys.ESCAPE)
     person.until(lambda: person.text("#live-text").startswith("Updated"), "Escape closes the menu")
 
@@ -203,7 +203,7 @@ def test_everything_but_refresh_works_without_scripts(office: Office, person: Wi
     office.send("Lunch")
     person.scripts(False)
     person.go("/console/")
-    assert "Not refreshing by itself" in person.one("#live").text
+    assert "Not refreshing" in person.one("#live").text
     person.one("#q").send_keys("quarterly", Keys.ENTER)
     person.until(lambda: [row.text for row in person.all(SUBJECTS)] == ["Quarterly report"], "a search")
     person.click(lambda: person.one(SUBJECTS))

@@ -63,8 +63,8 @@ def test_a_new_password_takes_the_place_of_the_old_one(gateway: Gateway, postroo
 
 
 def test_a_person_is_shut_out_and_let_in_again(gateway: Gateway, postroom: Shell, alice: str) -> None:
-    assert postroom("user", "disable", alice).stdout == f"user {alice} may not log in\n"
-    assert postroom("user", "disable", alice).stdout == f"user {alice} may not log in already\n"
+    assert postroom("user", "disable", alice).stdout == f"user {alice} is disabled\n"
+    assert postroom("user", "disable", alice).stdout == f"user {alice} was already disabled\n"
     assert not password_is(gateway, "correct horse")
     assert postroom.json("user", "list")[0]["disabled"] is not None
     again = postroom("user", "create", "--email", alice, "--role", "monitor")
@@ -81,7 +81,7 @@ def test_a_person_is_deleted_with_what_was_theirs(gateway: Gateway, postroom: Sh
     assert [user["keys"] for user in postroom.json("user", "list")] == [1, 0]
     asked = postroom("user", "delete", alice)
     assert asked.exit_code == 2
-    assert "nobody can be asked: say --yes" in asked.stderr
+    assert "there is no terminal to confirm on: add --yes" in asked.stderr
     assert postroom("user", "delete", alice, "--yes").stdout == f"user {alice} is deleted\n"
     assert [user["email"] for user in postroom.json("user", "list")] == ["bob@corp.example"]
     rows = gateway.store.read_now().tx.rows("SELECT count(*) FROM binding")
@@ -101,7 +101,7 @@ def test_the_last_administrator_stays(gateway: Gateway, postroom: Shell, alice: 
 
 def test_the_permissions_are_listed_with_their_sentences(gateway: Gateway, postroom: Shell) -> None:
     found = {row["permission"]: row["allows"] for row in postroom.json("role", "permissions")}
-    assert found == permissions.PERMISSIONS | {"*": "Everything, also what later releases add."}
+    assert found == permissions.PERMISSIONS | {"*": "Everything, including what later releases add."}
     assert permissions.TRACKING_READ in postroom("role", "permissions").stdout
 
 

@@ -70,7 +70,7 @@ def test_an_entry_in_work_takes_the_request(postroom: Shell, mail: Mail) -> None
     result = postroom("queue", "hold", *ids(mail.working))
     assert (result.exit_code, result.stdout) == (
         0,
-        "1 entry being worked on: held as soon as the worker gives it back\n",
+        "1 entry being worked on: held as soon as the worker is done\n",
     )
 
 
@@ -79,13 +79,13 @@ def test_without_ids_and_filter_nothing_is_touched(postroom: Shell, mail: Mail, 
     for options in ([], ["--yes"], ["--limit", "5", "--yes"]):
         result = postroom("queue", action, *options)
         assert result.exit_code == 2
-        assert f"say which entries to {action}" in result.stderr
+        assert f"which entries to {action}" in result.stderr
 
 
 def test_a_filter_needs_a_person_or_yes(gateway: Gateway, postroom: Shell, mail: Mail) -> None:
     result = postroom("queue", "hold", "--queue", "delivery")
     assert result.exit_code == 2
-    assert "2 entries would be meant and nobody can be asked: say --yes to hold them" in result.stderr
+    assert "2 entries match, and there is no terminal to confirm on: add --yes to hold them" in result.stderr
     assert queue_of(gateway, mail.deferred) is Queue.DELIVERY
     assert postroom("queue", "hold", "--queue", "delivery", "--yes").stdout == "2 entries held\n"
     assert queue_of(gateway, mail.deferred) is Queue.HELD
@@ -120,7 +120,7 @@ def test_thousands_are_acted_on_in_one_go(gateway: Gateway, postroom: Shell) -> 
     assert gateway.store.read_now().queue_counts()[Queue.HELD] == len(made)
     few = postroom("queue", "hold", "--queue", "held", "--limit", "30", "--yes")
     assert few.exit_code == 1
-    assert few.stdout.splitlines()[-1] == "and 10 entries more; --json lists all"
+    assert few.stdout.splitlines()[-1] == "and 10 more; --json lists all"
 
 
 @pytest.mark.parametrize("reason", ["x" * 201, "two\nlines"])
@@ -132,7 +132,7 @@ def test_a_reason_is_one_short_line(postroom: Shell, mail: Mail, reason: str) ->
 
 @pytest.mark.parametrize("scope", ["processing", "delivery"])
 def test_pause_and_resume_may_be_said_twice(gateway: Gateway, postroom: Shell, scope: str) -> None:
-    resume = f"mail is still accepted. End it: postroom queue resume {scope}\n"
+    resume = f"mail is still accepted. To resume: postroom queue resume {scope}\n"
     assert postroom("queue", "pause", scope).stdout == f"{scope} is paused; {resume}"
     again = postroom("queue", "pause", scope)
     assert again.exit_code == 0
@@ -140,7 +140,7 @@ def test_pause_and_resume_may_be_said_twice(gateway: Gateway, postroom: Shell, s
     assert set(gateway.store.read_now().pauses()) == {Scope(scope)}
     document = postroom.json("queue", "pause", scope)
     assert (document["scope"], document["paused"], document["changed"]) == (scope, True, False)
-    assert postroom("queue", "resume", scope).stdout == f"{scope} goes on\n"
+    assert postroom("queue", "resume", scope).stdout == f"{scope} is resumed\n"
     assert postroom("queue", "resume", scope).stdout == f"{scope} was not paused\n"
     assert postroom.json("queue", "resume", scope) == {"scope": scope, "paused": False, "changed": False, "since": None}
 

@@ -33,7 +33,7 @@ def backup(postroom: Shell, mail: Mail, tmp_path: Path) -> Path:
     result = postroom("backup", str(place))
     assert result.exit_code == 0, result.output
     assert "5 entries of 5 messages" in result.stdout
-    assert "not in it" in result.stdout
+    assert "not included" in result.stdout
     return place
 
 

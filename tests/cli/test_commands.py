@@ -124,7 +124,7 @@ def test_more_workers_than_the_store_can_have_are_refused_in_one_line() -> None:
     code, out, err = run("serve", "--workers", "2")
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("Error:")]
-    assert "--workers 2: with SQLite one process carries everything" in line
+    assert "--workers 2: with SQLite a single process does all the work" in line
     assert run("serve", "--workers", "0")[0] == 2
 
 
@@ -153,7 +153,7 @@ def test_an_application_is_made_listed_and_revoked(gateway: Gateway, postroom: S
     assert postroom.json("app", "list")[0]["revoked"] is not None
     again = postroom("app", "revoke", made["appId"])
     assert again.exit_code == 1
-    assert "no living application has the id" in again.stderr
+    assert "no active application has the id" in again.stderr
 
 
 def test_an_unknown_role_is_refused_with_the_known_ones(gateway: Gateway, postroom: Shell) -> None:

@@ -18,7 +18,7 @@ def test_a_damaged_plan_is_shown_as_damaged_and_refused_with_what_to_do(
     assert "damaged" in line
     assert "action" in line
     assert sound in listed.stdout
-    assert listed.stderr == "what is damaged is closed by postroom verify --repair\n"
+    assert listed.stderr == "postroom verify --repair closes damaged plans\n"
     shown = {plan["id"]: plan for plan in postroom.json("queue", "plans")}
     assert shown.keys() == {hurt, sound}
     assert shown[hurt] == {"id": hurt, "state": "damaged", "columns": ["action"]}

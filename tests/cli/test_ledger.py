@@ -32,5 +32,5 @@ def test_a_difference_exits_with_1_and_says_what_to_do(postroom: Shell, mail: Ma
     gateway.store.write_now(lambda tx: tx.rows("INSERT INTO ledger VALUES (1, 'accepted', 3)"))
     result = postroom("ledger")
     assert result.exit_code == 1
-    assert "the ledger does not agree (+3): mail is unaccounted for: postroom verify" in result.stderr
+    assert "the ledger does not balance (+3): mail is unaccounted for: postroom verify" in result.stderr
     assert postroom.json("ledger", exit_code=1)["difference"] == 3

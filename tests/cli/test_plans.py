@@ -76,7 +76,7 @@ def test_what_is_left_out_and_what_is_left_alone_is_told(gateway: Gateway, postr
     undone = postroom("queue", "undo", ident)
     assert undone.exit_code == 1
     assert f"{public_id(mail.maybe)}  something has happened to it since" in undone.stdout
-    assert "1 entry could not be taken back" in undone.stderr
+    assert "1 entry could not be restored" in undone.stderr
 
 
 @pytest.mark.parametrize("action", ["reject", "bounce", "delete"])
@@ -127,7 +127,7 @@ def test_a_query_is_shown_and_asked_about_and_a_no_does_nothing(
     postroom: Shell, mail: Mail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = postroom("queue", "delete", "from:dave", "--reason", "x")
-    assert (alone.exit_code, "say --yes to delete what it matches" in alone.stderr) == (2, True)
+    assert (alone.exit_code, "add --yes to delete what the query matches" in alone.stderr) == (2, True)
     assert postroom.json("queue", "plans") == []
     somebody = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True), stderr=sys.stderr)
     monkeypatch.setattr("postroom.cli.plans.sys", somebody)
@@ -150,24 +150,28 @@ def test_a_script_says_yes_and_reads_the_plan(postroom: Shell, mail: Mail) -> No
     done = postroom.json("queue", "bounce", "queue:delivery", "--reason", "closed", "--yes")
     assert (done["action"], done["state"], done["done"], done["skipped"]) == ("bounce", "applied", 2, 0)
     nothing = postroom("queue", "bounce", "nobodywrotethis", "--reason", "x", "--yes")
-    assert (nothing.exit_code, "nothing that this could be done to matches" in nothing.stderr) == (1, True)
+    assert (nothing.exit_code, "nothing matches that this action applies to" in nothing.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["plan", "hold"], 2, "say which entries to hold"),
+        (["plan", "hold"], 2, "which entries to hold"),
         (["plan", "burn", "queue:held"], 2, "'burn' is not one of"),
         (["plan", "hold", "colour:red"], 2, "colour"),
-        (["plan", "hold", "queue:delivery", "--notify"], 2, "only a rejection asks"),
-        (["plan", "hold", "queue:delivery", "--limit", "1"], 2, "a plan has all that match"),
-        (["plan", "hold", "nobodywrotethis"], 1, "nothing that this could be done to matches"),
-        (["bounce", "--reason", "x"], 2, "say which entries to bounce"),
-        (["reject", "--reason", "x"], 2, "say which entries to reject"),
+        (["plan", "hold", "queue:delivery", "--notify"], 2, "--notify: only for reject"),
+        (["plan", "hold", "queue:delivery", "--limit", "1"], 2, "a plan takes every entry that matches"),
+        (["plan", "hold", "nobodywrotethis"], 1, "nothing matches that this action applies to"),
+        (["bounce", "--reason", "x"], 2, "which entries to bounce"),
+        (["reject", "--reason", "x"], 2, "which entries to reject"),
         (["reject", "queue:held", "--yes"], 2, "Missing option '--reason'"),
         (["delete", "queue:held", "--yes"], 2, "Missing option '--reason'"),
         (["delete", "queue:held", "--yes", "--reason", "\x07"], 2, "1 to 200 printable"),
-        (["delete", "queue:delivery", "--yes", "--reason", "x", "--limit", "1"], 2, "a plan has all that match"),
+        (
+            ["delete", "queue:delivery", "--yes", "--reason", "x", "--limit", "1"],
+            2,
+            "a plan takes every entry that matches",
+        ),
         (["apply", "1a2b3c4d5e600001", "--reason", "x"], 1, "no plan 1a2b3c4d5e600001"),
         (["apply", "xyz!", "--reason", "x"], 2, "is not an id"),
         (["apply", "1a2b3c4d5e600001"], 2, "Missing option '--reason'"),

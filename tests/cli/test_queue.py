@@ -21,7 +21,7 @@ ENTRY_KEYS = [
 
 def test_an_empty_queue_is_no_failure_but_a_filter_without_a_match_is(postroom: Shell) -> None:
     listed = postroom("queue", "list")
-    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "nothing waits\n")
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "the queue is empty\n")
     filtered = postroom("queue", "list", "--queue", "held")
     assert (filtered.exit_code, filtered.stdout) == (1, "")
     assert filtered.stderr == "postroom: nothing in the queue matches\n"
@@ -123,7 +123,7 @@ def test_ids_list_just_those(postroom: Shell, mail: Mail) -> None:
     assert postroom.json("queue", "count", *wanted)["total"] == 2
     missing = postroom("queue", "list", "00000000000000ff")
     assert missing.exit_code == 1
-    assert "none of these ids is in the queue; postroom queue show ID also looks into the history" in missing.stderr
+    assert "none of these ids is in the queue; postroom queue show ID also searches the history" in missing.stderr
 
 
 def test_a_long_list_is_read_page_by_page_and_says_what_it_leaves_out(gateway: Gateway, postroom: Shell) -> None:
@@ -221,7 +221,7 @@ def test_count_tells_each_queue_who_works_and_what_is_paused(gateway: Gateway, p
 def test_show_tells_everything_about_a_waiting_entry(postroom: Shell, mail: Mail) -> None:
     shown = postroom("queue", "show", *ids(mail.maybe)).stdout
     for expected in (
-        f"entry {ids(mail.maybe)[0]}", "in delivery, tried again at", "connection lost after the final dot",
+        f"entry {ids(mail.maybe)[0]}", "in delivery, next attempt at", "connection lost after the final dot",
         "may have been delivered", "dave@corp.example", "erin@example.net (Bob)", "Alice Äpfel <dave@corp.example>",
         "Invoice 8", "<1@corp.example>", "192.0.2.7 (client.example, HELO client.example, in clear)", "no attachment",
         "accepted", "deferred",
@@ -235,7 +235,7 @@ def test_show_tells_everything_about_a_waiting_entry(postroom: Shell, mail: Mail
 
 @pytest.mark.parametrize(
     ("name", "state"),
-    [("waiting", "in processing, due now"), ("working", "in processing, being worked on until"), ("notice", "in system, due now")],
+    [("waiting", "in processing, due now"), ("working", "in processing, locked by a worker until"), ("notice", "in system, due now")],
 )  # fmt: skip
 def test_show_says_what_happens_next(postroom: Shell, mail: Mail, name: str, state: str) -> None:
     assert state in postroom("queue", "show", *ids(getattr(mail, name))).stdout
@@ -244,7 +244,7 @@ def test_show_says_what_happens_next(postroom: Shell, mail: Mail, name: str, sta
 def test_show_names_the_pause_that_an_entry_waits_for(gateway: Gateway, postroom: Shell, mail: Mail) -> None:
     gateway.store.pause_now(Scope.PROCESSING, actor="test")
     shown = postroom("queue", "show", *ids(mail.waiting)).stdout
-    assert "in processing, which is paused since" in shown
+    assert "in processing; processing is paused since" in shown
     assert "postroom queue resume processing" in shown
 
 

@@ -31,7 +31,7 @@ def told(gateway: Gateway) -> list[tuple[str, str, str]]:
 def test_permissions_are_given_and_taken_and_written_down(gateway: Gateway, postroom: Shell, reader: str) -> None:
     given = postroom("role", "permit", reader, PROCESSING_READ, "monitoring|held|read", TRACKING_READ)
     assert given.stdout == (
-        f"role reader: permitted {HELD_READ}, {TRACKING_READ}\nit holds {PROCESSING_READ}, {HELD_READ}, {TRACKING_READ}\n"
+        f"role reader: permitted {HELD_READ}, {TRACKING_READ}\nits permissions: {PROCESSING_READ}, {HELD_READ}, {TRACKING_READ}\n"
     )
     assert held(gateway, reader) == (PROCESSING_READ, HELD_READ, TRACKING_READ)
     assert postroom.json("role", "forbid", reader, HELD_READ, PROCESSING_EDIT) == {
@@ -49,15 +49,15 @@ def test_what_is_so_already_is_said_and_leaves_no_line(
     gateway: Gateway, postroom: Shell, reader: str, verb: str, permission: str
 ) -> None:
     same = postroom("role", verb, reader, permission)
-    assert (same.exit_code, same.stdout) == (0, f"role reader: nothing changed\nit holds {PROCESSING_READ}\n")
+    assert (same.exit_code, same.stdout) == (0, f"role reader: nothing changed\nits permissions: {PROCESSING_READ}\n")
     assert postroom.json("role", verb, reader, permission)["changed"] == []
     assert told(gateway) == []
 
 
 def test_a_role_may_hold_nothing(gateway: Gateway, postroom: Shell, reader: str) -> None:
-    assert postroom("role", "forbid", reader, PROCESSING_READ).stdout.endswith("\nit holds no permission\n")
+    assert postroom("role", "forbid", reader, PROCESSING_READ).stdout.endswith("\nits permissions: none\n")
     assert held(gateway, reader) == ()
-    assert "no permission" in postroom("role", "list").stdout
+    assert "none" in postroom("role", "list").stdout
 
 
 def test_every_permission_is_narrowed_without_a_gap(gateway: Gateway, postroom: Shell, reader: str) -> None:
@@ -86,7 +86,7 @@ def test_the_administrators_keep_every_permission(gateway: Gateway, postroom: Sh
     [
         (("nobody", TRACKING_READ), 1, "no role 'nobody': expected one of administrator, monitor, reader"),
         (("reader", TRACKING_READ, "Monitoring | Hold | Read"), 2, f'did you mean "{HELD_READ}"?'),
-        (("reader", "xyz"), 2, "postroom role permissions shows them"),
+        (("reader", "xyz"), 2, "see postroom role permissions"),
         (("reader",), 2, "Missing argument 'PERMISSION...'"),
     ],
 )

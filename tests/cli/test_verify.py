@@ -45,8 +45,8 @@ def test_a_sound_store_is_told_in_two_lines(gateway: Gateway, postroom: Shell) -
     done = postroom("verify")
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("looked at ")
-    assert lines[0].endswith(" a second, beside the running gateway")
+    assert lines[0].startswith("checked ")
+    assert lines[0].endswith(" a second, while the gateway was running")
     assert lines[1:] == ["everything agrees"]
     report = postroom.json("verify", "--deep")
     assert {
@@ -72,7 +72,7 @@ def test_each_kind_is_one_line_with_its_number_and_the_first_of_them(gateway: Ga
     assert lines[2] == f"wrong: entries whose search text is not that of their fields: {NAMED + 2}"
     assert [line.split()[0] for line in lines[3 : 3 + NAMED]] == [public_id(entry) for entry in entries[:NAMED]]
     assert lines[3 + NAMED] == "  and 2 more; --json lists up to 10,000"
-    assert "postroom verify --repair puts right what can be" in done.stderr
+    assert "to repair: postroom verify --repair" in done.stderr
     assert done.stderr.endswith(f"postroom: {NAMED + 3} findings wrong\n")
 
 

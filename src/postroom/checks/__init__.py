@@ -1,13 +1,14 @@
 """The ordered list of checks, and the runner that takes a message through them. SPF would be one more file here.
 
-To add a check: write `checks/NAME.py` with a class that has `name` and `inspect` (see `Check` in `verdicts.py`), give it
-a line in `_MAKERS` below, a section in `settings/tree.py` when it has settings, and a test beside the others.
+To add a check: write `checks/NAME.py` with a class that has `name` and `inspect` (see `Check` in `verdicts.py`), add a
+line to `_MAKERS` below, a section to `settings/tree.py` if it has settings, and a test beside the others.
 
-Promises: checks run in the order of the settings; those with a verdict kept on the message are not run again; the first
-verdict that is no pass ends the run; checks that answer at once cost no task (three of them about 2 microseconds).
-Fails: a check that raises or takes too long gives "retry later" with its name, and is logged: mail waits, it is never lost
-and never let through unchecked. Unknown names are SettingsError. An error of `on_done` itself is the caller's bug: raised
-where nothing waited, logged where something did.
+Promises: checks run in the order of the settings; checks with a verdict kept on the message are not run again; the
+first verdict other than pass ends the run; checks that answer at once cost no task (three of them about 2
+microseconds).
+Fails: a check that raises or takes too long gives "retry later" with its name, and is logged: mail waits, and is never
+lost or passed unchecked. Unknown names are SettingsError. An exception of `on_done` is the caller's bug: raised when
+no check had to wait, logged otherwise.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ KNOWN = tuple(_MAKERS)
 
 
 def build(settings: Settings, log: Log) -> list[Check]:
-    """The checks that `processing.checks` names, in its order."""
+    """The checks listed in `processing.checks`, in that order."""
     names = settings.processing.checks
     problems = [
         f'processing.checks: "{name}" is not a check; known are {", ".join(KNOWN)}'
@@ -61,7 +62,7 @@ def build(settings: Settings, log: Log) -> list[Check]:
 
 
 class _Run:
-    """One message on its way through the checks."""
+    """The run of one message through the checks."""
 
     __slots__ = ("at", "checks", "last", "on_done", "passes", "work")
 
@@ -76,7 +77,7 @@ class _Run:
         self.on_done = on_done
 
     def take(self, verdict: Verdict) -> bool:
-        """Notes the verdict of the check at `at`; whether the run goes on."""
+        """Records the verdict of the check at `at`; whether the run continues."""
         if verdict.kind is VerdictKind.PASS:
             self.passes.append(verdict)
             self.at += 1
@@ -100,20 +101,20 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def apply(self, checks: Sequence[Check]) -> None:
-        """Other checks, for messages that come from now on."""
+        """New checks for messages from now on."""
         self._checks = tuple(checks)
 
     @property
     def waiting(self) -> int:
-        """Messages whose check has not answered yet."""
+        """Number of messages whose check has not answered yet."""
         return len(self._tasks)
 
     def run(self, message: Message, content: bytes | Path, passed: tuple[Verdict, ...], on_done: OnDone) -> None:
         """Calls `on_done(passes, last)` once: before this returns when no check had to wait, else from the event loop.
 
-        `passed` are the verdicts kept on the message: their checks are skipped, whatever they said (a hold that a
-        person has released goes on with the remaining checks). `passes` are those and the new passes, to be kept for
-        the next try; `last` is ALL_PASSED or the verdict that ended the run.
+        `passed`: the verdicts kept on the message; their checks are skipped, whatever the verdict (after a person has
+        released a hold, only the remaining checks run). `passes`: those and the new passes, to be kept for the next
+        try. `last`: ALL_PASSED, or the verdict that ended the run.
         """
         checks = self._checks
         if passed:
@@ -129,7 +130,7 @@ class Runner:
         task.add_done_callback(self._ended)
 
     async def close(self) -> None:
-        """Stops what still waits; its `on_done` is not called: those messages were not checked."""
+        """Cancels waiting checks without calling `on_done`: those messages were not checked."""
         await asyncio.sleep(0)  # a task that was never started would leave its check's coroutine unawaited
         tasks = list(self._tasks)
         for task in tasks:
@@ -137,7 +138,7 @@ class Runner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _advance(self, run: _Run) -> Awaitable[Verdict] | None:
-        """Runs checks until one must wait (its answer is returned) or the run is over (None)."""
+        """Runs checks until one has to wait (returns its answer) or the run is over (returns None)."""
         checks = run.checks
         while run.at < len(checks):
             try:

@@ -1,14 +1,14 @@
-"""Check "antivirus": asks clamd (the ClamAV daemon) over its INSTREAM command, on a Unix or TCP socket.
+"""Check "antivirus": asks clamd (the ClamAV daemon) with its INSTREAM command, over a Unix or TCP socket.
 
-Promises: a message passes only when clamd said OK to all of its bytes; at most `antivirus.concurrency` messages are with
-the scanner at once, for at most `antivirus.timeout` each; large messages are read off the event loop, in pieces. While
-the scanner is away each message still says why it waits, and those in line do not each wait for their own timeout.
-Fails: whatever is no clear answer (refused, timeout, closed, an error reply, size limit of clamd exceeded) is a `retry`
-verdict whose info names the reason. A body that cannot be read is OSError, which the runner turns into a retry. The log
-has one line when the scanner goes and one when it is back. A wrong address is SettingsError, at the start.
+Promises: a message passes only when clamd answered OK for all of its bytes; at most `antivirus.concurrency` scans run
+at once, for at most `antivirus.timeout` each; large messages are read in pieces, off the event loop. While the scanner
+is away, each message still says why it waits, and messages in line do not each wait for their own timeout.
+Fails: without a clear answer (refused, timeout, closed, an error reply, size limit of clamd exceeded) the verdict is
+`retry`, and its info names the reason. An unreadable body is OSError, which the runner turns into a retry. The log has
+one line when the scanner goes away and one when it is back. A wrong address is SettingsError, at the start.
 
-Protocol (clamd(8), "INSTREAM"): `zINSTREAM` NUL, then pieces of a 4-byte big-endian length and that many bytes, ended by
-a piece of length 0; the answer ends with NUL: `stream: OK`, `stream: NAME FOUND`, or `... ERROR`.
+Protocol (clamd(8), "INSTREAM"): `zINSTREAM` NUL, then pieces of a 4-byte big-endian length and that many bytes, ended
+by a piece of length 0; the answer ends with NUL: `stream: OK`, `stream: NAME FOUND`, or `... ERROR`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _AWAY = "Antivirus scanner is not answering"
 
 
 class _NoAnswer(Exception):
-    """The scanner gave no verdict; the text is for people. `away` = it could not even be reached."""
+    """The scanner gave no verdict; the text is for people. `away`: it could not be reached."""
 
     def __init__(self, info: str, *, away: bool = False) -> None:
         super().__init__(info)
@@ -128,7 +128,7 @@ class AntivirusCheck:
 
 
 async def _send(writer: asyncio.StreamWriter, content: bytes | Path, answer: asyncio.Future[str]) -> None:
-    """Sends the command and the pieces; stops when the answer is there early. A lost connection shows in `answer`."""
+    """Sends the command and the pieces; stops when the answer comes early. A lost connection shows in `answer`."""
     try:
         writer.write(b"zINSTREAM\0")
         async with aclosing(_pieces(content)) as pieces:
@@ -144,7 +144,7 @@ async def _send(writer: asyncio.StreamWriter, content: bytes | Path, answer: asy
 
 
 async def _pieces(content: bytes | Path) -> AsyncGenerator[bytes | memoryview, None]:
-    """Never an empty one: it would end the stream."""
+    """The pieces of a message; none is empty, because an empty piece ends the stream."""
     if isinstance(content, bytes):
         view = memoryview(content)
         for at in range(0, len(view), PIECE):

@@ -1,4 +1,4 @@
-"""Check "loop": mail that has passed too many hosts is going round (RFC 5321 6.3).
+"""Check "loop": rejects mail that has passed too many hosts and probably loops (RFC 5321 6.3).
 
 Promises: answers at once, from the number of Received fields. Fails: never.
 """

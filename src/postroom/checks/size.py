@@ -1,6 +1,6 @@
-"""Check "size": no message larger than `smtp.max_size`.
+"""Check "size": rejects messages larger than `smtp.max_size`.
 
-SMTP refuses these already; this one holds for mail that was accepted under a larger limit, or imported.
+SMTP refuses these already; this check covers mail that was accepted under a larger limit, or imported.
 Promises: answers at once. Fails: never.
 """
 

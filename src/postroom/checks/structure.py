@@ -1,7 +1,7 @@
-"""Check "structure": holds what would hurt the scanners and readers behind us, for a person to decide.
+"""Check "structure": holds messages that could harm scanners and readers behind us, for a person to decide.
 
-Only a header over `smtp.max_header` and MIME that was built to exhaust a parser (too deep, too many parts). Ordinary
-faults of form pass: much wanted mail has them. Promises: answers at once, from the header facts. Fails: never.
+Holds only headers over `smtp.max_header` and MIME built to exhaust a parser (too deep, too many parts). Ordinary faults
+pass, because much legitimate mail has them. Promises: answers at once, from the header facts. Fails: never.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a check looks at and what it answers with; everything a new check needs to import.
+"""The input and output types of checks: everything that a new check needs to import.
 
-Promises nothing but shapes. Fails: never.
+Promises: nothing but types. Fails: never.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from postroom.model import Message, Verdict, VerdictKind
 
 
 class CheckedMessage(msgspec.Struct, frozen=True, gc=False):
-    """The message and its bytes: in memory, or where they can be read from when it is large."""
+    """The message and its bytes: in memory, or the path of a file for a large message."""
 
     message: Message
     content: bytes | Path
 
 
 class Check(Protocol):
-    """One step that looks at a message.
+    """One check.
 
-    `inspect` answers at once when it can; what must wait returns an awaitable and never blocks the event loop.
-    `info` of a verdict is a short sentence from a small set (it is kept in a dictionary table): no ids, sizes or
-    times of this one message in a `retry` or `hold`. The info of a `reject` is the SMTP reply.
+    `inspect` answers at once if it can; otherwise it returns an awaitable. It never blocks the event loop.
+    `info` of a verdict is a short sentence from a small set (stored once, in a dictionary table): in a `retry` or
+    `hold` no ids, sizes or times of one message. The info of a `reject` is the SMTP reply.
     """
 
     name: str

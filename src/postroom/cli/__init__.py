@@ -1,8 +1,8 @@
 """The command line: `postroom COMMAND`, for people and for scripts.
 
 Promises: every command takes `--data DIR` or `--config FILE`, prints a table for people and one JSON document with
-`--json`, and exits 0 when done, 1 when nothing matched or something was refused or failed, 2 when it was used wrongly
-(including wrong settings). Fails: one clear line on standard error; only a mistake of ours shows a trace.
+`--json`. Exit codes: 0 done; 1 nothing matched, or something was refused or failed; 2 wrong usage or wrong settings.
+Fails: one clear line on standard error; only a bug of ours shows a traceback.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from postroom.cli.verify import verify_store
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every command explains itself with examples: postroom COMMAND --help.",
+    epilog="For the options of a command, with examples: postroom COMMAND --help.",
 )
 @click.version_option(__version__, prog_name="postroom", message="%(prog)s %(version)s")
 def main() -> None:
@@ -33,11 +33,11 @@ def main() -> None:
 
     \b
     postroom serve --data data            run a gateway that keeps everything in ./data
-    postroom queue count --data data      how much mail waits where
-    postroom queue list --data data       which mail, since when and why
-    postroom queue show ID --data data    everything about one entry
+    postroom queue count --data data      count the mail in each queue
+    postroom queue list --data data       list the mail: since when it waits, and why
+    postroom queue show ID --data data    show everything about one entry
 
-    Commands on the queue work beside a running gateway: they open the same store and disturb nothing.
+    Every command but serve and restore also works while the gateway runs: it opens the same store.
     """
 
 

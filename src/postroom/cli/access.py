@@ -1,8 +1,8 @@
-"""`postroom app | role`: who may ask. Applications sign API requests or carry tokens; roles say what they and people may do.
+"""`postroom app | role`: API clients and permissions.
 
-Promises: secrets are shown once, by the command that makes them, on standard output only; every change stands in the audit log, in
-the same transaction. Fails: `Refusal` (exit 1) naming what was wrong
-with a name, a role or an address.
+An application signs API requests or uses OAuth tokens. A role is the set of permissions of an application or a person.
+Promises: secrets are shown once, by the command that creates them, on standard output only; every change writes an
+audit line in the same transaction. Fails: `Refusal` (exit 1) naming the name, role or address that was wrong.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from postroom.telemetry import stamp
 
 @click.group(cls=Commands)
 def app() -> None:
-    """Applications: what signs requests to the API."""
+    """Manage applications: the API clients and their keys."""
 
 
 @app.command("create")
-@click.option("--name", required=True, help="What it is for; shown in lists.")
-@click.option("--role", required=True, metavar="ROLE", help="What it may do; postroom role list shows the roles.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--name", required=True, help="Name of the application, for lists.")
+@click.option("--role", required=True, metavar="ROLE", help="Role of the application; see postroom role list.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def create_app(place: Place, name: str, role: str, as_json: bool) -> None:
-    """Create an application and print its keys. They are shown this once.
+    """Create an application and print its keys. The keys are shown only once.
 
     \b
     Examples:
@@ -55,15 +55,15 @@ def create_app(place: Place, name: str, role: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": name.strip(), "role": role, **keys})
     else:
-        click.echo(f"application {name.strip()}, role {role}; keep these keys, they are not shown again:")
+        click.echo(f"application {name.strip()}, role {role}; save these keys, they are not shown again:")
         print_pairs(list(keys.items()))
 
 
 @app.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_apps(place: Place, as_json: bool) -> None:
-    """List applications, without their secrets.
+    """List the applications, without their secrets.
 
     \b
     Example:
@@ -109,10 +109,10 @@ def list_apps(place: Place, as_json: bool) -> None:
 
 @app.command("revoke")
 @click.argument("app_id", metavar="APP_ID")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def revoke_app(place: Place, app_id: str, as_json: bool) -> None:
-    """Revoke an application: its keys stop working within a second, for good.
+    """Revoke an application for good. Its keys stop working within a second.
 
     \b
     Example:
@@ -123,26 +123,28 @@ def revoke_app(place: Place, app_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"appId": app_id, "revoked": revoked})
     if not revoked:
-        raise Refusal(f"no living application has the id {app_id!r}; postroom app list shows them")
+        raise Refusal(f"no active application has the id {app_id!r}; see postroom app list")
     if not as_json:
         click.echo(f"application {app_id} is revoked")
 
 
 @click.group(cls=Commands)
 def role() -> None:
-    """Roles: what applications and people may do."""
+    """Manage roles: the permissions of applications and people."""
 
 
 @role.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_roles(place: Place, as_json: bool) -> None:
-    """List the roles with their permissions, "*" is every permission, and how many entries a plan of theirs may have.
+    """List the roles: their permissions ("*" is every permission) and their plan limit.
+
+    The plan limit is the largest number of entries that one plan of the role may have.
 
     \b
     Examples:
       postroom role list
-      postroom role permissions               which permissions there are
+      postroom role permissions               list all permissions
     """
     with place.store() as store:
         reader = store.read_now()
@@ -155,16 +157,16 @@ def list_roles(place: Place, as_json: bool) -> None:
 
 
 @role.command("permissions")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_permissions(place: Place, as_json: bool) -> None:
-    """List every permission that a role can hold, each with what it is for.
+    """List every permission and what it allows.
 
     \b
     Example:
       postroom role permissions
     """
-    found = [*permissions.PERMISSIONS.items(), (permissions.ALL, "Everything, also what later releases add.")]
+    found = [*permissions.PERMISSIONS.items(), (permissions.ALL, "Everything, including what later releases add.")]
     if as_json:
         print_json([{"permission": name, "allows": text} for name, text in found])
     else:
@@ -172,23 +174,32 @@ def list_permissions(place: Place, as_json: bool) -> None:
 
 
 @role.command("create")
-@click.option("--name", required=True, help="What applications and people name it by.")
-@click.option("--permission", "wanted", multiple=True, required=True, metavar="TEXT", help="May be given again.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--name", required=True, help="Name of the role.")
+@click.option(
+    "--permission",
+    "wanted",
+    multiple=True,
+    required=True,
+    metavar="TEXT",
+    help="A permission of the role; repeat the option for more.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--plan-limit",
     type=click.IntRange(min=1, max=(1 << 63) - 1),
     metavar="N",
-    help="Entries that one plan of this role may have.  [default: [plans] max_entries]",
+    help="Most entries in one plan of this role.  [default: [plans] max_entries]",
 )
 @at_a_place
 def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: int | None, as_json: bool) -> None:
-    """Create a role from permissions: menu paths that end in Read or Edit, or "*" for all.
+    """Create a role with the given permissions.
+
+    A permission is a menu path that ends in Read or Edit; "*" means all.
 
     \b
     Examples:
       postroom role create --name reader --permission "Monitoring | Processing | Read"
-      postroom role permissions               which permissions there are
+      postroom role permissions               list all permissions
     """
     held = _checked("--permission", wanted)
     limited = "" if plan_limit is None else f"; at most {plan_limit} entries in a plan"
@@ -206,13 +217,13 @@ def create_role(place: Place, name: str, wanted: tuple[str, ...], plan_limit: in
 @role.command("limit")
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--plan-limit", type=click.IntRange(min=1, max=(1 << 63) - 1), metavar="N", help="Entries that one plan may have."
+    "--plan-limit", type=click.IntRange(min=1, max=(1 << 63) - 1), metavar="N", help="Most entries in one plan."
 )
-@click.option("--no-plan-limit", is_flag=True, help="As many as [plans] max_entries says.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--no-plan-limit", is_flag=True, help="Remove the limit of the role; [plans] max_entries applies.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: bool, as_json: bool) -> None:
-    """Bound the plans of a role: in force for the next plan that is made, also beside a running gateway.
+    """Limit the size of a role's plans. A running gateway applies the limit to the next plan.
 
     \b
     Examples:
@@ -220,7 +231,7 @@ def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: b
       postroom role limit reader --no-plan-limit
     """
     if (plan_limit is None) != no_plan_limit:
-        raise click.UsageError("expected either --plan-limit N or --no-plan-limit")
+        raise click.UsageError("give either --plan-limit N or --no-plan-limit")
     text = "no limit of its own" if plan_limit is None else f"at most {plan_limit} entries in a plan"
     limit = access.limit_plans(name, plan_limit)
     before = place.change(
@@ -236,15 +247,15 @@ def limit_role(place: Place, name: str, plan_limit: int | None, no_plan_limit: b
 @role.command("permit")
 @click.argument("name", metavar="NAME")
 @click.argument("wanted", metavar="PERMISSION...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def permit_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
-    """Give a role more permissions. Beside a running gateway its living keys, tokens and sessions have them within a second.
+    """Add permissions to a role. Keys, tokens and sessions already in use have them within a second.
 
     \b
     Examples:
       postroom role permit reader "Monitoring | Held | Read" "Account | Dashboard | Read"
-      postroom role permissions               which permissions there are
+      postroom role permissions               list all permissions
     """
     _change_role(place, name, wanted, as_json, permit=True)
 
@@ -252,24 +263,24 @@ def permit_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool)
 @role.command("forbid")
 @click.argument("name", metavar="NAME")
 @click.argument("wanted", metavar="PERMISSION...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def forbid_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool) -> None:
-    """Take permissions away from a role. Beside a running gateway its living keys, tokens and sessions lose them within a second.
+    """Remove permissions from a role. Keys, tokens and sessions already in use lose them within a second.
 
     \b
     Examples:
       postroom role forbid reader "Monitoring | Held | Read"
-      postroom role list                      what each role holds
+      postroom role list                      list the permissions of each role
 
-    From a role that holds "*" nothing else can be taken away: permit it what it is to keep, then forbid it "*". The role
-    administrator keeps every permission.
+    A role with "*" has every permission, so no single one can be removed: add the permissions it should keep, then
+    remove "*". The role administrator always keeps every permission.
     """
     _change_role(place, name, wanted, as_json, permit=False)
 
 
 def _change_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool, *, permit: bool) -> None:
-    """Asking for what is already so is no failure: a script may say it twice."""
+    """Idempotent: a change that is already made is not an error, so that scripts can repeat it."""
     meant = _checked("PERMISSION", wanted)
     change = (access.permit_role if permit else access.forbid_role)(name, meant)
     kind = "role.permit" if permit else "role.forbid"
@@ -281,18 +292,18 @@ def _change_role(place: Place, name: str, wanted: tuple[str, ...], as_json: bool
         return
     done = "permitted" if permit else "forbidden"
     click.echo(f"role {now.name}: {done} {', '.join(changed)}" if changed else f"role {now.name}: nothing changed")
-    click.echo(f"it holds {_held(now)}")
+    click.echo(f"its permissions: {_held(now)}")
 
 
 def _checked(where: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
     try:
         return permissions.check(wanted)
     except PeerError as problem:
-        raise click.UsageError(f"{where}: {problem}; postroom role permissions shows them") from problem
+        raise click.UsageError(f"{where}: {problem}; see postroom role permissions") from problem
 
 
 def _held(shown: access.Role) -> str:
-    return ", ".join(shown.permissions) or "no permission"
+    return ", ".join(shown.permissions) or "none"
 
 
 def _role_shown(shown: access.Role, plan_limit: int | None) -> dict[str, Any]:

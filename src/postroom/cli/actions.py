@@ -1,8 +1,8 @@
-"""`postroom queue retry | hold | release | pause | resume`: what a person does to entries and to whole stages.
+"""`postroom queue retry | hold | release | pause | resume`: a person's actions on entries and on whole stages.
 
-Promises: what is meant is frozen before anybody is asked, so that exactly the entries that were counted are acted on; every action
-leaves an event with who and why. Fails: exit 1 when nothing matched or something was refused (each with its
-reason), exit 2 when neither ids nor a filter was given, or a filter without a person or --yes to confirm it.
+Promises: the ids are read before the person confirms, so that the action reaches exactly the entries that were counted;
+every action writes an event with who and why. Fails: exit 1 when nothing matched or something was refused (each with
+its reason); exit 2 when neither ids nor a filter was given, or a filter with neither a terminal nor --yes to confirm.
 """
 
 from __future__ import annotations
@@ -30,59 +30,58 @@ LONG = 500  # entries; an action on more shows its progress
 
 DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released"}
 LATER = {
-    Action.RETRY: "being worked on: due again as soon as the worker gives it back",
-    Action.HOLD: "being worked on: held as soon as the worker gives it back",
-    Action.RELEASE: "being worked on: released as soon as the worker gives it back",
+    Action.RETRY: "being worked on: due again as soon as the worker is done",
+    Action.HOLD: "being worked on: held as soon as the worker is done",
+    Action.RELEASE: "being worked on: released as soon as the worker is done",
 }
 _Command = Callable[..., None]
 
 
 def _acting(command: _Command) -> _Command:
-    """What all actions have in common."""
+    """Give a command the options that all actions have."""
     decorated: _Command = at_a_place(command)
     decorated = chosen_by_query()(decorated)
-    decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object: done, requested, refused.")(
-        decorated
-    )
-    decorated = click.option("--yes", is_flag=True, help="Do not ask before acting on a filter.")(decorated)
-    return click.option("--reason", metavar="TEXT", default="", help="Why; kept in the entry's timeline.")(decorated)
+    json_help = "Print one JSON object: done, requested, refused."
+    decorated = click.option("--json", "as_json", is_flag=True, help=json_help)(decorated)
+    decorated = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(decorated)
+    return click.option("--reason", metavar="TEXT", default="", help="Reason; kept in the timeline.")(decorated)
 
 
-@click.command(cls=QueryCommand, short_help="Retry now: make entries due at once.")
+@click.command(cls=QueryCommand, short_help="Retry entries now instead of at their next attempt.")
 @_acting
 def retry(**given: Any) -> None:
-    """Retry now: make entries due at once, instead of at their next attempt.
+    """Retry entries now instead of at their next attempt.
 
     \b
     Examples:
       postroom queue retry 1a2b3c4d5e600001
-      postroom queue retry --queue delivery --to @example.org    asks first, with the count
+      postroom queue retry --queue delivery --to @example.org    shows the count and asks
       postroom queue retry --info "timed out" --yes              does not ask
 
-    Attempts are not reset. `postroom queue list` with the same options shows what would be retried.
+    The number of attempts is not reset. To see what would be retried, give the same options to `postroom queue list`.
     """
     _act(Action.RETRY, **given)
 
 
-@click.command(cls=QueryCommand)
+@click.command(cls=QueryCommand, short_help="Hold entries until a person releases them.")
 @_acting
 def hold(**given: Any) -> None:
-    """Hold: keep entries until a person releases them.
+    """Hold entries until a person releases them.
 
     \b
     Examples:
       postroom queue hold 1a2b3c4d5e600001 --reason "asked for by legal"
       postroom queue hold 'from:newsletter@ queue:delivery age<1h'
 
-    What is being sent just now is refused: it may be on its way already.
+    An entry that is being sent at this moment cannot be held: it may have left already.
     """
     _act(Action.HOLD, **given)
 
 
-@click.command(cls=QueryCommand)
+@click.command(cls=QueryCommand, short_help="Release held entries: they continue where they were.")
 @_acting
 def release(**given: Any) -> None:
-    """Release: let held entries go on where they were.
+    """Release held entries: they continue where they were.
 
     \b
     Examples:
@@ -94,7 +93,7 @@ def release(**given: Any) -> None:
 
 def _act(action: Action, place: Place, query: Query, reason: str, yes: bool, as_json: bool) -> None:
     if not query.narrows:
-        raise click.UsageError(f"say which entries to {action}: ids, or a filter such as --queue delivery")
+        raise click.UsageError(f"which entries to {action}? Give ids, or a filter such as --queue delivery")
     if len(reason) > MAX_REASON or not (reason.isprintable() or not reason):
         raise click.UsageError(f"--reason: expected at most {MAX_REASON} printable characters")
     with place.store() as store:
@@ -111,14 +110,16 @@ def _act(action: Action, place: Place, query: Query, reason: str, yes: bool, as_
     if report.done and action in (Action.RETRY, Action.RELEASE) and not as_json:
         for scope, since in pauses.items():
             remedy = f"postroom queue resume {scope}"
-            warn(f"{scope} is paused since {ago(since, SystemClock().now())}, so what waits for it stays: {remedy}")
+            warn(f"{scope} is paused since {ago(since, SystemClock().now())}; nothing moves until: {remedy}")
     if report.refused:
         raise Refusal(f"{many(len(report.refused))} refused")
 
 
 def _confirm(action: Action, number: int) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{many(number)} would be meant and nobody can be asked: say --yes to {action} them")
+        raise click.UsageError(
+            f"{many(number)} match, and there is no terminal to confirm on: add --yes to {action} them"
+        )
     click.confirm(f"{action.capitalize()} {many(number)}?", abort=True, err=True)
 
 
@@ -150,32 +151,32 @@ def _print_report(action: Action, report: ActionReport, as_json: bool) -> None:
         rows = [(public_id(ident), why) for ident, why in report.refused[:SHOWN_REFUSALS]]
         print_table((Column("REFUSED"), Column("WHY", least=20)), rows)
         if len(report.refused) > SHOWN_REFUSALS:
-            click.echo(f"and {many(len(report.refused) - SHOWN_REFUSALS)} more; --json lists all")
+            click.echo(f"and {len(report.refused) - SHOWN_REFUSALS:,} more; --json lists all")
 
 
 @click.command(short_help="Pause processing or delivery; mail is still accepted.")
 @click.argument("scope", type=click.Choice([scope.value for scope in Scope]))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def pause(place: Place, scope: str, as_json: bool) -> None:
-    """Pause a stage: mail is still accepted and kept, but waits before it.
+    """Pause a stage. Mail is still accepted, and waits in the queue.
 
     \b
     Examples:
-      postroom queue pause delivery       nothing leaves
+      postroom queue pause delivery       nothing is sent
       postroom queue pause processing     nothing is checked, so nothing new reaches delivery
 
-    What is being worked on just now is finished. A pause survives a restart; end it with `postroom queue resume`.
+    Workers finish the entries that they already have. A pause survives a restart; `postroom queue resume` ends it.
     """
     _switch(place, Scope(scope), paused=True, as_json=as_json)
 
 
-@click.command(short_help="Resume what was paused.")
+@click.command(short_help="Resume processing or delivery.")
 @click.argument("scope", type=click.Choice([scope.value for scope in Scope]))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def resume(place: Place, scope: str, as_json: bool) -> None:
-    """Resume a paused stage: what waits before it goes on.
+    """Resume a paused stage.
 
     \b
     Example:
@@ -185,7 +186,7 @@ def resume(place: Place, scope: str, as_json: bool) -> None:
 
 
 def _switch(place: Place, scope: Scope, *, paused: bool, as_json: bool) -> None:
-    """Asking for what is already so is no failure: a script may say it twice."""
+    """Idempotent: a stage that is already paused or running is not an error."""
     with place.store() as store:
         switch = store.pause_now if paused else store.resume_now
         changed = switch(scope, actor=actor())
@@ -195,6 +196,6 @@ def _switch(place: Place, scope: Scope, *, paused: bool, as_json: bool) -> None:
         print_json({"scope": scope.value, "paused": since is not None, "changed": changed, "since": stamped})
     elif paused:
         when = "" if changed or since is None else f" already, since {ago(since, SystemClock().now())}"
-        click.echo(f"{scope} is paused{when}; mail is still accepted. End it: postroom queue resume {scope}")
+        click.echo(f"{scope} is paused{when}; mail is still accepted. To resume: postroom queue resume {scope}")
     else:
-        click.echo(f"{scope} goes on" if changed else f"{scope} was not paused")
+        click.echo(f"{scope} is resumed" if changed else f"{scope} was not paused")

@@ -1,7 +1,7 @@
-"""`postroom audit list`: who came in, who was refused, who changed what.
+"""`postroom audit list`: who logged in, who was refused, who changed what.
 
-Promises: looking changes nothing; no secret ever stood in what is shown. Fails: exit 1 when nothing matches, exit 2 for a kind or a time
-that there is not.
+Promises: read-only; the audit log holds no secrets. Fails: exit 1 when nothing matches, exit 2 for an unknown kind or
+an unreadable time.
 """
 
 from __future__ import annotations
@@ -21,21 +21,25 @@ _GROUPS = sorted({kind.partition(".")[0] for kind in logs.AUDIT_KINDS if "." in 
 
 @click.group(cls=Commands)
 def audit() -> None:
-    """The audit log: logins, refusals, changes."""
+    """Read the audit log: logins, refusals, changes."""
 
 
 @audit.command("list")
-@click.option("--since", metavar="TIME", help='Since TIME: "2 hours" ago, 14:00, 2026-11-22.')
-@click.option("--actor", "who", metavar="TEXT", default="", help="Part of who did it: alice, cli:, app:soar.")
+@click.option("--since", metavar="TIME", help='At or after TIME: "2 hours" (ago), 14:00, 2026-11-22.')
+@click.option("--actor", "who", metavar="TEXT", default="", help="Actor contains TEXT: alice, cli:, app:soar.")
 @click.option("--kind", metavar="KIND", default="", help="login, call, user.create ..., or a group such as user.")
-@click.option("--outcome", type=click.Choice([logs.DONE, logs.REFUSED, logs.FAILED]), help="Only these.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most so many lines.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option(
+    "--outcome", type=click.Choice([logs.DONE, logs.REFUSED, logs.FAILED]), help="Only lines with this outcome."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="List at most this many lines."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_audit(
     place: Place, since: str | None, who: str, kind: str, outcome: str | None, limit: int, as_json: bool
 ) -> None:
-    """List the audit log, newest first. What happened again and again is one line with a number.
+    """List the audit log, newest first. Repeated events are one line with a count.
 
     \b
     Examples:
@@ -74,7 +78,8 @@ def _as_json(line: logs.AuditLine) -> dict[str, object]:
 def _print(lines: list[logs.AuditLine]) -> None:
     columns = (
         Column("AT"), Column("TIMES", right=True, drop=1), Column("ACTOR", least=8), Column("KIND"),
-        Column("WHAT", least=10), Column("FROM", least=7, drop=2), Column("OUTCOME"), Column("DETAIL", least=10, drop=3),
+        Column("WHAT", least=10), Column("FROM", least=7, drop=2), Column("OUTCOME"),
+        Column("DETAIL", least=10, drop=3),
     )  # fmt: skip
     rows = [
         (

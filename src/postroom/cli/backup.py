@@ -1,7 +1,7 @@
-"""`postroom backup | restore`: the store as it was at one instant, and back again.
+"""`postroom backup | restore`: a copy of the store at one instant, and the way back.
 
-Promises: a backup is taken beside a running gateway and is whole or not there; a restore writes only where no store is, and tells
-what it labelled. Fails: `Refusal` (exit 1) naming the place, what is wrong with it and the remedy.
+Promises: a backup can be taken while the gateway runs, and is complete or absent; a restore writes only to a directory
+without a store, and reports what it labelled. Fails: `Refusal` (exit 1) naming the place, the problem and the remedy.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _STEPS = 1000  # of the progress bar
 @click.command("backup")
 @click.argument("directory", metavar="DIR", type=_DIRECTORY)
 @click.option(
-    "--with-secrets", is_flag=True, help="Put the key in that opens the applications' keys. Guard such a backup."
+    "--with-secrets", is_flag=True, help="Include secrets.key, which decrypts the API keys. Guard such a backup."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def take_backup(place: Place, directory: Path, with_secrets: bool, as_json: bool) -> None:
-    """Back up everything that is kept: queue, messages, history, applications, people.
+    """Back up the queue, messages, history, applications and people.
 
-    DIR must not be there yet, or be empty. The gateway goes on meanwhile; the backup is the store as it was at one instant.
-    It holds mail: it is readable by you alone. Your settings file is not in it.
+    DIR must be new or empty. The gateway may keep running; the backup is the store as it was at one instant. It
+    contains mail, so only you can read it. It does not contain your settings file.
 
     \b
     Examples:
       postroom backup /backup/postroom-2026-11-22
       postroom backup /backup/today --data /var/lib/postroom
-      postroom backup /safe/full --with-secrets        also secrets.key, so that API keys go on working
+      postroom backup /safe/full --with-secrets        with secrets.key, so that API keys work after a restore
     """
     settings = place.settings()
     key = Path(settings.data, KEY_NAME) if with_secrets else None
@@ -62,7 +62,7 @@ def take_backup(place: Place, directory: Path, with_secrets: bool, as_json: bool
                 ("history", many(made.history)),
                 ("large bodies", f"{made.bodies:,}"),
                 ("size", size_words(made.bytes)),
-                ("secrets key", "in it: guard it like a password" if made.secrets else "not in it"),
+                ("secrets key", "included: guard this backup like a password" if made.secrets else "not included"),
             ]
         )
     _tell_missing(made.missing_bodies)
@@ -70,20 +70,20 @@ def take_backup(place: Place, directory: Path, with_secrets: bool, as_json: bool
 
 @click.command("restore")
 @click.argument("directory", metavar="DIR", type=_DIRECTORY)
-@click.option("--hold", is_flag=True, help="Everything that waits goes to held, for a person to release.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--hold", is_flag=True, help="Move every waiting entry to held, for a person to release.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def restore_backup(place: Place, directory: Path, hold: bool, as_json: bool) -> None:
-    """Restore a backup to a data directory that holds no store.
+    """Restore a backup to a data directory without a store.
 
-    What waited at the backup's instant may have been delivered since: every entry is labelled "may have been delivered", and is
-    tried again when a gateway starts there. With --hold, or with maybe_delivered = "hold" in the settings, a person
-    releases each one first.
+    Mail that waited when the backup was taken may have been delivered since. So every entry is labelled "may have been
+    delivered", and is tried again when the gateway starts. With --hold, or with maybe_delivered = "hold" in the
+    settings, entries wait in held until a person releases them.
 
     \b
     Examples:
       postroom restore /backup/postroom-2026-11-22 --data /var/lib/postroom
-      postroom restore /backup/postroom-2026-11-22 --data look --hold    to look into it; nothing is sent
+      postroom restore /backup/postroom-2026-11-22 --data look --hold    to inspect it; nothing is sent
     """
     settings = place.settings()
     by_policy = settings.delivery.maybe_delivered == "hold"
@@ -106,15 +106,15 @@ def restore_backup(place: Place, directory: Path, hold: bool, as_json: bool) -> 
         )
         if not made.secrets and not Path(settings.data, KEY_NAME).exists():
             warn(
-                "the backup has no secrets key: keys of applications made before it do not work any more. Put the gateway's "
-                f"{KEY_NAME} into {made.data} before it starts, or make new ones: postroom app create"
+                "the backup has no secrets key, so existing API keys do not work. Copy the old gateway's "
+                f"{KEY_NAME} to {made.data} before the gateway starts, or create new keys: postroom app create"
             )
     _tell_missing(made.missing_bodies)
 
 
 def _tell_missing(names: tuple[str, ...]) -> None:
     if names:
-        warn(f"{many(len(names), 'body')} could not be read in the store itself ({names[0]}, ...): postroom verify")
+        warn(f"{many(len(names), 'body')} could not be read from the store ({names[0]}, ...): run postroom verify")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""`postroom ledger`: everything created = everything ended + everything that waits, account by account.
+"""`postroom ledger`: everything created = everything ended + everything queued, account by account.
 
-Promises: one consistent look, beside a running gateway. Fails: `Refusal` (exit 1) when the difference is not 0.
+Promises: one consistent read, also while the gateway runs. Fails: `Refusal` (exit 1) when the difference is not 0.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ SHOWN_LIVES = 10
 
 
 @click.command()
-@click.option("--lives", is_flag=True, help="Also what each process counted, the newest first.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--lives", is_flag=True, help="Also show what each process counted, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def ledger(place: Place, lives: bool, as_json: bool) -> None:
-    """Show the ledger: what was created, how it ended, what waits. Nothing is missing when the difference is 0.
+    """Show the ledger: entries created, ended and queued. No mail is missing when the difference is 0.
 
     \b
     Examples:
@@ -29,8 +29,8 @@ def ledger(place: Place, lives: bool, as_json: bool) -> None:
       postroom ledger --lives
       postroom ledger --json | jq .difference
 
-    Counts entries: a message to three recipients is three. Exits 1 when the difference is not 0: mail is unaccounted for, and
-    postroom verify tells which.
+    The ledger counts entries: a message to three recipients is three. Exits 1 when the difference is not 0: then mail
+    is unaccounted for, and postroom verify finds which.
     """
     with place.store() as store:
         found = store.read_now().ask(keep.read_ledger())
@@ -42,7 +42,7 @@ def ledger(place: Place, lives: bool, as_json: bool) -> None:
             click.echo()
             _print_lives(found)
     if found.difference:
-        raise Refusal(f"the ledger does not agree ({found.difference:+,}): {keep.REMEDY}")
+        raise Refusal(f"the ledger does not balance ({found.difference:+,}): {keep.REMEDY}")
 
 
 def _print(found: keep.Ledger) -> None:
@@ -78,4 +78,4 @@ def _print_lives(found: keep.Ledger) -> None:
         print_table(columns, rows)
     older = len(found.lives) - len(rows) + found.earlier
     if older:
-        click.echo(f"and {older:,} more before them", err=True)
+        click.echo(f"and {older:,} earlier ones", err=True)

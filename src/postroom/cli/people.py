@@ -1,8 +1,8 @@
 """`postroom user`: the people who log in to the console, or over the API for keys.
 
-Promises: a password that is made here is shown once, on standard output only; every change stands in the audit log, in the same
-transaction, and ends sessions and keys that it takes the ground from. Fails: `Refusal` (exit 1) naming what was wrong with an address, a
-password or a role.
+Promises: a generated password is shown once, on standard output only; every change writes an audit line in the same
+transaction, and ends the sessions and keys that it invalidates. Fails: `Refusal` (exit 1) naming the address, password
+or role that was wrong.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from postroom.telemetry import stamp
 
 @click.group(cls=Commands)
 def user() -> None:
-    """People: who may log in to the console, or over the API."""
+    """Manage people: the accounts for the console and the API's login."""
 
 
 @user.command("create")
-@click.option("--email", required=True, metavar="ADDRESS", help="What they log in with.")
-@click.option("--role", required=True, metavar="ROLE", help="What they may do; postroom role list shows the roles.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--email", required=True, metavar="ADDRESS", help="Address to log in with.")
+@click.option("--role", required=True, metavar="ROLE", help="Role of the person; see postroom role list.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of generating one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def create_user(place: Place, email: str, role: str, password_stdin: bool, as_json: bool) -> None:
-    """Create a person and print a new password for them, this once.
+    """Create a person and print their generated password. It is shown only once.
 
     \b
     Examples:
@@ -52,10 +52,10 @@ def create_user(place: Place, email: str, role: str, password_stdin: bool, as_js
 
 
 @user.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @at_a_place
 def list_users(place: Place, as_json: bool) -> None:
-    """List people with their roles, and how many keys the API's login has given them.
+    """List the people, their roles, and how many keys each has from the API's login.
 
     \b
     Example:
@@ -99,11 +99,11 @@ def list_users(place: Place, as_json: bool) -> None:
 
 @user.command("password")
 @click.argument("email", metavar="ADDRESS")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of generating one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def set_password(place: Place, email: str, password_stdin: bool, as_json: bool) -> None:
-    """Give a person a new password and print it, this once. Their sessions and their keys from login end.
+    """Set a new password and print it once. Ends the person's sessions and the keys from their logins.
 
     \b
     Examples:
@@ -123,10 +123,10 @@ def set_password(place: Place, email: str, password_stdin: bool, as_json: bool) 
 
 @user.command("disable")
 @click.argument("email", metavar="ADDRESS")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def disable_user(place: Place, email: str, as_json: bool) -> None:
-    """Shut a person out: sessions and keys from login end within a second. Enabling lets them log in again.
+    """Lock a person out. Their sessions, and the keys from their logins, end within a second.
 
     \b
     Example:
@@ -137,10 +137,10 @@ def disable_user(place: Place, email: str, as_json: bool) -> None:
 
 @user.command("enable")
 @click.argument("email", metavar="ADDRESS")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def enable_user(place: Place, email: str, as_json: bool) -> None:
-    """Let a disabled person log in again, with the password that they had.
+    """Let a disabled person log in again, with the same password.
 
     \b
     Example:
@@ -150,24 +150,24 @@ def enable_user(place: Place, email: str, as_json: bool) -> None:
 
 
 def _switch(place: Place, email: str, as_json: bool, *, disabled: bool) -> None:
-    """Asking for what is already so is no failure: a script may say it twice."""
+    """Idempotent: a change that is already made is not an error, so that scripts can repeat it."""
     switch = access.disable_user(email, SystemClock().now()) if disabled else access.enable_user(email)
     kind = "user.disable" if disabled else "user.enable"
     found, done = place.change(switch.then(lambda done: audit_line(kind, done[0]) if done[1] else None))
     if as_json:
         print_json({"email": found, "disabled": disabled, "changed": done})
     else:
-        state = "may not log in" if disabled else "may log in"
-        click.echo(f"user {found} {state}{'' if done else ' already'}")
+        state = "disabled" if disabled else "enabled"
+        click.echo(f"user {found} {f'is {state}' if done else f'was already {state}'}")
 
 
 @user.command("delete")
 @click.argument("email", metavar="ADDRESS")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def delete_user(place: Place, email: str, yes: bool, as_json: bool) -> None:
-    """Delete a person, their sessions and their keys. What they did stays in timelines and in the audit log.
+    """Delete a person, their sessions and their keys. Timelines and the audit log keep what they did.
 
     \b
     Examples:
@@ -176,7 +176,7 @@ def delete_user(place: Place, email: str, yes: bool, as_json: bool) -> None:
     """
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError(f"nobody can be asked: say --yes to delete {email}")
+            raise click.UsageError(f"there is no terminal to confirm on: add --yes to delete {email}")
         click.confirm(f"Delete {email}?", abort=True, err=True)
     found = place.change(access.delete_user(email).then(lambda found: audit_line("user.delete", found)))
     if as_json:

@@ -1,7 +1,8 @@
-"""Where a command works: its settings, its store, and how what goes wrong there reaches the person.
+"""The settings and the store that a command works with, and how their failures are shown.
 
 Promises: a store opened here is closed; a failure of the settings, the store or the input is one message on standard
-error and an exit code, never a trace. Fails: `Refusal` (exit 1) and `WrongSettings` (exit 2), both click exceptions.
+error and an exit code, never a traceback. Fails: `Refusal` (exit 1) and `WrongSettings` (exit 2), both click
+exceptions.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 class Refusal(click.ClickException):
-    """Nothing matched, something was refused, or the surroundings failed."""
+    """Nothing matched, something was refused, or the environment (store, disk) failed."""
 
     exit_code = 1
 
@@ -36,7 +37,7 @@ class Refusal(click.ClickException):
 
 
 class WrongSettings(click.ClickException):
-    """Each problem is a line of its own and begins with its place, as compilers write it: editors can jump to it."""
+    """One line per problem. Each starts with FILE:LINE, as compilers write it, so that editors can jump there."""
 
     exit_code = 2
 
@@ -52,7 +53,7 @@ class WrongSettings(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group that turns our failures into messages and keeps its commands in the order they were added."""
+    """A group that turns our exceptions into messages, and lists its commands in the order they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -69,11 +70,11 @@ class Commands(click.Group):
         except LOCKED as problem:
             raise Refusal("the store is busy: another process holds its write lock; try again") from problem
         except NO_ROOM as problem:
-            raise Refusal(f"the store cannot be used: {problem}; check its disk and rights") from problem
+            raise Refusal(f"the store cannot be used: {problem}; check its disk and file permissions") from problem
 
 
 class Place:
-    """What --data and --config say."""
+    """The values of --data and --config."""
 
     def __init__(self, data: str | None, config: str | None) -> None:
         self.data = data
@@ -87,7 +88,7 @@ class Place:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """The store, beside the gateway that may be serving it."""
+        """The store. A gateway may be using it at the same time."""
         store = open_store(self.settings(), beside=True)
         try:
             yield store
@@ -108,8 +109,8 @@ class Place:
 def at_a_place(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command --data and --config, and hand them to it as `place`."""
 
-    @click.option("--data", metavar="DIR", help="The gateway's data directory.  [default: data]")
-    @click.option("--config", metavar="FILE", envvar="POSTROOM_CONFIG", help="The gateway's settings file (TOML).")
+    @click.option("--data", metavar="DIR", help="Data directory of the gateway.  [default: data]")
+    @click.option("--config", metavar="FILE", envvar="POSTROOM_CONFIG", help="Settings file of the gateway (TOML).")
     @functools.wraps(command)
     def placed(*args: Any, data: str | None, config: str | None, **given: Any) -> R:
         return command(*args, place=Place(data, config), **given)
@@ -118,7 +119,7 @@ def at_a_place(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def actor() -> str:
-    """Who is written down as having done it. Not from the environment, which anybody can set."""
+    """The actor for timelines and the audit log. From the process's user id, not from $USER, which can be forged."""
     try:
         return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:

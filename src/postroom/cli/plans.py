@@ -1,10 +1,10 @@
-"""`postroom queue plan | apply | undo | plans`: act on many entries as one, with a preview before and a way back after; and `reject`,
-`bounce` and `delete`, which are a plan that is applied at once.
+"""`postroom queue plan | apply | undo | plans`: act on many entries at once, with a preview before and an undo after.
 
-Promises: `plan` changes nothing; `apply` does it to exactly what was frozen; what `undo` cannot take back is told, entry by entry. What
-`reject`, `bounce` and `delete` have asked about is what they act on.
-Fails: exit 1 when nothing matched or the plan is refused, exit 2 for a wrong query or option; an interrupted command is simply given
-again and goes on where it stopped.
+`reject`, `bounce` and `delete` make a plan and apply it at once.
+Promises: `plan` changes nothing; `apply` acts on exactly the frozen entries; `undo` lists each entry that it cannot
+restore. `reject`, `bounce` and `delete` act on exactly the entries that they asked about.
+Fails: exit 1 when nothing matched or the plan is refused, exit 2 for a wrong query or option. An interrupted command
+continues when it is given again.
 """
 
 from __future__ import annotations
@@ -34,52 +34,55 @@ from postroom.units import write_size
 LONG = 2_000  # entries; more show their progress
 SHOWN = 20
 OVER = ("undone", "final", "expired")
+REASON_HELP = "Reason; kept in the timelines and in the audit log."
+NOTHING = "nothing matches that this action applies to"
 
 
-@click.command("plan", cls=QueryCommand, short_help="Freeze a set of entries, to act on it as one.")
+@click.command("plan", cls=QueryCommand, short_help="Make a plan: a fixed set of entries and an action.")
 @click.argument("action", type=click.Choice([action.value for action in Action]))
-@click.option("--notify", is_flag=True, help="Of reject: tell the senders.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--notify", is_flag=True, help="With reject: notify the senders.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @chosen_by_query()
 @at_a_place
 def make_plan(place: Place, query: Query, action: str, notify: bool, as_json: bool) -> None:
-    """Freeze the entries that a query means, and show what an action would do to them. Nothing is done yet.
+    """Make a plan: fix the set of entries that match now, and show what the action would do. Nothing is done yet.
 
     \b
     Examples:
       postroom queue plan hold from:newsletter@ queue:delivery
       postroom queue plan retry "info:timed out" to:*@example.org
       postroom queue plan delete queue:held "age>7d"
-      postroom queue apply PLAN --reason "asked for by legal"     does it
-      postroom queue undo PLAN                                    takes it back
+      postroom queue apply PLAN --reason "asked for by legal"     do it
+      postroom queue undo PLAN                                    undo it
 
-    Actions: retry, hold, release, reject, bounce (return to sender), delete, bulk (to bulk_processing), unbulk (back). What
-    reject, bounce and delete end is kept until the undo window is over ([plans] undo_window).
+    Actions: retry, hold, release, reject, bounce (return to sender), delete, bulk (move to bulk_processing), unbulk
+    (move back). Entries that reject, bounce or delete would end are kept until the undo window is over ([plans]
+    undo_window).
     """
     if notify and action != Action.REJECT:
-        raise click.UsageError("--notify: only a rejection asks whether to tell the sender")
+        raise click.UsageError("--notify: only for reject")
     wish = _wish(Action(action), query, notify)
     with place.store() as store:
         plan = _frozen(store, wish, place.settings().plans)
     _print(plan, (), as_json)
     if not plan.entries:
-        raise Refusal("nothing that this could be done to matches")
+        raise Refusal(NOTHING)
 
 
-@click.command("apply", short_help="Do what a plan says, to exactly what was frozen.")
+@click.command("apply", short_help="Apply a plan to exactly its entries.")
 @click.argument("plan", metavar="PLAN")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the timelines and in the audit log.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--reason", required=True, metavar="TEXT", help=REASON_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def apply_plan(place: Place, plan: str, reason: str, as_json: bool) -> None:
-    """Do what a plan says, to exactly the entries that were frozen.
+    """Apply a plan to exactly its entries.
 
     \b
     Examples:
       postroom queue apply 1a2b3c4d5e600001 --reason "asked for by legal"
 
-    What has left the queue or changed since is skipped, and told; when too much has ([plans] max_changed), nothing is done. An
-    interrupted one goes on when it is given again.
+    Entries that have left the queue or changed since the plan was made are skipped and listed. When too many have
+    changed ([plans] max_changed), nothing is done. If the command is interrupted, run it again: it continues.
     """
     reason, ident = _checked(reason), _ident(plan)
     with place.store() as store:
@@ -90,18 +93,19 @@ def apply_plan(place: Place, plan: str, reason: str, as_json: bool) -> None:
         raise Refusal("nothing was done")
 
 
-@click.command("undo", short_help="Take a plan back.")
+@click.command("undo", short_help="Undo a plan.")
 @click.argument("plan", metavar="PLAN")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @at_a_place
 def undo_plan(place: Place, plan: str, as_json: bool) -> None:
-    """Take a plan back: everything returns to exactly where it was, but for what has left or changed since.
+    """Undo a plan: every entry returns to exactly where it was, except those that have left or changed since.
 
     \b
     Examples:
       postroom queue undo 1a2b3c4d5e600001
 
-    Only within the undo window ([plans] undo_window, 15 minutes by default). Exits 1 when something could not be taken back.
+    Works only within the undo window ([plans] undo_window, 15 minutes by default). Exits 1 when an entry could not be
+    restored.
     """
     ident = _ident(plan)
     with place.store() as store:
@@ -111,16 +115,16 @@ def undo_plan(place: Place, plan: str, as_json: bool) -> None:
         left = _told_of(store, ident, ("kept",))
     _print(done, left, as_json)
     if done.kept:
-        raise Refusal(f"{many(done.kept)} could not be taken back")
+        raise Refusal(f"{many(done.kept)} could not be restored")
 
 
 @click.command("plans", short_help="List plans and their reports.")
 @click.argument("plan", metavar="[PLAN]", required=False)
-@click.option("--limit", type=click.IntRange(min=1, max=10_000), default=20, metavar="N", help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects; one object for one plan.")
+@click.option("--limit", type=click.IntRange(min=1, max=10_000), default=20, metavar="N", help="List at most N plans.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects; with PLAN, one object.")
 @at_a_place
 def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> None:
-    """List plans, newest first; with PLAN, the report of one.
+    """List plans, newest first; with PLAN, show the report of that plan.
 
     \b
     Examples:
@@ -149,13 +153,13 @@ def list_plans(place: Place, plan: str | None, limit: int, as_json: bool) -> Non
     else:
         click.echo("no plans", err=True)
     if any(isinstance(one, plans.Damaged) for one in listed):
-        click.echo("what is damaged is closed by postroom verify --repair", err=True)
+        click.echo("postroom verify --repair closes damaged plans", err=True)
 
 
 def _row(plan: plans.Plan, now: Millis) -> tuple[str, ...]:
     return (
-        public_id(plan.id), plan.action.value, plan.state, f"{plan.entries:,}", f"{plan.done:,}", ago(plan.created, now),
-        safe(plan.actor or plan.planner), safe(plan.query),
+        public_id(plan.id), plan.action.value, plan.state, f"{plan.entries:,}", f"{plan.done:,}",
+        ago(plan.created, now), safe(plan.actor or plan.planner), safe(plan.query),
     )  # fmt: skip
 
 
@@ -171,60 +175,60 @@ _Command = Callable[..., None]
 
 
 def _ending(command: _Command) -> _Command:
-    """What reject, bounce and delete have in common."""
+    """Give a command the options that reject, bounce and delete have."""
     decorated: _Command = chosen_by_query()(at_a_place(command))
-    decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object: the plan, applied.")(decorated)
-    decorated = click.option("--yes", is_flag=True, help="Do not ask before acting on a query.")(decorated)
-    reason = "Why; kept in the timelines and in the audit log."
-    return click.option("--reason", "--message", "reason", required=True, metavar="TEXT", help=reason)(decorated)
+    json_help = "Print one JSON object: the applied plan."
+    decorated = click.option("--json", "as_json", is_flag=True, help=json_help)(decorated)
+    decorated = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(decorated)
+    return click.option("--reason", "--message", "reason", required=True, metavar="TEXT", help=REASON_HELP)(decorated)
 
 
-@click.command(cls=QueryCommand, short_help="Reject: end entries without delivery.")
+@click.command(cls=QueryCommand, short_help="Reject entries: end them without delivery.")
 @_ending
-@click.option("--notify", is_flag=True, help="Tell the senders, and why. A null sender is never told.")
+@click.option("--notify", is_flag=True, help="Notify the senders, with the reason. Null senders get no notice.")
 def reject(**given: Any) -> None:
-    """Reject: end entries without delivery; nobody is told, unless you say so.
+    """Reject entries: end them without delivery. Senders are notified only with --notify.
 
     \b
     Examples:
       postroom queue reject 1a2b3c4d5e600001 --notify --reason "contains confidential information"
       postroom queue reject queue:held from:spammer@ --reason "spam" --yes
 
-    It is a plan, applied at once: until the undo window is over ([plans] undo_window) `postroom queue undo PLAN` takes it back, and
-    nobody is told anything. What is being worked on just now is left out: hold it first, or try again.
+    This makes a plan and applies it at once. Until the undo window is over ([plans] undo_window), `postroom queue undo
+    PLAN` undoes it and no notice is sent. Entries that are being worked on are left out: hold them first, or try again.
     """
     _end(Action.REJECT, **given)
 
 
-@click.command(cls=QueryCommand, short_help="Bounce: return entries to their senders.")
+@click.command(cls=QueryCommand, short_help="Bounce entries: return them to their senders.")
 @_ending
 def bounce(**given: Any) -> None:
-    """Bounce: end entries and tell their senders that they could not be delivered.
+    """Bounce entries: end them and notify their senders that they could not be delivered.
 
     \b
     Examples:
       postroom queue bounce 1a2b3c4d5e600001 --reason "the mailbox is closed"
-      postroom queue bounce "to:*@old.example.org" --reason "moved"      shows what it means, and asks
+      postroom queue bounce "to:*@old.example.org" --reason "moved"      shows what matches, and asks
       postroom queue bounce to:bob queue:held --reason "left" --yes      does not ask
 
-    It is a plan, applied at once: until the undo window is over ([plans] undo_window) `postroom queue undo PLAN` takes it back, and
-    nobody is told anything. What has no sender, or is being worked on just now, is left out.
+    This makes a plan and applies it at once. Until the undo window is over ([plans] undo_window), `postroom queue undo
+    PLAN` undoes it and no notice is sent. Entries without a sender, or being worked on, are left out.
     """
     _end(Action.BOUNCE, **given)
 
 
-@click.command(cls=QueryCommand, short_help="Delete: end entries, and tell nobody.")
+@click.command(cls=QueryCommand, short_help="Delete entries, without any notice.")
 @_ending
 def delete(**given: Any) -> None:
-    """Delete: end entries without delivery, and tell nobody.
+    """Delete entries: end them without delivery and without any notice.
 
     \b
     Examples:
       postroom queue delete 1a2b3c4d5e600001 --reason "a test message"
-      postroom queue delete from:newsletter@ "age>1h" --reason "a loop"    shows what it means, and asks
+      postroom queue delete from:newsletter@ "age>1h" --reason "a loop"    shows what matches, and asks
 
-    It is a plan, applied at once: until the undo window is over ([plans] undo_window) `postroom queue undo PLAN` takes it back, message
-    and all. What is being worked on just now is left out.
+    This makes a plan and applies it at once. Until the undo window is over ([plans] undo_window), `postroom queue undo
+    PLAN` restores the entries and their messages. Entries that are being worked on are left out.
     """
     _end(Action.DELETE, **given)
 
@@ -235,7 +239,7 @@ def _end(
     reason, settings, wish = _checked(reason), place.settings().plans, _wish(action, query, notify)
     ask = not query.ids and not yes
     if ask and not sys.stdin.isatty():
-        raise click.UsageError(f"a query is meant and nobody can be asked: say --yes to {action} what it matches")
+        raise click.UsageError(f"there is no terminal to confirm on: add --yes to {action} what the query matches")
     with place.store() as store:
         plan = _frozen(store, wish, settings)
         if ask and plan.entries:
@@ -251,7 +255,7 @@ def _end(
     if query.ids and gone:
         raise Refusal(f"{many(gone)} not in the queue: ended, or never there")
     if not done.done:
-        raise Refusal("nothing that this could be done to matches")
+        raise Refusal(NOTHING)
     if query.ids and done.done < len(set(query.ids)):
         raise Refusal(f"{many(len(set(query.ids)) - done.done)} refused")
 
@@ -261,9 +265,9 @@ COMMANDS = (reject, bounce, delete, make_plan, apply_plan, undo_plan, list_plans
 
 def _wish(action: Action, query: Query, notify: bool = False) -> plans.Wish:
     if not query.narrows:
-        raise click.UsageError(f"say which entries to {action}: ids, or a query such as queue:delivery")
+        raise click.UsageError(f"which entries to {action}? Give ids, or a query such as queue:delivery")
     if query.limit:
-        raise click.UsageError("--limit: a plan has all that match; narrow the query instead")
+        raise click.UsageError("--limit: a plan takes every entry that matches; narrow the query instead")
     chosen = Filter(ids=query.ids) if query.ids else query.filter
     return plans.Wish(action, chosen, language.write(chosen), actor(), notify)
 
@@ -280,7 +284,7 @@ def _frozen(store: Store, wish: plans.Wish, settings: Plans) -> plans.Plan:
 
 
 def _applied(store: Store, plan: plans.Plan, reason: str, settings: Plans) -> tuple[plans.Plan, list[plans.PlanEntry]]:
-    """(what was done, some of what was skipped)."""
+    """(the plan afterwards, some of the skipped entries)."""
     with _progress("Apply", plan.entries) as told:
         verb = plans.apply(store, plan.id, settings, SystemClock(), actor=actor(), reason=reason, told=told)
         done = plans.carry_out_now(store, verb)
@@ -312,22 +316,23 @@ def plan_json(plan: plans.Plan) -> dict[str, object]:
     times = {
         name: None if at is None else stamp(at)
         for name, at in (
-            ("created", plan.created), ("expires", plan.expires), ("applied", plan.applied), ("undoUntil", plan.undo_until),
-            ("finished", plan.finished),
+            ("created", plan.created), ("expires", plan.expires), ("applied", plan.applied),
+            ("undoUntil", plan.undo_until), ("finished", plan.finished),
         )
     }  # fmt: skip
     summary = plan.summary
     return {
         "id": public_id(plan.id), "state": plan.state, "action": plan.action.value, "query": plan.query,
-        "planner": plan.planner, "actor": plan.actor, "reason": plan.reason, "undoer": plan.undoer, "notify": plan.notify,
+        "planner": plan.planner, "actor": plan.actor, "reason": plan.reason, "undoer": plan.undoer,
+        "notify": plan.notify,
         **times, "entries": plan.entries, "bytes": plan.bytes, "done": plan.done, "skipped": plan.skipped,
         "undone": plan.undone, "kept": plan.kept, "ended": plan.ended,
         "summary": {
             "queues": _shares(summary.queues), "domains": _shares(summary.domains), "senders": _shares(summary.senders),
             "leftOut": _shares(summary.left_out),
             "samples": [
-                {"id": one.id, "queue": one.queue, "sender": one.sender, "recipient": one.recipient, "subject": one.subject,
-                 "size": one.size}
+                {"id": one.id, "queue": one.queue, "sender": one.sender, "recipient": one.recipient,
+                 "subject": one.subject, "size": one.size}
                 for one in summary.samples
             ],
         },
@@ -339,7 +344,7 @@ def _shares(shares: Sequence[plans.Share]) -> list[dict[str, object]]:
 
 
 def _print(plan: plans.Plan, left: Sequence[plans.PlanEntry], as_json: bool) -> None:
-    """For a program or for people: what the plan is, how far it has come, and what can be done next."""
+    """For programs or people: the plan, how far it is, and what can be done next."""
     if as_json:
         told = [{"id": public_id(one.id), "state": one.state, "why": one.why} for one in left]
         print_json({**plan_json(plan), **({"leftAlone": told} if left else {})})
@@ -358,7 +363,7 @@ def _print(plan: plans.Plan, left: Sequence[plans.PlanEntry], as_json: bool) -> 
 
 
 def _preview(plan: plans.Plan, *, err: bool = False) -> None:
-    """What it is about: all of one that is not applied yet, else what was left out of it."""
+    """The summary of a plan: all of it before it is applied, afterwards only what was left out."""
     click.echo(
         f"plan {public_id(plan.id)}: {plan.action} {many(plan.entries)}, {write_size(plan.bytes)}: {plan.state}",
         err=err,

@@ -1,7 +1,7 @@
-"""Which entries a command means: its words, in the search language, and its options -> one store filter.
+"""Which entries a command acts on: words in the search language and options become one store filter.
 
-This is the one place that builds `model.Filter` for the command line. Promises: everything given must hold, and nothing is guessed.
-Fails: click.UsageError naming the option, or the line with a mark under the place that is wrong (exit 2).
+This is the only place that builds `model.Filter` for the command line. Promises: entries must match everything given;
+nothing is guessed. Fails: click.UsageError naming the option, or the line with a mark under the error (exit 2).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ PAGE = 1000  # entries read at once: a few milliseconds
 DEFAULT_LIMIT = 50
 SHOWN = 60  # characters of a long line in front of its mark
 
-# Ids carry the time in milliseconds from their 20th bit: since 2004 that is sixteen digits, and an English word is not one.
+# Ids carry the time in milliseconds from their 20th bit. Since 2004 that makes sixteen hex digits, unlike any word.
 _ID = re.compile(r"[0-9a-fA-F]{16}")
 _NEGATED = re.compile(rf"-({'|'.join(language.KEYS)})(:|<=|>=|<|>|=).*", re.IGNORECASE | re.DOTALL)
 
 
 class Query(msgspec.Struct, frozen=True):
-    """`ids`: named one by one, in this order; else `filter`. `now`: the moment that states are told of."""
+    """`ids`, in this order, or else `filter`. `now`: the moment for conditions on time, such as is:locked."""
 
     filter: Filter
     ids: tuple[int, ...] = ()
@@ -48,12 +48,12 @@ class Query(msgspec.Struct, frozen=True):
 
     @property
     def narrows(self) -> bool:
-        """Whether anything was asked for at all."""
+        """Whether ids or any condition were given."""
         return bool(self.ids or self.filter != Filter())
 
 
 class QueryCommand(click.Command):
-    """Lets `-from:bob` be a condition: to click it would be an option."""
+    """Accepts `-from:bob` as a condition; click would read it as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--" not in args:
@@ -64,7 +64,7 @@ class QueryCommand(click.Command):
 
 
 class WrongQuery(click.UsageError):
-    """The line, a mark under the place, and what was probably meant."""
+    """Shows the line, a mark under the error, and a suggestion."""
 
     def __init__(self, line: str, problem: QueryProblem) -> None:
         line = "".join(char if char.isprintable() else " " for char in line)  # each its own place, as `at` counts
@@ -76,8 +76,8 @@ class WrongQuery(click.UsageError):
 
 
 def chosen_by_query(default_limit: int = 0) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Give a command `[ID... | QUERY]` and the filter options, and hand them to it as `query`."""
-    limit_help = "At most this many; 0 = all." + (f"  [default: {default_limit}]" if default_limit else "")
+    """Give a command `[ID... | QUERY]` and the filter options, and pass them to it as `query`."""
+    limit_help = "At most N entries; 0 = all." + (f"  [default: {default_limit}]" if default_limit else "")
     options: tuple[Callable[[Callable[..., R]], Callable[..., R]], ...] = (
         click.argument("words", nargs=-1, metavar="[ID... | QUERY]"),
         click.option(
@@ -86,19 +86,19 @@ def chosen_by_query(default_limit: int = 0) -> Callable[[Callable[..., R]], Call
         click.option(
             "--route", "routes", multiple=True, type=click.Choice([r.value for r in Route]), help="On this route."
         ),
-        click.option("--from", "sender", metavar="TEXT", help="Sender: envelope or From field contains TEXT."),
-        click.option("--to", "recipient", metavar="TEXT", help="Recipient: envelope or To field contains TEXT."),
+        click.option("--from", "sender", metavar="TEXT", help="Envelope sender or From field contains TEXT."),
+        click.option("--to", "recipient", metavar="TEXT", help="Envelope recipient or To field contains TEXT."),
         click.option("--subject", metavar="TEXT", help="Subject contains TEXT."),
-        click.option("--info", metavar="TEXT", help="The reason it waits contains TEXT."),
+        click.option("--info", metavar="TEXT", help="The reason for waiting contains TEXT."),
         click.option(
-            "--ip", metavar="ADDRESS", help="Handed in by this address, network (192.0.2.0/24) or part of one."
+            "--ip", metavar="ADDRESS", help="Client address: exact, a network (192.0.2.0/24), or part of an address."
         ),
-        click.option("--attachment/--no-attachment", "attachment", default=None, help="With, or without, attachment."),
-        click.option("--since", metavar="WHEN", help='Accepted at or after WHEN: "2 hours" ago, 14:00, 2026-11-22.'),
+        click.option("--attachment/--no-attachment", "attachment", default=None, help="With or without an attachment."),
+        click.option("--since", metavar="WHEN", help='Accepted at or after WHEN: "2 hours" (ago), 14:00, 2026-11-22.'),
         click.option("--until", metavar="WHEN", help="Accepted at or before WHEN."),
         click.option("--limit", type=click.IntRange(min=0), metavar="N", default=default_limit, help=limit_help),
         click.option(
-            "--order", type=click.Choice([o.value for o in Order]), default="newest", help="Which come first."
+            "--order", type=click.Choice([o.value for o in Order]), default="newest", help="Which entries come first."
         ),
     )
 
@@ -137,7 +137,7 @@ def build_query(
     limit: int = 0,
     order: str = "newest",
 ) -> Query:
-    """Words and options become one filter."""
+    """One filter from words and options."""
     ids, wanted = _ids_or_words(words, now)
     terms = [
         Term(aspect, Relation.HAS, _search_text(text, option))
@@ -167,7 +167,7 @@ def build_query(
 
 
 def matching(reader: Reader, query: Query) -> Iterator[Entry]:
-    """The entries that match, page by page, in order; none that arrived after the first page was read."""
+    """The matching entries in order, read in pages; without entries that arrive after the first page was read."""
     found: Iterator[Entry]
     if query.ids:
         found = (entry for entry in map(reader.entry, query.ids) if entry is not None)
@@ -190,14 +190,14 @@ def _pages(reader: Reader, query: Query) -> Iterator[Entry]:
 
 
 def count(reader: Reader, query: Query) -> int:
-    """Exactly how many match, whatever the limit."""
+    """The exact number of matches, without the limit."""
     if query.ids:
         return sum(reader.entry(ident) is not None for ident in query.ids)
     return reader.count(query.filter, now=query.now)
 
 
 def read_line(line: str, now: Millis) -> Filter:
-    """A line of the search language. WrongQuery shows the place."""
+    """Parse a line of the search language. WrongQuery shows where it is wrong."""
     try:
         return language.parse(line, now)
     except QueryProblem as problem:
@@ -224,7 +224,7 @@ def _search_text(text: str, option: str) -> str:
 
 
 def _address(text: str) -> Term:
-    """Exactly this address, a network, or else a piece of an address."""
+    """An exact address, a network, or part of an address."""
     try:
         return Term(Aspect.IP, Relation.WITHIN, str(ipaddress.ip_network(text, strict=False)))
     except ValueError:
@@ -234,7 +234,7 @@ def _address(text: str) -> Term:
 
 
 def when(text: str | None, option: str, now: Millis) -> Millis | None:
-    """ "2 hours" (ago), "14:00" (today), "2026-11-22", "2026-11-22 14:00[:00][Z]"; local time unless it says its zone."""
+    """Read "2 hours" (ago), "14:00" (today), "2026-11-22", "2026-11-22 14:00[:00][Z]"; local time without a zone."""
     if text is None:
         return None
     try:

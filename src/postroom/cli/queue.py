@@ -1,7 +1,7 @@
-"""`postroom queue list | count | show`: what waits, since when, and why. Looking changes nothing and takes no lease.
+"""`postroom queue list | count | show`: what waits, since when, and why. Read-only; takes no lease.
 
-Promises: what is listed was true when it was read; entries that arrive meanwhile are not shown. Fails: `Refusal` (exit 1)
-when nothing matched what was asked for; an empty queue that nobody filtered is not a failure.
+Promises: what is listed was true when it was read; entries that arrive meanwhile are not shown. Fails: `Refusal` (exit
+1) when a filter was given and nothing matches; without a filter, an empty queue is not a failure.
 """
 
 from __future__ import annotations
@@ -42,45 +42,45 @@ COLOURS = {Queue.HELD: "yellow", Queue.SYSTEM: "blue"}
 
 @click.group(cls=Commands)
 def queue() -> None:
-    """Look at what waits, and act on it.
+    """List and search what waits, and act on it.
 
     \b
     An entry is one message for one recipient. It waits in one of five queues:
-      processing, bulk_processing   checks and policies are before it
-      delivery                      it goes to the next hop
-      held                          a person decides
-      system                        our own notices, such as bounces
+      processing, bulk_processing   waits for checks and policies
+      delivery                      waits for the next hop
+      held                          waits for a person's decision
+      system                        the gateway's own notices, such as bounces
 
-    Entries are meant by their ids, or by a query and options: everything given must hold. Bare words are searched for
-    in sender, recipient, subject, address and reason, any case, as parts of words; fields narrow it down:
+    Select entries by id, or with a query and options; entries must match all of them. Plain words match parts of the
+    sender, recipient, subject, client address and reason, in any case. Fields are more exact:
 
     \b
       from:  to:  subject:  info:  error:  ip:  destination:  verdict:  id:
       queue:  route:  has:attachment  is:locked|waiting|due|tried  priority:  label:
       age>10m  since:2h  until:2026-11-22T10:00  attempts>=3  size>1MiB  next<5m
 
-    A - in front means "not". Quote the whole query for the shell: 'from:alice age>10m -has:attachment report'.
+    A leading - means "not". Quote the whole query for the shell: 'from:alice age>10m -has:attachment report'.
     """
 
 
 @queue.command("list", cls=QueryCommand)
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
 @chosen_by_query(DEFAULT_LIMIT)
 @at_a_place
 def list_entries(place: Place, query: Query, as_json: bool) -> None:
-    """List entries: which, since when, and why they wait.
+    """List entries: since when and why they wait.
 
     \b
     Examples:
       postroom queue list                               the newest 50
-      postroom queue list --order oldest --limit 10     what has waited longest
+      postroom queue list --order oldest --limit 10     the 10 that wait longest
       postroom queue list --queue held --json           for a program
       postroom queue list --to @example.org --info 421  deferred by one destination
-      postroom queue list --since "2 hours" invoice     the word anywhere, lately
+      postroom queue list --since "2 hours" invoice     the word in any field, last 2 hours
       postroom queue list 'to:*@example.org age>1h attempts>=3 -is:locked'
 
-    On a terminal the table fits its width; in a pipe nothing is cut. NEXT is when it is tried again: "now" = due,
-    "working" = a worker has it, "-" = a person decides. Exits 1 when a filter was given and nothing matches.
+    On a terminal the table fits the width; in a pipe nothing is cut. NEXT is the next attempt: "now" = due, "working" =
+    a worker has the entry, "-" = a person decides. Exits 1 when a filter was given and nothing matches.
     """
     now = SystemClock().now()
     with place.store() as store:
@@ -103,20 +103,20 @@ def list_entries(place: Place, query: Query, as_json: bool) -> None:
 
 
 @queue.command("count", cls=QueryCommand)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @chosen_by_query()
 @at_a_place
 def count_entries(place: Place, query: Query, as_json: bool) -> None:
-    """Count entries, queue by queue.
+    """Count the entries in each queue.
 
     \b
     Examples:
       postroom queue count                       everything that waits
-      postroom queue count --queue held          how many wait for a person
-      postroom queue count 'info:"timed out"'    how many wait for this reason
+      postroom queue count --queue held          entries that wait for a person
+      postroom queue count 'info:"timed out"'    entries that wait for this reason
       postroom queue count --json | jq .total
 
-    WORKING entries are with a worker just now. Exits 1 when a filter was given and nothing matches.
+    WORKING counts the entries that a worker has now. Exits 1 when a filter was given and nothing matches.
     """
     now = SystemClock().now()
     with place.store() as store:
@@ -140,7 +140,7 @@ def count_entries(place: Place, query: Query, as_json: bool) -> None:
     else:
         _print_counts(counts, oldest, {} if query.narrows else leased, now)
         for scope, since in pauses.items():
-            warn(f"{scope} is paused since {ago(since, now)}: postroom queue resume {scope}")
+            warn(f"{scope} is paused since {ago(since, now)}; to resume: postroom queue resume {scope}")
     if not total and query.narrows:
         _say_nothing(query)
 
@@ -177,7 +177,7 @@ def _oldest_first(query: Query) -> Query:
 
 
 def _within(query: Query, name: Queue) -> Query:
-    """The same, in one queue."""
+    """The same query, in one queue."""
     return msgspec.structs.replace(query, filter=msgspec.structs.replace(query.filter, queues=(name,)), limit=0)
 
 
@@ -223,10 +223,10 @@ def _print_counts(
 
 def _say_nothing(query: Query) -> None:
     if query.ids:
-        raise Refusal("none of these ids is in the queue; postroom queue show ID also looks into the history")
+        raise Refusal("none of these ids is in the queue; postroom queue show ID also searches the history")
     if query.narrows:
         raise Refusal("nothing in the queue matches")
-    click.echo("nothing waits", err=True)
+    click.echo("the queue is empty", err=True)
 
 
 for command in (show, retry, hold, release, *PLAN_COMMANDS, pause, resume):

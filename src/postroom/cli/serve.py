@@ -1,7 +1,7 @@
-"""`postroom serve`: runs the gateway until it is told to stop.
+"""`postroom serve`: runs the gateway until a signal stops it.
 
-Promises: nothing starts with wrong settings; the exit code is the gateway's own. Fails: exit 2 with every settings problem, or
-for more workers than the store can have.
+Promises: nothing starts with wrong settings; the exit code is the gateway's own. Fails: exit 2 with every problem of
+the settings, or for more workers than the store allows.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from postroom.settings import Settings
 
 
 @click.command()
-@click.option("--smtp", metavar="HOST:PORT", help="Take mail here, instead of at [smtp] listen; port 0 = any free one.")
-@click.option("--http", metavar="HOST:PORT", help="Answer API and console here, instead of at [http] listen.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, metavar="N", help="Processes; SQLite has one.")
+@click.option("--smtp", metavar="HOST:PORT", help="Listen for mail here, not at [smtp] listen; port 0 = any free one.")
+@click.option("--http", metavar="HOST:PORT", help="Listen for API and console here, not at [http] listen.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, metavar="N", help="Processes; SQLite allows one.")
 @at_a_place
 @click.pass_context
 def serve(context: click.Context, place: Place, smtp: str | None, http: str | None, workers: int) -> None:
-    """Run the gateway in the foreground, until SIGTERM or Ctrl-C. SIGHUP reads the settings anew.
+    """Run the gateway in the foreground until SIGTERM or Ctrl-C. SIGHUP reloads the settings.
 
-    The first start writes DIR/admin.json (readable by its owner only) with the keys and the password of a full
-    administrator. The log goes to standard error.
+    The first start creates an administrator and writes the keys and password to DIR/admin.json, readable by its owner
+    only. The log goes to standard error.
 
     \b
     Examples:
@@ -35,14 +35,14 @@ def serve(context: click.Context, place: Place, smtp: str | None, http: str | No
     """
 
     def read() -> Settings:
-        """At the start, and again at each SIGHUP."""
+        """Called at the start and at each SIGHUP."""
         return place.loaded(smtp=smtp, http=http).settings
 
     settings = read()
     if workers > 1:
         raise click.UsageError(
-            f"--workers {workers}: with SQLite one process carries everything, which is faster than two on one file; "
-            "leave --workers out"
+            f"--workers {workers}: with SQLite a single process does all the work, which is faster than two on one "
+            "file; leave --workers out"
         )
     from postroom.app import run  # only here: every other command starts faster without the whole gateway
 

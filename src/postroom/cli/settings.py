@@ -1,6 +1,6 @@
-"""`postroom settings check | show | reference`: are they right, what is in force and why, what is there.
+"""`postroom settings check | show | reference`: find errors, show the values in force, document every setting.
 
-Promises: `check` says exactly what `serve` would say; `show` prints a settings file that reads back the same.
+Promises: `check` reports exactly what `serve` would report; `show` prints a settings file that reads back the same.
 Fails: exit 2 with every problem of the settings.
 """
 
@@ -21,16 +21,16 @@ from postroom.settings.file import read
 
 @click.group(cls=Commands)
 def settings() -> None:
-    """Check settings, show what is in force, explain what there is."""
+    """Check settings, show the values in force, list all settings."""
 
 
 @settings.command()
 @click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, problems.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: ok, problems.")
 def check(file: str, as_json: bool) -> None:
-    """Find every error of a settings FILE at once, with line numbers.
+    """Report every error in a settings FILE, with line numbers.
 
-    The environment is checked with it, as `postroom serve` would. Exits 0 when all is right, 2 when something is wrong.
+    Also checks the environment variables, as `postroom serve` does. Exits 0 without errors, 2 with errors.
 
     \b
     Example:
@@ -50,10 +50,10 @@ def check(file: str, as_json: bool) -> None:
 
 
 @settings.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: settings as the file writes them, and origins.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: settings and origins.")
 @at_a_place
 def show(place: Place, as_json: bool) -> None:
-    """Show the settings in force, and where each came from, as a settings file.
+    """Print the settings in force and the origin of each, as a settings file.
 
     \b
     Examples:
@@ -69,5 +69,5 @@ def show(place: Place, as_json: bool) -> None:
 
 @settings.command()
 def reference() -> None:
-    """Print what every setting means, takes and is by default (docs/settings.md)."""
+    """Print the reference of all settings (docs/settings.md)."""
     click.echo(settings_doc.reference(), nl=False)

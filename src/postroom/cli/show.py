@@ -1,7 +1,7 @@
 """`postroom queue show ID`: everything about an entry, waiting or ended: state, envelope, message, timeline.
 
-Promises: the body is never printed; header texts are printed as text only. Fails: `Refusal` (exit 1) naming the ids that
-are neither in the queue nor in the history; the others are shown all the same.
+Promises: the body is never printed; header texts cannot control the terminal. Fails: `Refusal` (exit 1) naming the ids
+that are neither in the queue nor in the history; the others are shown.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ KIND_COLOURS = {**OUTCOME_COLOURS, "held": "yellow", "deferred": "yellow", "take
 
 @click.command(short_help="Show everything about an entry.")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array, an object for each entry found.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array with an object for each entry found.")
 @at_a_place
 def show(place: Place, ids: tuple[str, ...], as_json: bool) -> None:
     """Show everything about an entry: state, envelope, message and timeline.
 
-    Also finds entries that have ended (delivered, bounced, ...), as long as the history keeps them. The reply to a sender
-    ("250 2.0.0 ... ID") and the log name the ids that this takes.
+    Also finds ended entries (delivered, bounced, ...) while the history keeps them. You find ids in the reply to the
+    sender ("250 2.0.0 ... ID") and in the log.
 
     \b
     Examples:
@@ -129,7 +129,7 @@ def _print_envelope(entry: Entry | Ended, recipient: str, now: Millis) -> None:
     click.echo(click.style("envelope", bold=True))
     print_pairs(
         [
-            ("from", entry.env_from or "<> (a notice: nobody to answer to)"),
+            ("from", entry.env_from or "<> (null sender: a notice)"),
             ("to", recipient),
             ("route", entry.route),
             ("accepted", f"{local_exact(entry.created)} ({short_duration(max(now - entry.created, 0))} ago)"),
@@ -151,7 +151,7 @@ def _print_message(entry: Entry | Ended | None, message: Message | None) -> None
     ]
     if message is None:
         pairs.append(("from host", entry.remote_ip))
-        pairs.append(("note", "the message itself is kept only while an entry of it waits"))
+        pairs.append(("note", "the message was removed when its last entry ended"))
     else:
         client = message.client
         how = f"HELO {client.helo}" if client.helo else ""

@@ -1,8 +1,8 @@
-"""Tables for people: aligned, as wide as the terminal and no wider, safe to print.
+"""Tables for people: aligned, at most as wide as the terminal, safe to print.
 
-Promises: no text from a message reaches the terminal as anything but text (a subject may hold escape sequences);
-columns shrink with an ellipsis, then the least important ones go; away from a terminal nothing is cut, so that
-`| grep` sees everything. Fails: never; a table wider than the narrowest form is printed too wide rather than wrong.
+Promises: text from a message cannot control the terminal (a subject may hold escape sequences). To fit the terminal,
+the least important columns are dropped and the others shortened with an ellipsis; in a pipe nothing is cut, so that
+`| grep` sees everything. Fails: never; where even the narrowest form does not fit, it is wider than the terminal.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _UNLIMITED = 1 << 20
 
 
 class Column(msgspec.Struct, frozen=True):
-    """`least`: how narrow it may become (0 = never cut); `drop`: columns with the highest number go first (0 = stays);
-    one that may go is not shown when it is empty."""
+    """`least`: the smallest width (0 = never cut). `drop`: columns with the highest number are dropped first (0 =
+    never); a column with a number is also dropped when it is empty."""
 
     title: str
     right: bool = False
@@ -50,7 +50,7 @@ def print_list(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], 
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], *, width: int) -> list[str]:
-    """The lines; colours are in them, and click takes them out again where there is no terminal."""
+    """The lines, with colours; click removes the colours where there is no terminal."""
     cells = [[_cell(value) for value in row] for row in rows]
     shown, widths = _fit(columns, cells, width)
     head = [Cell(columns[number].title, bold=True) for number in shown]
@@ -61,7 +61,7 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]],
 
 
 def print_pairs(pairs: Sequence[tuple[str, str | Cell]], *, indent: str = "  ") -> None:
-    """Names and values, one a line; what is empty is left out."""
+    """Names and values, one pair per line; empty values are left out."""
     filled = [(name, _cell(value)) for name, value in pairs if _cell(value).text]
     space = max((len(name) for name, _ in filled), default=0)
     for name, cell in filled:
@@ -69,7 +69,7 @@ def print_pairs(pairs: Sequence[tuple[str, str | Cell]], *, indent: str = "  ") 
 
 
 def print_json(value: object) -> None:
-    """One document. Control characters beyond those JSON escapes itself are escaped too: it may be read on a terminal."""
+    """One document. Escapes more control characters than JSON demands, because a terminal may show it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     click.echo("".join([char if char.isprintable() or char == "\n" else _json_escape(char) for char in text]))
 
@@ -84,7 +84,7 @@ def terminal_width() -> int:
 
 
 def safe(text: str) -> str:
-    """As one line that a terminal takes as text: line ends become spaces, other control characters visible."""
+    """One line without control characters: line ends become spaces, the others a visible mark."""
     if text.isprintable():
         return text
     return "".join(
@@ -120,31 +120,49 @@ def _cell(value: str | Cell) -> Cell:
 
 
 def _fit(columns: Sequence[Column], cells: Sequence[Sequence[Cell]], width: int) -> tuple[list[int], list[int]]:
-    """(the columns that stay, how wide each may be)."""
+    """(the columns that stay, the width of each)."""
     natural = [
         max([text_width(column.title), *(text_width(row[number].text) for row in cells)])
         for number, column in enumerate(columns)
     ]
-    filled = [column.drop == 0 or any(row[number].text for row in cells) for number, column in enumerate(columns)]
-    shown = [number for number in range(len(columns)) if filled[number]]
-    while True:
-        narrow = [min(natural[n], columns[n].least or natural[n]) for n in shown]
+    narrowest = [min(full, column.least or full) for full, column in zip(natural, columns, strict=True)]
+    filled = [
+        number for number, column in enumerate(columns) if not column.drop or any(row[number].text for row in cells)
+    ]
+    shown = _kept(columns, filled, narrowest, width)
+    widths = [natural[number] for number in shown]
+    return shown, _narrowed(widths, [narrowest[number] for number in shown], _taken(widths) - width)
+
+
+def _taken(widths: Sequence[int]) -> int:
+    """The width of a line with columns of these widths."""
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _kept(columns: Sequence[Column], filled: Sequence[int], narrowest: Sequence[int], width: int) -> list[int]:
+    """The columns that fit at their narrowest: the least important are dropped until they do."""
+    shown = list(filled)
+    while _taken([narrowest[number] for number in shown]) > width:
         droppable = [number for number in shown if columns[number].drop]
-        if sum(narrow) + GAP * (len(shown) - 1) <= width or not droppable:
+        if not droppable:
             break
         shown.remove(max(droppable, key=lambda number: columns[number].drop))
-    widths = [natural[number] for number in shown]
-    excess = sum(widths) + GAP * (len(shown) - 1) - width
-    while excess > 0:  # the widest gives way first, so that what is short stays whole
-        spare = [index for index in range(len(shown)) if widths[index] > narrow[index]]
+    return shown
+
+
+def _narrowed(widths: list[int], narrowest: Sequence[int], excess: int) -> list[int]:
+    """The widths, less `excess` together where possible. The widest column shrinks first, so that short ones stay
+    whole."""
+    while excess > 0:
+        spare = [index for index in range(len(widths)) if widths[index] > narrowest[index]]
         if not spare:
             break
         widest = max(spare, key=lambda index: widths[index])
         second = max([widths[index] for index in spare if index != widest], default=0)
-        step = max(1, min(excess, widths[widest] - max(second, narrow[widest])))
+        step = max(1, min(excess, widths[widest] - max(second, narrowest[widest])))
         widths[widest] -= step
         excess -= step
-    return shown, widths
+    return widths
 
 
 def _line(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]) -> str:

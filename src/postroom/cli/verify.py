@@ -1,7 +1,7 @@
-"""`postroom verify`: proves that the store agrees with itself, and with --repair puts right what does not.
+"""`postroom verify`: checks that the store is consistent, and with --repair repairs it.
 
-Promises: without --repair nothing is changed; it runs beside a gateway and never in its way; every kind of damage is told with
-how many and which, and with what was done. Fails: exit 1 when something is wrong and stays so.
+Promises: without --repair nothing is changed; it runs while the gateway works, without blocking it; each kind of damage
+is reported with its number, examples, and what was done. Fails: exit 1 when something is wrong and stays wrong.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from postroom.store import verify
 LONG = 20_000  # rows; more show their progress
 NAMED = 5  # of each kind in the report for people
 STATES = {"found": "wrong", "left": "left as they are", "repaired": "repaired", "noted": "known"}
-# Kinds whose number is not one that people know a thing by
+# Kinds whose id means nothing to people, so that it is not shown.
 NUMBERED = frozenset(
     {"database", "index", "reference", "rule", "reason", "event-alone", "event-state", "event-info", "pause",
      "file-alone", "file-young", "file-kept", "file-foreign", "ledger-account", "ledger-difference"}
 )  # fmt: skip
 
 
-@click.command("verify", short_help="Prove that the store agrees with itself; --repair puts right what does not.")
-@click.option("--repair", is_flag=True, help="Put right what can be, and report each.")
-@click.option("--deep", is_flag=True, help="SQLite's complete check, indexes row by row: takes longer.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, counts, findings, pace.")
+@click.command("verify", short_help="Check that the store is consistent; --repair fixes it.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired, and report each repair.")
+@click.option("--deep", is_flag=True, help="Run SQLite's full check of every index row; takes longer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: ok, counts, findings, pace.")
 @at_a_place
 def verify_store(place: Place, repair: bool, deep: bool, as_json: bool) -> None:
-    """Prove that entries, messages, bodies, events, history, reasons and the ledger agree.
+    """Check that entries, messages, bodies, events, history, reasons and the ledger agree.
 
     \b
     Examples:
-      postroom verify                      look at everything, change nothing
-      postroom verify --repair             put right what can be, hold for a person what cannot
-      postroom verify --deep --json        after a disk has failed, for a program
+      postroom verify                      check everything, change nothing
+      postroom verify --repair             repair what can be repaired, hold the rest for a person
+      postroom verify --deep --json        after a disk failure, for a program
 
-    It works beside a running gateway: rows are read in small slices, and what looks wrong is looked at again before it
-    counts. No mail is ever deleted: entries that cannot be trusted go to held, with the reason. Exits 0 when everything
-    agrees or was repaired, 1 when something is wrong and stays so.
+    The gateway may run meanwhile: verify reads rows in small batches, and checks anything suspicious a second time. It
+    never deletes mail: entries that cannot be trusted move to held, with the reason. Exits 0 when everything agrees or
+    was repaired, 1 when something is wrong and stays wrong.
     """
     with place.store() as store, _Bar(as_json) as bar:
         report = verify.run(store, clock=SystemClock(), repair=repair, deep=deep, progress=verify.Progress(bar.tell))
@@ -58,12 +58,12 @@ def verify_store(place: Place, repair: bool, deep: bool, as_json: bool) -> None:
         _print(report)
     if report.wrong:
         if not as_json and not repair:
-            warn("postroom verify --repair puts right what can be")
+            warn("to repair: postroom verify --repair")
         raise Refusal(f"{many(report.wrong, 'finding')} {'left' if repair else 'wrong'}")
 
 
 class _Bar:
-    """A progress bar that appears when there is much to look at, and somebody to look."""
+    """A progress bar that appears on a terminal when there are many rows."""
 
     def __init__(self, as_json: bool) -> None:
         self._wanted = sys.stderr.isatty() and not as_json
@@ -99,8 +99,8 @@ def _print(report: verify.Report) -> None:
                 click.echo(click.style(f"{word}: {verify.KINDS[kind]}: {number:,}", fg=colour))
                 _print_some([one for one in report.results if one.finding.kind == kind and one.state == state], number)
     pace = int(report.rows / report.seconds) if report.seconds else report.rows
-    beside = "beside the running gateway" if report.serving else "no gateway runs"
-    click.echo(f"looked at {report.rows:,} rows in {report.seconds:.1f} s, {pace:,} a second, {beside}")
+    beside = "while the gateway was running" if report.serving else "the gateway was not running"
+    click.echo(f"checked {report.rows:,} rows in {report.seconds:.1f} s, {pace:,} a second, {beside}")
     if not report.wrong:
         done = (
             f"everything agrees, {many(report.repaired, 'finding')} repaired"

@@ -1,4 +1,4 @@
-"""How the command line words times, states and entries, for people and as JSON.
+"""Times, states and entries as the command line writes them, for people and as JSON.
 
 Promises: people read local times with an age, programs read ISO 8601 in UTC; the keys of the JSON forms are stable (see
 docs/operations.md). Pure but for the local time zone. Fails: never.
@@ -16,9 +16,9 @@ from postroom.telemetry import stamp
 from postroom.units import short_duration
 
 LABELS = {
-    Label.MAYBE_DELIVERED: "may have been delivered: an attempt ended without an answer after the message was sent, "
-    "or it came back with a restored backup",
-    Label.SUSPECT: "suspect: three attempts in a row ended without a result, as if it stopped its worker",
+    Label.MAYBE_DELIVERED: "may have been delivered: an attempt got no answer after the message was sent, or the entry "
+    "was restored from a backup",
+    Label.SUSPECT: "suspect: the worker was lost in three attempts in a row",
 }
 
 
@@ -69,13 +69,14 @@ def state(entry: Entry, now: Millis, pauses: dict[Scope, Millis]) -> str:
         back = entry.from_queue.value if entry.from_queue else "its queue"
         return f"held until a person releases it (back to {back})"
     if entry.locked_until is not None and entry.locked_until > now:
-        return f"in {entry.queue}, being worked on until {local(entry.locked_until, now)} at the latest"
+        return f"in {entry.queue}, locked by a worker until {local(entry.locked_until, now)} at the latest"
     scope = Scope.PROCESSING if entry.queue in (Queue.PROCESSING, Queue.BULK) else Scope.DELIVERY
     if scope in pauses:
-        return f"in {entry.queue}, which is paused since {ago(pauses[scope], now)}: postroom queue resume {scope}"
+        since = ago(pauses[scope], now)
+        return f"in {entry.queue}; {scope} is paused since {since}; to resume: postroom queue resume {scope}"
     if entry.next_attempt <= now:
         return f"in {entry.queue}, due now"
-    return f"in {entry.queue}, tried again at {ahead(entry.next_attempt, now)}"
+    return f"in {entry.queue}, next attempt at {ahead(entry.next_attempt, now)}"
 
 
 def labels(label: int) -> list[str]:

@@ -1,7 +1,7 @@
-"""The little of ASGI that we speak ourselves, and what every answer carries whoever made it.
+"""The parts of ASGI that we implement ourselves, and the headers of every answer.
 
-Promises: every answer has `x-request-id` (the client's own, when it is a sensible one) and the security headers. Fails:
-BodyTooLarge while the body streams in, BodyStalled when it does not come.
+Promises: every answer has `x-request-id` (the client's own if it is usable) and the security headers. Fails:
+BodyTooLarge while the body streams in, BodyStalled when it does not arrive.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ HSTS = (
 
 
 class BodyTooLarge(PeerError):
-    """More than the limit, said or sent."""
+    """The body is larger than the limit, as declared or as received."""
 
 
 class BodyStalled(PeerError):
-    """It did not come in time, or the client went away."""
+    """The body did not arrive in time, or the client disconnected."""
 
 
 def request_id(scope: Scope) -> str:
-    """The id that this request is known by, in its answer and in the log."""
+    """The id of this request in its answer and in the log."""
     return str(scope["state"]["request_id"])
 
 
 def new_request_id() -> str:
-    """A UUID of version 4 (RFC 9562 5.4). It names a request and opens nothing, so no system call is made for it: one would let
-    go of the interpreter in the middle of each request."""
+    """A UUID of version 4 (RFC 9562 5.4). It names a request and opens nothing, so no system call is made for it: one
+    would let go of the interpreter in the middle of each request."""
     bits = f"{random.getrandbits(128):032x}"
     return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-{'89ab'[int(bits[16], 16) & 3]}{bits[17:20]}-{bits[20:]}"
 
 
 class Envelop:
-    """Wraps the whole application: gives each request its id, each answer its headers, each bug its line in the log."""
+    """Wraps the whole application: gives each request its id, adds headers to each answer, logs each bug."""
 
     def __init__(self, app: ASGIApp, log: Log, folded: Folded) -> None:
         self._app = app
@@ -88,7 +88,7 @@ class Envelop:
 
         try:
             await self._app(scope, receive_watched, send_dressed)
-        except Exception as problem:  # noqa: BLE001 - it has been answered where it was caught first; here it is told
+        except Exception as problem:  # noqa: BLE001 - answered where it was caught first; logged here
             if left:  # the client went away while its request was read: its right, and no failure of ours
                 self._log.debug(
                     "http_client_left", request=ident, path=scope["path"][:200], error=type(problem).__name__
@@ -98,7 +98,7 @@ class Envelop:
 
 
 def log_failure(log: Log, scope: Scope, problem: Exception) -> None:
-    """The client learns the request id (a header), the log everything else. While the store fails anybody could fill the log."""
+    """The client gets only the request id (a header); the details go to the log, folded while the store fails."""
     trace = "".join(traceback.format_exception(problem))
     request, path, error = request_id(scope), scope["path"][:200], type(problem).__name__
     folded: Folded | None = scope["state"].get("folded")

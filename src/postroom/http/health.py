@@ -1,6 +1,7 @@
 """`/health/live` and `/health/ready`, for supervisors and load balancers.
 
-Promises: live answers as long as the event loop turns; ready says why not. Fails: never.
+Promises: live answers 200 while the event loop runs; ready answers 503 with the reasons until the gateway can take mail
+and calls. Fails: never.
 """
 
 from __future__ import annotations

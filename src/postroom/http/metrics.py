@@ -1,7 +1,7 @@
-"""`/metrics` for Prometheus: to callers on this machine, and not through a proxy on it; to others with an access token.
+"""`/metrics` for Prometheus. Direct callers on this machine need no token; all others need an access token.
 
-Promises: queues and ledger are read from the store at each scrape, in a reader thread, so that a number never comes from memory
-that could be wrong; everything else is what the event loop has counted. Fails: a store that cannot be read gives 503.
+Promises: each scrape reads queues and ledger from the store, in a reader thread, so that these numbers are always
+right; everything else was counted on the event loop. Fails: 503 when the store cannot be read.
 """
 
 from __future__ import annotations

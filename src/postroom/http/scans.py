@@ -1,7 +1,7 @@
-"""Turns of the reads that walk many rows: there are few reader threads, and claims read their messages there, too.
+"""Serialises reads that walk many rows: there are few reader threads, and the worker needs them for its messages.
 
-Promises: one of them at a time, in the order in which they came; so at most one thread is busy with them, and mail does not feel
-it. Fails: SearchTooBroad for whoever has waited for `patience`.
+Promises: one such read at a time, first come, first served, so that at most one thread is busy with them and mail is
+not delayed. Fails: SearchTooBroad after waiting for `patience`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Scans:
 
     @asynccontextmanager
     async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
-        """None: as long as it takes."""
+        """Wait for the turn; `patience` None: without a limit."""
         try:
             async with asyncio.timeout(patience):
                 await self._lock.acquire()

@@ -1,4 +1,4 @@
-"""What every HTTP handler may use: built once by the composition root, handed down, never looked up."""
+"""The objects that HTTP handlers use. The composition root builds them once and passes them down."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The settings: a tree of plain values (`tree`), and how a file becomes one (`keys`, `kinds`, `places`, `file`, `toml`).
+"""Settings: a tree of plain values (`tree`), and how to read it from a file (`keys`, `kinds`, `places`, `file`,
+`toml`).
 
-Everything else in Postroom gets a finished `Settings`; only the command line reads and explains files.
+The rest of Postroom gets a finished `Settings`; only the command line reads files and prints the reference.
 """
 
 from postroom.settings.tree import (

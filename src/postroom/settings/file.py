@@ -23,7 +23,7 @@ from postroom.settings.toml import Path as TomlPath
 from postroom.settings.toml import lines_of
 
 PREFIX = "POSTROOM_"
-# Whose place is told when a key that disagrees with it was not given itself.
+# The other key of a disagreement: its place is reported when the first key was not given.
 _PARTNERS = {
     "smtp.max_header": "smtp.max_size",
     "http.tls.key": "http.tls.certificate",
@@ -33,7 +33,7 @@ _TOML_PLACE = re.compile(r"(?P<what>.*?)\s*\(at (?:line (?P<line>\d+), column (?
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The tree, and where each key that is not a default came from ("postroom.toml:12", "POSTROOM_SMTP__MAX_SIZE")."""
+    """The tree, and the origin of each key that is not a default ("postroom.toml:12", "POSTROOM_SMTP__MAX_SIZE")."""
 
     settings: Settings
     origins: dict[str, str]
@@ -110,7 +110,7 @@ class _Reading:
             self.settings = with_value(self.settings, "data", str(path.parent / self.settings.data))
 
     def environment(self, environ: Mapping[str, str]) -> None:
-        """Only names with a double underscore are ours to judge: container platforms set POSTROOM_PORT and the like."""
+        """Reads names with a double underscore only: container platforms set POSTROOM_PORT and the like."""
         for name in sorted(environ):
             if name == variable("data"):
                 self.text("data", environ[name], name)
@@ -139,7 +139,7 @@ class _Reading:
         self.problems.append((line or 1 << 30, text))
 
     def _agreement(self) -> None:
-        """What is right by itself and wrong together; told only when everything else is right."""
+        """Reports settings that are right alone and wrong together, when there is no other problem."""
         if self.problems:
             return
         smtp, http = self.settings.smtp, self.settings.http
@@ -167,7 +167,7 @@ class _Reading:
 
 
 class _File:
-    """One file: walks its tables, and gives every problem its line and its name."""
+    """One file: walks its tables, and reports every problem with line and name."""
 
     def __init__(self, reading: _Reading, path: Path, lines: dict[TomlPath, int]) -> None:
         self.reading = reading
@@ -210,7 +210,7 @@ class _File:
         self.reading.problem(self.line(path), f"{self.place(path)}: {name or _name(path)}: {text}")
 
     def line(self, path: TomlPath) -> int:
-        """The line of a path, or of the nearest thing around it (a missing key has none)."""
+        """The line of a path, or of the table around it (a missing key has no line)."""
         while path not in self.lines and len(path) > 1:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -220,7 +220,7 @@ class _File:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether nobody else can reach this address. A name counts only when it is the one that RFC 6761 6.3 reserves."""
+    """Whether only this machine can reach the address. The only name that counts is localhost (RFC 6761 6.3)."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""Every key of the settings file and what it takes: the one list behind reading, showing and documenting settings.
+"""Every key of the settings file and the kind of its value: one table for reading, showing and documenting settings.
 
-Promises: each field of `postroom.settings.Settings` is reached by exactly one key here, in the tree's order (a test
-says so). Fails: never; it is a table.
+Promises: each field of `postroom.settings.Settings` has exactly one key here, in the tree's order (tested). Fails:
+never.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ TABLES: tuple[str, ...] = tuple(
 
 
 def value_of(settings: Settings, key: str) -> object:
-    """What the tree holds for a key, as its kind writes it."""
+    """The value of a key in the tree, as its kind's `write` expects it."""
     node: object = settings
     *path, last = key.split(".")
     for part in path:
@@ -128,7 +128,7 @@ def value_of(settings: Settings, key: str) -> object:
 
 
 def with_value(settings: Settings, key: str, value: object) -> Settings:
-    """The tree with one key set to what its kind read."""
+    """The tree with one key changed to the value that its kind read."""
     *path, last = key.split(".")
     fields = FIELDS.get(key, (last,))
     values = value if len(fields) > 1 and isinstance(value, tuple) else (value,)

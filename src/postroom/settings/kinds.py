@@ -1,8 +1,8 @@
-"""What kinds of value settings take: how each is read from a file or the environment, and written back. Pure.
+"""The kinds of values in settings: how each is read from a file or the environment, and written back. Pure.
 
-Promises: `read` gives the value as `postroom.settings` keeps it, and what `write` gives is read back as the same value.
-Fails: a wrong value is reported through `Given.wrong` (what was expected, what was given, what was probably meant) and
-read as None; nothing raises, so that one pass finds every error.
+Promises: `read` returns the value as the settings tree holds it; `read` of what `write` returns gives the same value.
+Fails: a wrong value is reported through `Given.wrong` (expected, given, suggestion) and read as None; nothing raises,
+so that one pass finds every error.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from postroom.clock import Millis
 from postroom.errors import PeerError
 from postroom.settings.toml import Path
 
-# A problem with the thing at this path: what is wrong with it, in words.
+# Called with the path of a wrong value and what is wrong with it.
 Report = Callable[[Path, str], None]
 
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 class Given:
-    """A value as it was given, its place, and where to complain. `text`: it came from the environment or an option."""
+    """A value as it was given, its path, and where to report problems. `text`: from the environment or an option."""
 
     __slots__ = ("path", "report", "text", "value")
 
@@ -44,7 +44,7 @@ class Given:
 
 
 class Kind(Protocol):
-    """`expected` reads on from the word "expected"."""
+    """`expected` completes a sentence that begins with "expected"."""
 
     @property
     def expected(self) -> str: ...
@@ -57,7 +57,7 @@ class Kind(Protocol):
 
 
 def shown(value: object) -> str:
-    """A value as an error names it."""
+    """A value as error messages show it."""
     if isinstance(value, str):
         return quoted(value if len(value) <= 80 else value[:77] + "...")
     if isinstance(value, bool):
@@ -72,12 +72,12 @@ def shown(value: object) -> str:
 
 
 def quoted(text: str) -> str:
-    """As TOML writes it; a JSON string is a TOML basic string, but for DEL."""
+    """A TOML string. A JSON string is a TOML basic string, except for DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """What was probably meant, or nothing."""
+    """The known word that was probably meant, or an empty text."""
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return near[0] if near else ""
 
@@ -164,7 +164,7 @@ class Size:
 
 
 class Rate:
-    """One key of the file, two fields of the tree."""
+    """One key of the file that fills two fields of the tree."""
 
     expected = 'a rate like "10000 per 5 seconds"'
 
@@ -211,7 +211,7 @@ class Choice:
 
 
 class Words:
-    """A text that must have a certain form: `form` gives what is kept, or raises Misread."""
+    """A text with a certain form: `form` returns the value, or raises Misread."""
 
     expected = "a text"
 
@@ -253,7 +253,7 @@ class PemFile(Words):
 
 
 class ListOf:
-    """A list without repetitions; in the environment its items are separated by commas."""
+    """A list, without duplicates unless `repeats`; in the environment its items are separated by commas."""
 
     def __init__(self, kind: Kind, *, at_least: int = 0, repeats: bool = False) -> None:
         self.kind, self.at_least, self.repeats = kind, at_least, repeats

@@ -1,7 +1,7 @@
-"""Settings that name a place: domains, networks, addresses to listen on and to connect to, routes, where things are kept.
+"""Settings that name a place: domains, networks, addresses, routes, storage locations.
 
-Promises and fails as `postroom.settings.kinds`: a wrong value is reported with what was probably meant; nothing raises.
-What is checked here is form alone: whether a name resolves or a port is free is known when it is used.
+Promises and fails as `postroom.settings.kinds`: a wrong value is reported with a suggestion; nothing raises. Only the
+form is checked here; whether a name resolves or a port is free shows when it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ADDRESS = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port
 
 
 class Domain(Words):
-    """A domain name; lower case is kept. `empty`: may be left empty; `star`: "*" and "*.example.org" too."""
+    """A domain name, in lower case. `empty`: may be empty; `star`: may be "*" or "*.example.org"."""
 
     def __init__(self, *, empty: bool = False, star: bool = False) -> None:
         self.empty, self.star = empty, star
@@ -32,7 +32,7 @@ class Domain(Words):
         if _DOMAIN.fullmatch(rest) and len(rest) <= 253:  # RFC 1035 2.3.4, without the root's dot
             return before + rest.lower()
         bare = rest.rpartition("@")[2].strip(".")
-        try:  # names are compared as they travel: in their ASCII form (RFC 5890)
+        try:  # SMTP carries domain names in their ASCII form (RFC 5890)
             plain = bare.encode("idna").decode("ascii") if bare else ""
         except UnicodeError:
             plain = ""
@@ -55,7 +55,7 @@ class Network(Words):
 
 
 class HostPort(Words):
-    """HOST:PORT. `listen`: port 0 (any free one) is allowed; `port` is only used to suggest."""
+    """HOST:PORT. `listen`: allows port 0 (any free port); `port`: only for suggestions."""
 
     def __init__(self, port: int, *, listen: bool = False) -> None:
         self.port, self.listen = port, listen
@@ -87,7 +87,7 @@ class HostPort(Words):
 
 
 class SocketOrHost(HostPort):
-    """A socket's path, or HOST:PORT; kept as text."""
+    """The path of a socket, or HOST:PORT; a text in the tree."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
@@ -98,7 +98,7 @@ class SocketOrHost(HostPort):
 
 
 class Location(Words):
-    """SCHEME:///PATH, relative to the data directory; `other` names schemes that a later release brings."""
+    """SCHEME:///PATH, relative to the data directory; `other`: schemes of later releases."""
 
     def __init__(self, scheme: str, example: str, other: str) -> None:
         self.scheme, self.other = scheme, other
@@ -163,7 +163,7 @@ class Routes:
         return DeliveryRoute(domain, host) if isinstance(domain, str) and isinstance(host, Address) else None
 
     def _reachable(self, given: Given, earlier: list[DeliveryRoute], route: DeliveryRoute) -> None:
-        """The first match wins, so a route behind a wider one is a mistake, not a preference."""
+        """Reports a route that an earlier, wider one hides: the first match wins, so it would never be used."""
         for other in earlier:
             wide = other.domain
             if wide == route.domain:
@@ -183,7 +183,7 @@ def _is_ip(text: str, *, version: int = 0) -> bool:
 
 
 def _is_host(text: str) -> bool:
-    """An IPv4 address or a name; what looks like an address must be one ("127.0.0.300" is not a name)."""
+    """An IPv4 address or a name. A text of digits and dots must be an address: "127.0.0.300" is not a name."""
     if re.fullmatch(r"[0-9.]+", text):
         return _is_ip(text, version=4)
     return _DOMAIN.fullmatch(text) is not None and len(text) <= 253

@@ -1,6 +1,6 @@
-"""What a reload may change while the gateway runs, and what must wait for a restart. Pure.
+"""Which settings a reload can change while the gateway runs, and which need a restart. Pure.
 
-Promises: every setting is either in force afterwards or named as waiting; none is half in force. Fails: never.
+Promises: after a reload every changed setting is either in force or listed as waiting for a restart. Fails: never.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import msgspec
 
 from postroom.settings import Settings
 
-# Where we listen, what we keep everything in: bound or opened once. The files behind http.tls are watched, not their names.
+# Listeners and the store are opened once. The files named in http.tls are watched; their names are not.
 NEEDS_RESTART = frozenset(
-    {"smtp.listen", "http.listen", "http.insecure", "http.tls.certificate", "http.tls.key", "store.url", "store.bodies", "data"}
+    {"smtp.listen", "http.listen", "http.insecure", "http.tls.certificate", "http.tls.key", "store.url",
+     "store.bodies", "data"}
 )  # fmt: skip
 
 
@@ -21,9 +22,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Reload(NamedTuple):
-    settings: Settings  # to be in force from now on
-    changed: tuple[str, ...]  # what differs from before
-    waiting: tuple[str, ...]  # what the file says, and only a restart can do
+    settings: Settings  # in force from now on
+    changed: tuple[str, ...]  # keys that differ from before
+    waiting: tuple[str, ...]  # keys that differ and need a restart
 
     def touches(self, *prefixes: str) -> bool:
         """Whether any of these settings, or of these tables, has changed."""
@@ -31,7 +32,7 @@ class Reload(NamedTuple):
 
 
 def plan(old: Settings, new: Settings) -> Reload:
-    """How to come from the settings in force to those of the file."""
+    """The step from the settings in force to those of the file."""
     differing = _differing(old, new)
     waiting = tuple([key for key in differing if key in NEEDS_RESTART])
     kept = new

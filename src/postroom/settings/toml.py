@@ -1,8 +1,8 @@
-"""Where each thing of a TOML text stands: `tomllib` gives values without lines, and an error without a line is no help.
+"""The line of each value in a TOML text, for error messages: `tomllib` gives values without lines.
 
 Promises: for text that `tomllib` has accepted, the line of every table, key and list item, by its path
-(`("delivery", "routes", 0, "host") -> 31`). Fails: asserts on text that `tomllib` would have refused (our bug: it is
-only ever called after it); it reads nothing and raises nothing else.
+(`("delivery", "routes", 0, "host") -> 31`). Fails: AssertionError for text that `tomllib` refuses, which is a bug of
+the caller; raises nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Path = tuple[str | int, ...]
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}#\r\n]+")
 _STRINGS = (
-    re.compile(r'"""(?:[^\\]|\\.)*?"""(?:"{0,2})', re.DOTALL),  # up to two quotes may stand before the closing three
+    re.compile(r'"""(?:[^\\]|\\.)*?"""(?:"{0,2})', re.DOTALL),  # up to two quotes may precede the closing three
     re.compile(r"'''.*?'''(?:'{0,2})", re.DOTALL),
     re.compile(r'"(?:[^"\\\n]|\\.)*"'),
     re.compile(r"'[^'\n]*'"),
@@ -23,7 +23,7 @@ _STRINGS = (
 
 
 def lines_of(text: str) -> dict[Path, int]:
-    """The line of everything, counted from 1."""
+    """The line of every table, key and list item, counted from 1."""
     return _Scan(text).document()
 
 

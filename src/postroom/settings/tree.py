@@ -1,7 +1,7 @@
-"""One frozen tree of settings. `settings_file` fills it from TOML and environment; nobody else reads either.
+"""The frozen tree of settings. Only `postroom.settings.file` fills it, from TOML and the environment.
 
-Field comments become `docs/settings.md`; units are written out in the file ("10 minutes", "50 MiB") and are
-milliseconds and bytes here.
+Field comments become `docs/settings.md`. The file writes units ("10 minutes", "50 MiB"); here are milliseconds and
+bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MIB = 1024 * KIB
 
 
 class Address(msgspec.Struct, frozen=True):
-    """A place to listen or connect."""
+    """An address to listen on or to connect to."""
 
     host: str
     port: int
@@ -26,69 +26,67 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class GatewaySettings(msgspec.Struct, frozen=True):
-    hostname: str = ""  # our name in EHLO, Received and the Message-ID of notices; empty = the machine's name
-    internal_domains: tuple[str, ...] = ()  # the domains that are ours; they decide an entry's route
-    relay_networks: tuple[str, ...] = ("127.0.0.0/8", "::1")  # who may send to outside without logging in
+    hostname: str = ""  # the gateway's name in EHLO, Received and Message-ID; empty = the machine's name
+    internal_domains: tuple[str, ...] = ()  # domains of your organisation; they decide the route of an entry
+    relay_networks: tuple[str, ...] = ("127.0.0.0/8", "::1")  # clients that may send to external domains
 
 
 class Smtp(msgspec.Struct, frozen=True):
-    listen: tuple[Address, ...] = (Address("127.0.0.1", 2525),)  # where mail is taken; port 0 = any free one
-    max_size: int = 50 * MIB  # of one message
-    max_recipients: int = 1000  # per transaction (RFC 5321 4.5.3.1.8 asks for at least 100)
-    max_header: int = 256 * KIB  # of one message's header
-    max_errors: int = 20  # refused commands before the session is closed
-    max_commands: int = 1000  # commands without a message between them before the session is closed
-    max_sessions: int = 1000  # sessions at once; a tenth is kept for relay_networks
-    max_sessions_per_ip: int = 200  # sessions at once from one IPv4 address or one IPv6 /64, outside relay_networks
-    idle_timeout: Millis = 5 * MINUTE  # how long a silent session is kept (RFC 5321 4.5.3.2)
-    data_timeout: Millis = (
-        10 * MINUTE
-    )  # DATA without progress (less than 1 KiB a minute); a whole message has this and max_size at 4 KiB a second
+    listen: tuple[Address, ...] = (Address("127.0.0.1", 2525),)  # addresses for incoming mail; port 0 = any free port
+    max_size: int = 50 * MIB  # largest message
+    max_recipients: int = 1000  # most recipients in one transaction (RFC 5321 4.5.3.1.8 asks for at least 100)
+    max_header: int = 256 * KIB  # largest header of a message
+    max_errors: int = 20  # number of refused commands after which the session is closed
+    max_commands: int = 1000  # number of commands without a message after which the session is closed
+    max_sessions: int = 1000  # most sessions at once; a tenth is reserved for relay_networks
+    max_sessions_per_ip: int = 200  # most sessions at once from one IPv4 address or IPv6 /64, outside relay_networks
+    idle_timeout: Millis = 5 * MINUTE  # time after which an idle session is closed (RFC 5321 4.5.3.2)
+    data_timeout: Millis = 10 * MINUTE  # longest DATA with less than 1 KiB a minute; a whole message may take this
+    # plus the time for max_size at 4 KiB a second
 
 
 class HttpTls(msgspec.Struct, frozen=True):
-    certificate: str = (
-        ""  # PEM file of the certificate and those it depends on, relative to the data directory; empty = no TLS
-    )
-    key: str = ""  # PEM file of its private key; both are read again when they change
+    certificate: str = ""  # PEM file with the certificate and its chain, relative to the data directory; empty = no
+    # TLS
+    key: str = ""  # PEM file with the private key; both files are reloaded when they change
 
 
 class Http(msgspec.Struct, frozen=True):
-    listen: tuple[Address, ...] = (Address("127.0.0.1", 8080),)  # where API and console answer; port 0 = any free one
-    trusted_proxies: tuple[str, ...] = ()  # who may say in X-Forwarded-For, X-Forwarded-Proto or Forwarded who called
-    insecure: bool = False  # listen beyond this machine without TLS: only behind a proxy that speaks it
+    listen: tuple[Address, ...] = (Address("127.0.0.1", 8080),)  # addresses of API and console; port 0 = any free port
+    trusted_proxies: tuple[str, ...] = ()  # proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are trusted
+    insecure: bool = False  # allow other machines to connect without TLS; only safe behind a proxy that ends TLS
     tls: HttpTls = HttpTls()
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
     url: str = "sqlite:///postroom.db"  # the database, relative to the data directory
-    bodies: str = "file:///bodies"  # where message bodies over 128 KiB are kept, relative to the data directory
+    bodies: str = "file:///bodies"  # directory for message bodies over 128 KiB, relative to the data directory
 
 
 class Processing(msgspec.Struct, frozen=True):
-    paused: bool = False  # accept and keep, process nothing
-    checks: tuple[str, ...] = ("size", "structure", "loop")  # what looks at each message, in order
-    max_hops: int = 50  # Received fields before a message counts as looping (RFC 5321 6.3: at least 100 hops is large)
+    paused: bool = False  # accept mail but do not process it
+    checks: tuple[str, ...] = ("size", "structure", "loop")  # checks for each message, in this order
+    max_hops: int = 50  # number of Received fields with which a message counts as looping (RFC 5321 6.3)
 
 
 class DeliveryRoute(msgspec.Struct, frozen=True):
-    """First match wins. domain: "*", "example.org" or "*.example.org"."""
+    """The first match wins. domain: "*", "example.org" or "*.example.org"."""
 
     domain: str
     host: Address
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    paused: bool = False  # process and keep, deliver nothing
-    routes: tuple[DeliveryRoute, ...] = ()  # where each domain's mail goes; the first match wins, without a match: MX
-    connections: int = 10  # connections at once to one destination
-    connect_timeout: Millis = 30 * SECOND  # for the connection to stand
-    command_timeout: Millis = 5 * MINUTE  # for the answer to one command (RFC 5321 4.5.3.2)
-    data_timeout: Millis = 10 * MINUTE  # for the answer to the final dot
-    idle: Millis = 5 * SECOND  # how long an unused connection is kept
-    messages_per_connection: int = 1000  # before a connection is renewed
-    maybe_delivered: str = "retry"  # what happens to an entry that may have been delivered: "retry" may deliver it
-    # twice, "hold" leaves it to a person
+    paused: bool = False  # process mail but do not deliver it
+    routes: tuple[DeliveryRoute, ...] = ()  # next hop for each domain; the first match wins, without a match: MX
+    connections: int = 10  # most connections at once to one destination
+    connect_timeout: Millis = 30 * SECOND  # longest wait for a connection
+    command_timeout: Millis = 5 * MINUTE  # longest wait for the reply to a command (RFC 5321 4.5.3.2)
+    data_timeout: Millis = 10 * MINUTE  # longest wait for the reply to the final dot
+    idle: Millis = 5 * SECOND  # time after which an unused connection is closed
+    messages_per_connection: int = 1000  # number of messages after which a connection is closed
+    maybe_delivered: str = "retry"  # what to do with entries that may have been delivered already: "retry" may deliver
+    # them twice, "hold" waits for a person
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -97,67 +95,64 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Bulk(msgspec.Struct, frozen=True):
-    threshold: int = (
-        10  # more outbound messages than this of one sender with the same body within `window` are a mailshot
-    )
+    threshold: int = 10  # a mailshot is more than this many outbound messages of one sender with the same body within
+    # `window`
     window: Millis = 10 * MINUTE  # the time in which `threshold` counts
-    share: int = 20  # percent of the work in hand that bulk_processing may have
+    share: int = 20  # largest share of bulk_processing in the messages checked at once, in percent
 
 
 class Antivirus(msgspec.Struct, frozen=True):
-    address: str = "/run/clamav/clamd.ctl"  # where clamd listens: the path of its socket, or HOST:PORT
-    timeout: Millis = 60 * SECOND  # for the answer about one message; then it is tried again later
-    concurrency: int = 8  # messages that are scanned at once
+    address: str = "/run/clamav/clamd.ctl"  # address of clamd: the path of its socket, or HOST:PORT
+    timeout: Millis = 60 * SECOND  # longest wait for the result of a scan; then the message is tried again later
+    concurrency: int = 8  # most scans at once
 
 
 class Limits(msgspec.Struct, frozen=True):
-    active_entries: int = 10_000  # entries in hand at once; more wait in the store
-    active_bytes: int = 64 * MIB  # bytes of messages in hand at once; more wait in the store
-    disk_low: int = 256 * MIB  # with less free disk than this: no intake, and no delivery, which could not be recorded
-    queued_entries: int = 5_000_000  # entries in all queues before intake closes; 0 = as many as the disk takes
-    lease: Millis = 60 * SECOND  # how long a worker has an entry to itself without a sign of life
+    active_entries: int = 10_000  # most entries in memory at once; the others wait in the store
+    active_bytes: int = 64 * MIB  # most bytes of messages in memory at once; the others wait in the store
+    disk_low: int = 256 * MIB  # with less free disk space, the gateway neither accepts nor delivers mail
+    queued_entries: int = 5_000_000  # most entries in all queues; above this no mail is accepted; 0 = no limit
+    lease: Millis = 60 * SECOND  # time after which an entry is taken from a worker that no longer responds
 
 
 class Api(msgspec.Struct, frozen=True):
-    clock_tolerance: Millis = 15 * MINUTE  # how far the date of a signed request may be off
-    binding_lifetime: Millis = 0  # when keys issued by login expire; the vendor's usual value is "3 days"
-    token_lifetime: Millis = 1799 * SECOND  # of OAuth access tokens
-    rate_limit: int = 10_000  # calls of one application to one function before it is told to wait
-    rate_window: Millis = 5 * SECOND  # (the vendor was seen with "800 per 5 seconds")
-    refusal_limit: int = 300  # refused calls from one address before it is told to wait; signed ones go on
-    refusal_window: Millis = MINUTE  # the time in which they count
-    page_token_lifetime: Millis = HOUR  # how long the next page of an answer can be asked for
-    page_size: int = 100  # entries on one page, unless fewer are asked for; also the most
+    clock_tolerance: Millis = 15 * MINUTE  # largest difference between the date of a signed request and our clock
+    binding_lifetime: Millis = 0  # lifetime of keys issued by login; the vendor's usual value is "3 days"
+    token_lifetime: Millis = 1799 * SECOND  # lifetime of OAuth access tokens
+    rate_limit: int = 10_000  # most calls of one application to one function; above this calls are refused (429)
+    rate_window: Millis = 5 * SECOND  # (observed at the vendor: "800 per 5 seconds")
+    refusal_limit: int = 300  # most refused calls from one address; above this its unsigned calls are refused (429)
+    refusal_window: Millis = MINUTE  # (signed calls are not limited)
+    page_token_lifetime: Millis = HOUR  # lifetime of the token for the next page of an answer
+    page_size: int = 100  # most entries on one page, and the default
 
 
 class Console(msgspec.Struct, frozen=True):
-    session_lifetime: Millis = 8 * HOUR  # how long a login to the console lasts
-    login_attempts: int = 5  # failed logins per address and account within `login_window` before login is slowed
+    session_lifetime: Millis = 8 * HOUR  # duration of a login to the console
+    login_attempts: int = 5  # failed logins per address and account within `login_window` before logins are delayed
     login_window: Millis = 5 * MINUTE  # the time in which `login_attempts` counts
 
 
 class Retention(msgspec.Struct, frozen=True):
     history: Millis = 30 * DAY  # how long ended entries and their timelines are kept
-    rejections: Millis = 7 * DAY  # how long it is known what was refused when it arrived
+    rejections: Millis = 7 * DAY  # how long the log of mail refused over SMTP is kept
     audit: Millis = 365 * DAY  # how long the audit log is kept
 
 
 class Plans(msgspec.Struct, frozen=True):
-    undo_window: Millis = (
-        15 * MINUTE
-    )  # how long a plan can be undone; until then what it rejects, bounces or deletes is kept
-    expiry: Millis = HOUR  # how long a plan may wait to be applied
-    max_entries: int = 1_000_000  # entries of one plan; a role may have a smaller limit
-    max_changed: int = (
-        10  # percent of a plan's entries that may have changed since it was made; with more it is not applied
-    )
-    retry_rate: int = 20  # entries of one destination that one plan, retry or release makes due in a time;
-    retry_window: Millis = SECOND  # more are spread over the time that follows
+    undo_window: Millis = 15 * MINUTE  # how long a plan can be undone; entries that it rejects, bounces or deletes are
+    # kept until then
+    expiry: Millis = HOUR  # how long a plan can be applied after it was made
+    max_entries: int = 1_000_000  # most entries in one plan; a role may have a smaller limit
+    max_changed: int = 10  # a plan is not applied when more than this percentage of its entries has changed since it
+    # was made
+    retry_rate: int = 20  # most entries of one destination that a plan, retry or release makes due in this time;
+    retry_window: Millis = SECOND  # the others follow at the same rate
 
 
 class Log(msgspec.Struct, frozen=True):
-    format: str = "text"  # one line per event: words for people, or one JSON object each for programs
-    level: str = "info"  # the least important events that are written
+    format: str = "text"  # format of the log: "text" for people, or "json" with one object per line
+    level: str = "info"  # lowest level of the events that are written
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -176,4 +171,4 @@ class Settings(msgspec.Struct, frozen=True):
     retention: Retention = Retention()
     plans: Plans = Plans()
     log: Log = Log()
-    data: str = "data"  # the directory that everything is kept in (--data)
+    data: str = "data"  # the data directory: database, bodies, keys (--data)

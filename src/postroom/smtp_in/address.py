@@ -1,8 +1,8 @@
-"""Mailbox syntax of MAIL FROM and RCPT TO (RFC 5321 4.1.2): bytes -> local part, domain, what follows. Pure.
+"""Mailbox syntax of MAIL FROM and RCPT TO (RFC 5321 4.1.2): bytes -> local part, domain, parameters. Pure.
 
-Promises: what is returned is printable ASCII without line ends, with the case as it came; local part at most 64 bytes,
-domain at most 255, its labels valid. Dots in an unquoted local part may stand anywhere: some large mobile operators
-gave out such addresses. Fails: BadPath, saying which kind of fault it is.
+Promises: the result is printable ASCII without line ends, in the original case; local part at most 64 bytes, domain at
+most 255, with valid labels. Dots are allowed anywhere in an unquoted local part, because some large mobile operators
+issued such addresses. Fails: BadPath with the kind of fault.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Path:
 
 
 def read_path(text: bytes) -> Path:
-    """Parse what stands behind the colon. One space before the path is tolerated, as everybody does."""
+    """Parse the text after the colon. One space before the path is tolerated, as other servers do."""
     text = text.removeprefix(b" ")
     if text.startswith(b"<>"):
         return Path("", "", text[2:])
@@ -108,7 +108,7 @@ def _without_domain(text: bytes) -> Path:
 
 
 def _checked_literal(literal: bytes) -> bytes:
-    """RFC 5321 4.1.3: IPv4 or `IPv6:` and IPv6; general literals name no place we could reach."""
+    """RFC 5321 4.1.3: IPv4, or `IPv6:` and IPv6; general literals are refused, because we could not reach them."""
     try:
         text = literal.decode("ascii")
         if text[:5].lower() == "ipv6:":
@@ -123,7 +123,7 @@ def _checked_literal(literal: bytes) -> bytes:
 
 
 def routes_inside(local: str) -> bool:
-    """Whether a local part asks its server to send the mail on: a%b, a!b, "a@b"."""
+    """Whether a local part asks its server to relay the mail: a%b, a!b, "a@b"."""
     return "%" in local or "!" in local or "@" in local
 
 

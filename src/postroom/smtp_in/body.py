@@ -1,8 +1,9 @@
-"""The bytes of one message on the wire: finds the end of data, removes dot stuffing, keeps what may be kept.
+"""The bytes of one message on the wire: finds the end of data, removes dot stuffing, keeps what fits the limits.
 
-Promises: only CRLF "." CRLF ends a message (RFC 5321 4.1.1.4); bare LF and bare CR are content and stay as they are; the
-result is the same however the network cut the bytes; nothing beyond the limits is stored, though it is read on for a while.
-Fails: never raises; `refusal` says why the message cannot be taken.
+Promises: only CRLF "." CRLF ends a message (RFC 5321 4.1.1.4); bare LF and bare CR are content and stay as they are;
+the result does not depend on how the network split the bytes; bytes beyond the limits are read for a while, but not
+stored.
+Fails: never raises; `refusal` says why the message cannot be accepted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _GATHERED = 64 * 1024
 
 
 class Memory:
-    """Bytes of messages that are being received or wait for their commit, over all sessions, and their bound."""
+    """Bytes of messages being received or waiting for their commit, over all sessions, and their limit."""
 
     __slots__ = ("bound", "used")
 
@@ -38,7 +39,7 @@ class Memory:
 
 
 class BodyReader:
-    """Takes the chunks of one message in order; `feed` tells where it ended."""
+    """Takes the chunks of one message in order; `feed` returns where it ended."""
 
     __slots__ = (
         "_bare_tails", "_dropping", "_gathered", "_header_checked", "_max_header", "_max_size", "_memory", "_parts",
@@ -66,7 +67,7 @@ class BodyReader:
         self.no_memory = False
 
     def feed(self, chunk: bytes) -> int:
-        """Take a chunk. The offset in it behind the end of data, or -1 while there is no end."""
+        """Take a chunk. Returns the offset behind the end of data in it, or -1 without an end."""
         tail = self._tail
         wire = tail + chunk
         dot = _LINE_DOT(wire)
@@ -136,7 +137,7 @@ class BodyReader:
             self._gathered = None
 
     def _check_header(self, at_end: bool = False) -> None:
-        """Whether the header ends in time. Asked once, as soon as the bytes that decide are there."""
+        """Whether the header ends within its limit. Checked once, when enough bytes are there."""
         decides = self._max_header + 3
         if self.size < decides and not at_end:
             return
@@ -148,7 +149,7 @@ class BodyReader:
             self._drop()
 
     def _drop(self) -> None:
-        """Read on to the end of data, but keep nothing: the session goes on after the refusal."""
+        """Read to the end of data without storing it: the session continues after the refusal."""
         self._dropping = True
         self._parts = []
         self._gathered = None
@@ -156,7 +157,8 @@ class BodyReader:
         self._note_endless()
 
     def _note_endless(self) -> None:
-        """As much again as the largest message may have: nobody who can still be told goes on that long."""
+        """The limit for discarded bytes: twice the largest message; a peer that ignores it will never read our
+        reply."""
         self.endless = self.size > 2 * self._max_size
 
     def release(self) -> None:
@@ -165,7 +167,7 @@ class BodyReader:
         self.held = 0
 
     def refusal(self) -> bytes | None:
-        """After the end of data: why this message cannot be taken, or None. What never passes is named first."""
+        """After the end of data: why this message cannot be accepted, or None. Permanent reasons come first."""
         if self.unsafe:
             return replies.UNSAFE_LINE
         if self.size > self._max_size:
@@ -185,7 +187,7 @@ class BodyReader:
 
 
 def _may_be_the_end(wire: bytes) -> int:
-    """How many of the last bytes could be the beginning of CRLF.CRLF."""
+    """How many of the last bytes could be the start of CRLF.CRLF."""
     last = wire[-1:]
     if last == b"\r":
         return 4 if wire.endswith(b"\r\n.\r") else 1

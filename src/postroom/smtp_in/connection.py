@@ -1,8 +1,8 @@
-"""One TCP connection: carries bytes between a transport and a session, and messages to the receiver.
+"""One TCP connection: moves bytes between a transport and a session, and messages to the receiver.
 
-Promises: one write for everything that one read caused; reading stops while the peer does not read our replies or has
-pipelined much behind a message that waits for its answer. Fails: never raises; a lost connection ends quietly, and a
-message in hand then goes on without anybody to tell.
+Promises: one write for everything that one read caused; reading stops while the peer does not read our replies, or has
+pipelined too much behind a message that waits for its reply. Fails: never raises; a lost connection ends quietly, and a
+message being stored is still stored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from postroom.smtp_in.receive import Receiver
 from postroom.smtp_in.rejections import Rejections
 from postroom.smtp_in.session import Session
 
-KEPT = 64 * 1024  # bytes behind a message in hand, beyond which we stop reading
+KEPT = 64 * 1024  # pipelined bytes behind a message, above which we stop reading
 LINGER = 10  # ticks that a peer has to read our last words
 
 
 class Host(Protocol):
-    """What a connection asks of the server that accepted it."""
+    """What a connection needs from the server that accepted it."""
 
     tick: int  # looks so far: the server's notion of time
     stopping: bool
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"Connection({self.ip}, {self._session!r})"
 
-    # -- what the event loop tells -----------------------------------------------------------------------------------
+    # -- called by the event loop ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         self._go_on(session)
 
     def eof_received(self) -> bool:
-        """A peer that closed its side may still read: it gets the answer to the message in hand."""
+        """A peer that closed its side may still read: it gets the reply to its message."""
         self._eof = True
         return self._in_hand
 
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
     # -- messages ----------------------------------------------------------------------------------------------------
 
     def _go_on(self, session: Session) -> None:
-        """After anything that may have moved the session."""
+        """Called after anything that may have advanced the session."""
         # Not recursive: a receiver that answers at once may meet any number of pipelined messages here
         while session.transaction is not None and not self._in_hand:
             self._in_hand = self._handing_over = True
@@ -147,7 +147,8 @@ class Connection(asyncio.Protocol):
             self._go_on(session)
 
     def _lose(self, session: Session) -> None:
-        """No memory for what came: where in it the peer stands nobody knows any more. A message in hand gets its own answer first."""
+        """No memory for what came: where in it the peer stands nobody knows any more. A message in hand gets its own
+        answer first."""
         session.cut_short = True
         if self._in_hand:
             session.close_when_idle(replies.OUT_OF_MEMORY)
@@ -158,13 +159,13 @@ class Connection(asyncio.Protocol):
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def close_when_idle(self, reply: bytes) -> None:
-        """Say this and close, after the message in hand."""
+        """Send this reply and close, after the message being stored."""
         if self._session is not None:
             self._session.close_when_idle(reply)
             self._go_on(self._session)
 
     def abort(self) -> None:
-        """Close without waiting for anything."""
+        """Close without waiting."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -1,8 +1,7 @@
-"""How long a peer may take: for the next command, for the next bytes of a message, for a whole message. No clock, no
-sockets: time is counted in the server's looks, one a second.
+"""Time limits for peers: for the next command, the next bytes of a message, a whole message. No clock, no sockets.
 
-Promises: a peer that sends a byte now and then does not stay longer than one that is silent; nothing is counted where
-bytes are received, only at each look. Fails: never.
+Time is counted in the server's ticks, one per second. Promises: a peer that sends a byte now and then is cut like a
+silent one; nothing is counted where bytes are received, only at each tick. Fails: never.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ WHOLE_RATE = 4096  # bytes a second at which the largest message must be through
 
 
 class Patience:
-    """The limits, in looks."""
+    """The limits, in ticks."""
 
     __slots__ = ("data", "idle", "least", "message")
 
@@ -28,7 +27,7 @@ class Patience:
 
 
 class Pace:
-    """How one message comes in, seen from time to time."""
+    """The progress of one message, sampled at each tick."""
 
     __slots__ = ("_began", "_size", "_window", "body")
 

@@ -1,9 +1,9 @@
-"""Between DATA and 250: a complete message goes to the store, and the store's answer becomes the reply.
+"""A complete message -> the store, and the store's result -> the reply.
 
-Promises: "250" only after the intake said that the message is committed; bodies over INLINE_BODY are joined, scanned and
-synced in a thread, never on the event loop. One that was handed to the intake is never deleted here: a commit that failed
-may still be on the disk, so upkeep finds out. Every message gets exactly one answer. Fails: never raises; trouble around us
-becomes 452, a bug of ours 451 and a line in the log with its trace.
+Promises: "250" only after the intake has committed the message; bodies over INLINE_BODY are joined, scanned and synced
+in a thread, never on the event loop. A body passed to the intake is never deleted here, because a failed commit may
+still be on disk; upkeep finds out. Every message gets exactly one reply. Fails: never raises; problems of the
+environment become 452, a bug becomes 451 and a log line with its traceback.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LEAST_MEMORY = 256 * 1024 * 1024
 
 
 class Receiver:
-    """Takes responsibility for messages. Used on the event loop only."""
+    """Stores messages and takes responsibility for them. Used on the event loop only."""
 
     __slots__ = ("_bodies", "_clock", "_counts", "_delay", "_intake", "_log", "_not_kept", "admission", "memory")
 
@@ -70,7 +70,7 @@ class Receiver:
         self.memory.bound = max(_LEAST_MEMORY, 4 * settings.limits.active_bytes, 2 * settings.smtp.max_size)
 
     def take(self, transaction: Transaction, answer: Answer) -> None:
-        """Keep this message; `answer` is called once, perhaps before this returns."""
+        """Store this message; calls `answer` once, possibly before this returns."""
         handover = _Handover(self, transaction, answer)
         delay = self._delay()
         if delay:
@@ -103,7 +103,7 @@ class Receiver:
 
     def _keep_large(self, handover: _Handover) -> tuple[Looked, str]:
         """In a thread: look first, so that a failure there leaves no file behind."""
-        if handover.is_answered:  # refused because no thread could be begun: another one finds it all the same
+        if handover.is_answered:  # already refused for want of a thread; a later thread found the job anyway
             raise EnvironmentFailed("refused for want of memory")
         transaction = handover.transaction
         looked = _look_at(transaction)
@@ -131,7 +131,7 @@ class Receiver:
 
 
 class _Handover:
-    """One message between the end of its data and its answer."""
+    """One message between the end of its data and its reply."""
 
     __slots__ = ("_answer", "_handed", "_object", "_receiver", "_started", "transaction")
 

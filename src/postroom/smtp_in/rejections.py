@@ -1,8 +1,8 @@
-"""Records what sessions refuse, for message tracking: gathers, folds, and writes once a second.
+"""Records what sessions refuse, for message tracking: collected, folded, written once a second.
 
-Promises: no session waits for it. One peer gets at most PER_PLACE rows a minute, and all together PER_MINUTE; what goes
-beyond is counted in one more row each. Syntax errors and the like are no rejections of mail and are left out. Fails:
-never raises; what the store does not take is dropped, and the log says so.
+Promises: no session waits for it; at most PER_PLACE rows a minute for one peer and PER_MINUTE for all, with one more
+row each that counts the rest; syntax errors and the like are not recorded. Fails: never raises; rows that the store
+refuses are dropped, with a line in the log.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Rejections:
         self._clock = clock
         self._log = log
         self._minute: Millis = 0
-        self._rows = 0  # begun in this minute
+        self._rows = 0  # started in this minute
         self._of_place: dict[str, int] = {}
         self._waiting: dict[_Key, tuple[Millis, int]] = {}
         self._folded: dict[str, tuple[Millis, int, _Key]] = {}  # written when their minute is over
@@ -55,7 +55,7 @@ class Rejections:
         self._failing = False
 
     def note(self, ip: str, place: str, turned_away: Sequence[TurnedAway]) -> None:
-        """What a session has refused since the last time."""
+        """Record what a session has refused since the last call."""
         if self._write is None:
             return
         for reply, line, helo, sender, recipients in turned_away:
@@ -70,7 +70,7 @@ class Rejections:
                 self._note(ip, place, helo, _address(line), "", reply)
 
     def note_connection(self, ip: str, place: str, reply: bytes) -> None:
-        """A peer that was sent away before it said anything."""
+        """Record a peer that was refused before its first command."""
         if self._write is not None:
             self._note(ip, place, "", "", "", reply)
 
@@ -95,7 +95,7 @@ class Rejections:
             self._timer = asyncio.get_running_loop().call_later(FLUSH, self._on_timer)
 
     def _turn(self, now: Millis) -> None:
-        """A new minute: what was beyond the bounds of the last one becomes one row of each peer."""
+        """A new minute: the refusals beyond the limits of the last one become one row for each peer."""
         if now // MINUTE == self._minute:
             return
         self._minute = now // MINUTE
@@ -132,7 +132,7 @@ class Rejections:
             self._failing = True
 
     async def close(self) -> None:
-        """Write what waits."""
+        """Write the collected rows."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""Every reply line the receiving side can give, as bytes. RFC 5321 4.2, enhanced codes RFC 3463 and 2034.
+"""Every reply that the SMTP server can give, as bytes. RFC 5321 4.2, enhanced codes RFC 3463 and 2034.
 
 Promises: each reply is whole lines ending in CRLF, ASCII. Fails: never.
 """

@@ -1,7 +1,7 @@
-"""Who is ours, who may relay, and which route a message takes (contract section 8).
+"""Internal domains, relay permission, and the route of a message (contract section 8).
 
-Promises: domains are compared in any case, networks are read once, an answer for an address is remembered. Fails:
-SettingsError for a network that cannot be read.
+Promises: domains are compared in any case; networks are parsed once; results per address are cached. Fails:
+SettingsError for an unreadable network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _REMEMBERED = 4096  # addresses; then forget all, which costs less than keeping 
 
 
 class Routing:
-    """The rules of `[gateway]`, ready to be asked."""
+    """The rules of `[gateway]`, parsed."""
 
     __slots__ = ("_networks", "_trusted", "domains", "hostname", "postmaster_domain")
 
@@ -29,7 +29,7 @@ class Routing:
         self._trusted: dict[str, bool] = {}
 
     def trusts(self, ip: str) -> bool:
-        """Whether this client may send to outside."""
+        """Whether this client may send to external domains."""
         known = self._trusted.get(ip)
         if known is None:
             if len(self._trusted) >= _REMEMBERED:
@@ -40,7 +40,7 @@ class Routing:
     def _is_in_networks(self, ip: str) -> bool:
         try:
             address = ip_address(ip.partition("%")[0])
-        except ValueError:  # a peer without an address (a socket pair) is nobody
+        except ValueError:  # a peer without an address (a socket pair) has no rights
             return False
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
@@ -50,9 +50,9 @@ class Routing:
         return domain.lower() in self.domains
 
     def routes_from(self, domain: str, trusted: bool) -> tuple[Route, Route]:
-        """Of a sender: the route to a recipient that is not ours, and to one that is.
+        """For a sender: the route to an external recipient, and to an internal one.
 
-        A null sender (notices) has no domain: it is ours only when the client is one of ours.
+        A null sender (notices) has no domain: it counts as internal when the client is in relay_networks.
         """
         if self.is_ours(domain) if domain else trusted:
             return Route.OUTBOUND, Route.INTERNAL
@@ -60,7 +60,7 @@ class Routing:
 
 
 def place_of(ip: str) -> str:
-    """What sessions are counted by: an IPv4 address, or the 64 bits of IPv6 that one site has to itself (RFC 4291)."""
+    """The key for counting sessions: an IPv4 address, or the /64 of an IPv6 address (RFC 4291), which is one site."""
     if ":" not in ip:
         return ip
     try:

@@ -1,8 +1,8 @@
-"""The listening side: sockets, limits, time-outs, back-pressure. The conversation itself is `session`.
+"""The SMTP listeners: sockets, limits, time-outs, back-pressure. `session` has the protocol.
 
-Promises: a peer that does not read, does not write or comes too often costs bounded memory and is sent away; one look a
+Promises: a peer that does not read, does not write or connects too often costs bounded memory and is cut; one tick a
 second over all connections serves every time-out; a listener that the system closed is opened again; `stop` lets
-messages in hand be answered. Fails: `start` raises EnvironmentFailed naming the address; nothing raises afterwards.
+messages in progress get their reply. Fails: `start` raises EnvironmentFailed naming the address; nothing raises later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from postroom.telemetry import Counts, Log
 
 SWEEP = 1.0  # seconds between looks; time-outs are counted in looks, so that a clock that jumps ends no session
 BACKLOG = 1024
-# Descriptors, or a quarter of few, that sessions leave to the store, to deliveries and to whoever looks in
+# File descriptors, or a quarter of few, that are reserved for the store, deliveries and HTTP clients
 SPARE_FILES = 64
 OVER = 10  # looks without such a refusal, after which a condition of ours is over
 RESERVED = 10  # one session in so many is kept for relay networks: strangers cannot lock our own mail out
@@ -67,7 +67,7 @@ class _Listener:
 
 
 class SmtpServer:
-    """Listens, keeps the connections, ends them."""
+    """The listeners and their connections."""
 
     def __init__(
         self,
@@ -102,11 +102,11 @@ class SmtpServer:
 
     @property
     def addresses(self) -> list[Address]:
-        """Where it listens, with the ports that were really bound."""
+        """The listening addresses, with the ports really bound."""
         return [listener.address for listener in self._listeners]
 
     def apply(self, settings: Settings) -> None:
-        """New settings, for sessions that begin from now on; where we listen stays."""
+        """New settings for sessions from now on; the listeners stay."""
         receiver, limits = self.receiver, settings.smtp
         self._settings = limits
         self._config = SessionConfig(settings.gateway, limits, receiver.memory, receiver.admission)
@@ -119,7 +119,7 @@ class SmtpServer:
         return not self.stopping and any(listener.is_lost for listener in self._listeners)
 
     async def start(self) -> None:
-        """Listen everywhere the settings say, or nowhere."""
+        """Listen on every address of the settings, or on none."""
         try:
             for wanted in self._settings.listen:
                 await self._listen(wanted)
@@ -177,7 +177,7 @@ class SmtpServer:
     # -- what connections ask and tell -------------------------------------------------------------------------------
 
     def admit(self, connection: Connection) -> Session | bytes:
-        """A session for a new connection, or the reply that sends it away."""
+        """A session for a new connection, or the reply that refuses it."""
         self._counts.smtp_sessions_total += 1
         ip = connection.ip
         trusted = self._config.routing.trusts(ip)
@@ -245,7 +245,7 @@ class SmtpServer:
         self.sweep()
 
     def sweep(self) -> None:
-        """One look over everything: who was silent or slow for too long, whether we still listen."""
+        """Once a second: cut silent and slow connections, reopen closed listeners."""
         self.tick += 1
         for connection in list(self._connections):
             connection.look(self.tick, self._patience)
@@ -258,7 +258,8 @@ class SmtpServer:
             self._reviving = self._loop.create_task(self._revive())
 
     def _look_at_files(self) -> None:
-        """The limit can be set from outside. A new socket gets the smallest free number, which tells how many are in use."""
+        """The limit can be set from outside. A new socket gets the smallest free number, which tells how many are in
+        use."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._highest_file = sys.maxsize if limit < 0 else limit - min(SPARE_FILES, limit // 4)
 
@@ -276,7 +277,7 @@ class SmtpServer:
 
 
 def _shown(line: bytes) -> str:
-    """A refused command for the log: whole where it is an address, else its verb only (it could hold a password)."""
+    """A refused command for the log: whole for MAIL and RCPT, else the verb only (it could hold a password)."""
     if line[:4].upper() in (b"MAIL", b"RCPT"):
         return line.decode("ascii", "backslashreplace")
     verb = line.partition(b" ")[0][:12]

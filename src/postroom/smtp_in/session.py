@@ -1,10 +1,10 @@
 """One SMTP session without sockets (RFC 5321): bytes in, replies and complete messages out.
 
-Promises: the same bytes give the same replies and messages however the network cut them; a line that does not end in
-CRLF is refused and never obeyed; what was pipelined behind a message waits until that message has its answer; memory is
-bounded by the limits. Fails: never raises for what a peer sends; calling `answer` without a message is our bug.
+Promises: the replies and messages do not depend on how the network split the bytes; a line that does not end in CRLF is
+refused and never executed; commands pipelined behind a message wait for its reply; memory is bounded by the limits.
+Fails: never raises for what a peer sends; calling `answer` without a message is a bug of the caller.
 
-STARTTLS and AUTH would be two more rows in VERBS: the former hands the socket to the server, the latter makes `trusted`.
+STARTTLS and AUTH would be two more rows in VERBS: STARTTLS hands the socket to the server, AUTH sets `trusted`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Session:
         self._refused_recipients = False
         self._body: BodyReader | None = None  # while DATA is read, and until that message is answered
         self._kept = b""  # pipelined behind a message that waits for its answer
-        self._last_words = b""  # to be said when the message in hand is done
+        self._last_words = b""  # the last reply, sent when the message being committed is done
         self.transaction: Transaction | None = None
         self.refusals: list[tuple[bytes, bytes]] = []  # reply and command, for the log; the reader empties it
         self.turned_away: list[TurnedAway] = []  # likewise, for the record: with the envelope as it was
@@ -73,7 +73,7 @@ class Session:
         state = "message in hand" if self.transaction else "DATA" if self._body else "idle"
         return f"Session({self._client.ip}, {'closing' if self.closing else state})"
 
-    # -- what the server asks and tells ------------------------------------------------------------------------------
+    # -- called by the server ----------------------------------------------------------------------------------------
 
     def greeting(self) -> bytes:
         return self._config.greeting
@@ -85,11 +85,11 @@ class Session:
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait behind the message in hand: the server stops reading when they are many."""
+        """Number of bytes behind the message in progress; the server stops reading when there are many."""
         return len(self._kept)
 
     def receive(self, data: bytes) -> None:
-        """Take what the network gave."""
+        """Take bytes from the network."""
         if self.transaction is not None:
             if not self.closing:
                 self._kept += data
@@ -107,7 +107,7 @@ class Session:
         return said
 
     def answer(self, reply: bytes) -> None:
-        """The final reply to the message in `transaction`; what was pipelined behind it goes on."""
+        """Give the final reply to the message in `transaction`, and continue with pipelined commands."""
         assert self.transaction is not None, "an answer without a message"
         self.transaction = None
         kept, self._kept = self._kept, b""
@@ -116,20 +116,20 @@ class Session:
             self.receive(kept)
 
     def close_when_idle(self, reply: bytes) -> None:
-        """Say this and end, after the message that is being received or committed."""
+        """Send this reply and end, after the message being received or committed."""
         if self._body is not None:
             self._last_words = reply
         else:
             self.close_now(reply)
 
     def close_now(self, reply: bytes) -> None:
-        """Say this and end, whatever is going on; a message in hand stays the business of whoever has it."""
+        """Send this reply and end at once; a message being committed is still finished by its receiver."""
         if not self.closing:
             self._out.append(reply)
             self.abandon()
 
     def abandon(self) -> None:
-        """The connection is gone. A message in hand keeps its memory until it is answered."""
+        """The connection is lost. A message being committed keeps its memory until it is answered."""
         self.closing = True
         self._line = self._kept = b""
         if self._body is not None and self.transaction is None:
@@ -156,7 +156,7 @@ class Session:
         return b""
 
     def _end_message(self, reply: bytes) -> None:
-        """Answer a message and be ready for the next, unless the session ends here."""
+        """Answer a message and prepare for the next, unless the session ends here."""
         assert self._body is not None
         self._body.release()
         self._body = None
@@ -173,7 +173,7 @@ class Session:
     # -- command lines -----------------------------------------------------------------------------------------------
 
     def _read_commands(self, data: bytes) -> bytes:
-        """Obey every whole line; what stands behind an accepted DATA is given back."""
+        """Execute every complete line; returns the bytes behind an accepted DATA."""
         if self._line:
             data = self._line + data
             self._line = b""
@@ -223,10 +223,10 @@ class Session:
             self._line = b"\r" if cr else b""
 
     def _bad_line(self, line: bytes) -> bytes:
-        """A line that is too long, or has a bare CR or LF in or before it. Never obeyed.
+        """Refuses a line that is too long, or has a bare CR or LF in or before it.
 
-        A peer that takes only CRLF for a line end may have written a harmless line with LF inside; obeying the part
-        behind the LF would be command smuggling. So nothing is obeyed up to and including the next CRLF.
+        For a peer that only ends lines with CRLF, such a line may be harmless text with an LF inside; executing the
+        part behind the LF would be command smuggling. So nothing is executed up to and including the next CRLF.
         """
         cr = line.endswith(b"\r")
         skipping, self._skipping = self._skipping, False
@@ -236,7 +236,7 @@ class Session:
         return replies.LINE_TOO_LONG if len(line) - cr > _LONGEST else replies.BARE_LINE_END
 
     def _refuse(self, reply: bytes, line: bytes) -> None:
-        """Remember a refusal; too many of them end the session. 4xx do not count: they are no fault of the peer."""
+        """Count a refusal; too many end the session. 4xx do not count: they are not the peer's fault."""
         self._remember(reply, line)
         if reply[0] == _FIVE:
             self._errors += 1
@@ -293,7 +293,7 @@ class Session:
         return self._begin(sender, domain, 0)
 
     def _begin(self, sender: str, domain: str, declared: int) -> bytes:
-        """A transaction, when there is room for it."""
+        """MAIL FROM: starts a transaction, if there is room for it."""
         config = self._config
         if declared > config.limits.max_size:
             return replies.too_big(config.limits.max_size)  # RFC 1870 6.1: known before it is sent
@@ -327,7 +327,7 @@ class Session:
         return self._add(path.address, path.domain)
 
     def _add(self, address: str, domain: str, ours: bool = False) -> bytes:
-        """One more recipient, when the client may send there."""
+        """RCPT TO: adds a recipient, if the client may send there."""
         routing = self._config.routing
         lower = domain.lower()
         ours = ours or lower in routing.domains

@@ -1,7 +1,7 @@
 """What all SMTP sessions share: names, limits, rules, and the replies that depend on them; built once.
 
-Promises: nothing here changes while sessions run, beside the count of bytes in `memory`. Fails: SettingsError for
-networks that cannot be read.
+Promises: constant while sessions run, except for the count of bytes in `memory`. Fails: SettingsError for unreadable
+networks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A message as the SMTP session hands it over: envelope and bytes, complete, not yet anybody's responsibility.
+"""A complete message from an SMTP session: envelope and bytes. The gateway has not yet taken responsibility for it.
 
 Promises: `body` is the message without dot stuffing and end of data. Fails: never.
 """
@@ -9,7 +9,7 @@ from postroom.model import Client, Recipient
 
 
 class Transaction:
-    """A complete message that waits for its answer."""
+    """A complete message that waits for its reply."""
 
     __slots__ = ("_body", "_parts", "client", "env_from", "recipients", "size")
 
@@ -28,7 +28,7 @@ class Transaction:
 
     @property
     def body(self) -> bytes:
-        """Without dot stuffing and end of data. Joined when first asked for: large ones are asked for in a thread."""
+        """The content, without dot stuffing and end of data. Joined at the first call; for large ones, in a thread."""
         if self._body is None:
             self._body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts = []

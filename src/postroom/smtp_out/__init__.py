@@ -1,4 +1,5 @@
-"""Delivery over SMTP: where mail goes (`Routes`), what is to be sent (`Job`), and the connections that carry it (`Pool`).
+"""Delivery over SMTP: where mail goes (`Routes`), what is to be sent (`Job`), and the connections that carry it
+(`Pool`).
 
 Promises: each job ends with one result per recipient. Fails: as results, never as exceptions.
 """

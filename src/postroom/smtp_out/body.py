@@ -1,7 +1,7 @@
-"""Content on its way out: dot-stuffing, of bytes in memory and of files read in pieces.
+"""Dot-stuffing of outgoing content, from memory or from files read in pieces.
 
-Promises: what the receiver takes out of the DATA stream is byte for byte what was given, plus a CRLF when the content did
-not end in one; nothing else is ever changed, bare CR and LF included, because signatures cover them (RFC 5321 4.5.2).
+Promises: the receiver gets the content byte for byte, plus a CRLF if it did not end in one; bare CR and LF are not
+changed either, because signatures cover them (RFC 5321 4.5.2).
 Fails: BodyFile.read raises OSError when the file cannot be read, or does not hold as many bytes as were accepted.
 """
 
@@ -17,7 +17,7 @@ _LINE_DOT = re.compile(rb"\n\.").search  # with a literal prefix: runs on memchr
 
 
 def stuffed(body: bytes) -> bytes:
-    """A whole content, transparent for DATA; the final dot is not part of it."""
+    """The content, dot-stuffed for DATA, without the final dot."""
     if body.startswith(b"."):
         body = b"." + body
     # Hardly any content has such a line, and looking for one in this way costs a third of replacing in vain
@@ -25,12 +25,12 @@ def stuffed(body: bytes) -> bytes:
 
 
 def ending(body: bytes) -> bytes:
-    """What ends DATA after this content (never empty: the lines above it end in CRLF)."""
+    """The end of DATA after this content, which is never empty and may end in CRLF already."""
     return b".\r\n" if not body or body.endswith(b"\r\n") else b"\r\n.\r\n"
 
 
 class Stuffer:
-    """The same for content that comes in pieces of any length."""
+    """Dot-stuffs content that comes in pieces of any length."""
 
     __slots__ = ("_tail",)
 
@@ -45,13 +45,13 @@ class Stuffer:
         return joined.replace(b"\r\n.", b"\r\n..")[known:]
 
     def end(self) -> bytes:
-        """What must come before the final dot."""
+        """The bytes to send before the final dot."""
         return b"" if self._tail == b"\r\n" else b"\r\n"
 
 
 class BodyFile:
-    """A stored body, read in pieces, ready for DATA. Opened at the first read; `read` and `close` block, so threads call
-    them, and one may close what another is reading."""
+    """A stored body, read in pieces, dot-stuffed. Opened at the first read. `read` and `close` block, so call them in
+    threads; one thread may close while another reads."""
 
     __slots__ = ("_closed", "_file", "_left", "_lock", "_path", "_size", "_stuffer")
 
@@ -65,8 +65,8 @@ class BodyFile:
         self._lock = Lock()
 
     def read(self) -> tuple[bytes, bool]:
-        """The next piece, and whether it is the last. A file of another length than accepted must never be sent as if
-        it were the message, so that is found before the last piece is handed out."""
+        """The next piece, and whether it is the last. A file with a wrong length must not be sent as the message, so
+        the length is checked before the last piece is returned."""
         with self._lock:
             return self._read()
 

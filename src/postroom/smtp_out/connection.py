@@ -1,8 +1,8 @@
 """One connection to a next hop: the socket around a `Session`, and the streaming of large bodies.
 
-Promises: performs what the session says, one write per step; pieces of a file are read off the event loop, one at a time,
-and only when the peer has taken those before. Fails: every failure of network, file or peer ends the connection once,
-with results for what was in hand.
+Promises: performs the session's effects, one write per step; pieces of a file are read off the event loop, one at a
+time, and only when the peer has taken the one before. Fails: every failure of network, file or peer ends the connection
+once, with results for its jobs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from postroom.smtp_out.session import CLOSED, CLOSED_WELL, CONTENT, GREETING, ID
 
 
 class Owner(Protocol):
-    """What a connection needs of the destination it belongs to."""
+    """What a connection needs from its destination."""
 
     def next_job(self) -> Job | None: ...
     def jobs_done(self, done: list[tuple[Job, tuple[SendResult, ...]]]) -> None: ...
@@ -32,11 +32,11 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Opened by the destination; `ended` is true as soon as nothing more can come of it."""
+    """Opened by the destination; `ended` is true as soon as it is of no further use."""
 
     __slots__ = (
-        "_body", "_executor", "_loop", "_owner", "_paused", "_reading", "_stopping", "_transport", "deadline", "ended", "idle", "name",
-        "opened", "ready", "session",
+        "_body", "_executor", "_loop", "_owner", "_paused", "_reading", "_stopping", "_transport", "deadline", "ended",
+        "idle", "name", "opened", "ready", "session",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self.deadline = 0  # the owner's tick after which this has taken too long
         self.opened = now
         self.ready = False  # greeted, can carry mail
-        self.idle = False  # ready, nothing in hand, in the owner's list of idle ones
+        self.idle = False  # ready, without jobs, in the owner's list of idle connections
         self.ended = False
 
     # --- what the event loop calls -----------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
     # --- what the owner calls ----------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """Take what can be taken, write what is to be written, tell what is done."""
+        """Take jobs while there is room, write the session's output, report finished jobs."""
         session, owner = self.session, self._owner
         became_ready = session.stage == IDLE and not self.ready
         while session.room and (job := owner.next_job()) is not None:
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
             owner.connection_ready(self)
 
     def stop(self) -> None:
-        """Take nothing more; QUIT when nothing is in hand."""
+        """Take no more jobs; QUIT when none is in progress."""
         self._stopping = True
         if not self.ready:
             self.end("stopped")
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
             self.end(f"connection to {self.name} timed out while waiting for {WAITING_FOR[stage]}")
 
     def end(self, reason: str) -> None:
-        """Once: results for what is in hand, no further word to the peer."""
+        """End once: give results for jobs in progress, send nothing more to the peer."""
         if self.ended:
             return
         self.ended = True

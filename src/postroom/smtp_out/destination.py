@@ -1,9 +1,8 @@
-"""One next hop: the jobs that wait for it and the connections to it.
+"""One next hop: its waiting jobs and its connections.
 
-Promises: a job waits only while something is being done about it (a connection works, or one is being opened); when none can
-be opened, everything that waits is deferred at once with the reason, and for a second further jobs are answered the same way
-without another try, so that a dead host costs one connect a second however much mail there is for it. Until a host has
-greeted it gets one connection at a time. Fails: as results.
+Promises: a job waits only while a connection works or is being opened. When none can be opened, all waiting jobs are
+deferred at once with the reason, and so are new jobs for the next second, so that a dead host costs at most one connect
+a second. Until a host has greeted it gets one connection at a time. Fails: as results.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ STOPPING = "gateway is stopping"
 
 
 class Pool(Protocol):
-    """What a destination needs of the pool."""
+    """What a destination needs from the pool."""
 
     tick: int
     stopping: bool
@@ -64,7 +63,7 @@ class Destination:
         self.jobs: deque[Job] = deque()
 
     def apply(self, settings: Delivery) -> None:
-        """What begins from now on has these limits."""
+        """New limits for connections from now on."""
         self._settings = settings
         command, data = _ticks(settings.command_timeout), _ticks(settings.data_timeout)
         self._patience = [command] * (QUIT + 2)
@@ -85,12 +84,12 @@ class Destination:
 
     @property
     def unused(self) -> bool:
-        """Holds nothing worth keeping."""
+        """Whether it can be forgotten: no jobs, connections or recent failure."""
         known = self._try_again + (REMEMBERED if self.down else 0)
         return not (self.jobs or self.connections or self._soon) and self._pool.tick >= known
 
     def add(self, job: Job) -> None:
-        """Work begins in the next turn of the loop, so that jobs given together are handed out together."""
+        """Take a job. Work starts in the next turn of the loop, so that jobs given together are sent together."""
         self.jobs.append(job)
         if not self._soon:
             self._soon = True
@@ -130,7 +129,7 @@ class Destination:
             self._connecting.pop(connection, None)
 
     def sweep(self) -> None:
-        """Once a second: end what takes too long, try again what was put off."""
+        """Once a second: end connections past their deadline, retry postponed connects."""
         now = self._pool.tick
         for connection in [connection for connection in self.connections if connection.deadline < now]:
             self._not_idle(connection)
@@ -139,18 +138,18 @@ class Destination:
             self._work()
 
     def stop(self) -> None:
-        """What waits is given back; connections end when their work is done."""
+        """Return waiting jobs; connections end when their jobs are done."""
         self.give_back(Deferred(STOPPING))
         for connection in list(self.connections):
             self._not_idle(connection)
             connection.stop()
 
     async def connects_over(self) -> None:
-        """Returns when no attempt to connect is left."""
+        """Wait until no connect is in progress."""
         await asyncio.gather(*self._connecting.values(), return_exceptions=True)
 
     def give_back(self, result: Deferred) -> None:
-        """Everything that waits gets this result."""
+        """Give all waiting jobs this result."""
         jobs, self.jobs = self.jobs, deque()
         for job in jobs:
             self._pool.tell(job, (result,) * len(job.recipients))
@@ -208,7 +207,7 @@ class Destination:
 
 
 def _ticks(millis: int) -> int:
-    """At least this long: a tick may be about to end."""
+    """Ticks that last at least this long: the current tick may be about to end."""
     return -(-millis // 1000) + 1
 
 

@@ -1,4 +1,4 @@
-"""What the pool is asked to do: one message for the recipients that share a destination.
+"""A job for the pool: one message for the recipients that share a destination.
 
 Promises: nothing; it is data. Fails: never.
 """
@@ -27,7 +27,8 @@ class Job(msgspec.Struct):
     returns: int = 0  # how often it came back from a connection untouched; the pool's own
 
     def announces_eightbit(self) -> bool:
-        """Unknown content in a file counts as 8-bit: announcing too much is allowed (RFC 6152 3), too little is not."""
+        """Whether to announce 8-bit content. A file of unknown content counts as 8-bit: only announcing too little is
+        wrong (RFC 6152 3)."""
         if self.eightbit is None:
             return not (isinstance(self.body, bytes) and self.body.isascii())
         return self.eightbit

@@ -1,9 +1,9 @@
-"""The connections that carry mail to the next hops.
+"""The connections to the next hops.
 
-Promises: `done` of every job is called exactly once, on the event loop, never from inside `send`; there is no task,
-future or timer per message, except for large files; a message goes to a second connection only when its content was not
-begun on the first. One sweep a second finds time-outs, counted in ticks, so that setting the clock ends no connection.
-Fails: never; what goes wrong is a result (`lifecycle.Deferred`, `lifecycle.Refused`).
+Promises: `done` of every job is called exactly once, on the event loop, never from inside `send`; no task, future or
+timer per message (large files excepted); a message moves to a second connection only when the first has not begun its
+content. Time-outs are found by one sweep a second, counted in ticks, so that a changed clock does not end connections.
+Fails: never into the caller; failures are results (`lifecycle.Deferred`, `lifecycle.Refused`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READERS = 4  # threads that read large bodies
 
 
 class Pool:
-    """Hand it jobs with `send`; event loop only. `close` when the gateway stops."""
+    """`send` takes jobs; event loop only. Call `close` when the gateway stops."""
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class Pool:
         return f"<Pool {list(self._destinations.values())!r}>"
 
     def apply(self, settings: Delivery, hostname: str) -> None:
-        """New settings, for connections that are opened from now on."""
+        """New settings for connections opened from now on."""
         self._settings, self._hostname = settings, hostname
         for there in self._destinations.values():
             there.apply(settings)
 
     def send(self, destination: Address, job: Job) -> None:
-        """The results come to `job.done`, from a later turn of the loop."""
+        """Take a job; its results go to `job.done`, in a later turn of the loop."""
         there = self._destinations.get(destination)
         if there is None:
             there = self._destinations[destination] = Destination(destination, self._settings, self, self._loop)
@@ -68,17 +68,17 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """Jobs that no connection has yet."""
+        """Number of jobs without a connection."""
         return sum([len(there.jobs) for there in self._destinations.values()])
 
     @property
     def in_hand(self) -> int:
-        """Jobs that a connection works on."""
+        """Number of jobs on connections."""
         return sum([there.in_hand for there in self._destinations.values()])
 
     @property
     def connections(self) -> int:
-        """Open or being opened."""
+        """Number of connections, open or being opened."""
         return sum([len(there.connections) for there in self._destinations.values()])
 
     def sweep(self) -> None:
@@ -94,8 +94,8 @@ class Pool:
         self._sweeping = self._loop.call_later(1, self._sweep_each_second) if self._destinations else None
 
     async def close(self, grace: Millis) -> None:
-        """Jobs that wait are given back at once, those in hand have `grace` to be finished; then their connections end.
-        Both are Deferred, "gateway is stopping", and `maybe` where the final dot was sent."""
+        """Return waiting jobs at once; give jobs in progress `grace` to finish, then end their connections.
+        Both are Deferred, "gateway is stopping", with `maybe` where the final dot was sent."""
         self.stopping = True
         for there in self._destinations.values():
             there.stop()

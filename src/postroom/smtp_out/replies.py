@@ -1,7 +1,7 @@
-"""The replies of an SMTP server: bytes in any pieces -> (code, lines); and their text as people may see it.
+"""Parses the replies of an SMTP server: bytes in any pieces -> (code, lines); and makes them safe to show.
 
-Promises: the memory it takes is bounded; the same bytes give the same replies however they were cut.
-Fails: never; what cannot be a reply (RFC 5321 4.2) becomes one with code 0, and the connection is of no further use.
+Promises: memory is bounded; the replies do not depend on how the bytes were split. Fails: `Garbage` for bytes that
+cannot be a reply (RFC 5321 4.2); the connection is then unusable.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Replies:
         self._held = 0
 
     def feed(self, data: bytes) -> list[tuple[int, list[bytes]]]:
-        """The replies that are complete now. The last one has code 0 when what follows cannot be a reply: what the
-        server said before that still counts."""
+        """The complete replies. When Garbage follows them, the last one has code 0: the replies before it still
+        count."""
         if self._rest:
             data = self._rest + data
         found: list[tuple[int, list[bytes]]] = []
@@ -59,14 +59,14 @@ class Replies:
 
 
 def printable(text: str) -> str:
-    """One line without anything that could harm a terminal, a log or a header; at most MAX_TEXT characters."""
+    """One line that is safe for a terminal, a log or a header; at most MAX_TEXT characters."""
     if not text.isprintable():
         text = "".join([char if char.isprintable() else " " if char.isspace() else "?" for char in text])
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
 
 
 def reply_text(lines: list[bytes]) -> str:
-    """A reply as one line: the code once, an enhanced code (RFC 2034) once, then what was said."""
+    """A reply as one line: the code once, an enhanced code (RFC 2034) once, then the text."""
     first = lines[0].strip()
     if len(lines) == 1:
         return printable(first.decode("ascii") if first.isascii() else first.decode("utf-8", "replace"))

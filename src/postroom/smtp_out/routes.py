@@ -1,7 +1,7 @@
-"""Where mail for a domain goes: the routes of the settings. MX lookup would go here.
+"""The next hop of a domain.
 
-Promises: the first route of the settings that matches wins, any case, however many routes there are (two dictionary
-look-ups a label). Fails: never raises; None = no route.
+Promises: the first matching route of the settings wins, in any case, at two dictionary look-ups per label. Fails: never
+raises; None = no route. MX look-ups will go here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from postroom.settings import Address, DeliveryRoute
 
 
 def canonical(domain: str) -> str:
-    """One spelling per domain: small letters, no root dot, A-labels (RFC 5890) where it can be written so."""
+    """The canonical form of a domain: lower case, no root dot, A-labels (RFC 5890) where possible."""
     domain = domain.rstrip(".").lower()
     if not domain.isascii():
         try:

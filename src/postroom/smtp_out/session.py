@@ -1,14 +1,15 @@
 """One SMTP client session without sockets, clock or event loop: reply bytes in, effects out (RFC 5321, RFC 2920).
 
-The owner calls `give` while `room`, `receive`, `content_sent`, `quit` and `lost`; after each it performs the effects: write
-`out`, stream the content of `stream`, report `done`, take back `returned`, and close the connection when `stage` is CLOSED.
+The owner calls `give` while `room`, `receive`, `content_sent`, `quit` and `lost`. After each call it performs the
+effects: write `out`, stream the content of `stream`, report `done`, take back `returned`, and close the connection when
+`stage` is CLOSED.
 
-Promises: each job given comes back exactly once, in `done` with one result per recipient or in `returned`. Returned means
-*not touched*: its envelope was only sent ahead, or on a connection that had served before, and its content was not begun.
-`Deferred.maybe` is set exactly when the final dot was written and no reply to it was understood.
-With PIPELINING an envelope is one group, and may be sent behind the content before it (RFC 2920 3.1). Content with bytes
-over 127 goes as it is to a peer without 8BITMIME, as most MTAs do: recoding would break signatures.
-Fails: whatever the peer sends ends in results, never in an exception; wrong use by the owner is an AssertionError.
+Promises: each job comes back exactly once, in `done` with one result per recipient or in `returned`. Returned means
+*not touched*: only its envelope was sent ahead, or the connection had served before, and its content was not begun.
+`Deferred.maybe` is set exactly when the final dot was written and no valid reply to it arrived. With PIPELINING an
+envelope is one group, and may be sent behind the content before it (RFC 2920 3.1). Content with bytes over 127 goes
+unchanged to a peer without 8BITMIME, as most MTAs do: recoding would break signatures.
+Fails: anything the peer sends ends in results, never in an exception; wrong use by the owner is an AssertionError.
 """
 
 from __future__ import annotations
@@ -37,18 +38,19 @@ QUIT: Final = 10
 CLOSED: Final = 11
 WAITING_FOR = (
     "the greeting", "the reply to EHLO", "the reply to HELO", "the next message", "the reply to MAIL",
-    "the reply to RCPT", "the reply to DATA", "the content to be taken", "the reply to the content", "the reply to RSET",
-    "the reply to QUIT", "nothing",
+    "the reply to RCPT", "the reply to DATA", "the content to be taken", "the reply to the content",
+    "the reply to RSET", "the reply to QUIT", "nothing",
 )  # fmt: skip
 
 CLOSED_WELL: Final = "closed"  # the failure that is none
 
-# What may stand between < and > on the wire: nothing that ends the path or the line; a quoted local part may hold spaces.
+# What is allowed between < and > on the wire: nothing that ends the path or the line; a quoted local part may hold
+# spaces.
 _PATH = re.compile(r'(?:[^\x00-\x20\x7f-\x9f<>"\\\u2028\u2029]++|"(?:[^\x00-\x1f\x7f-\x9f"\\]|\\[ -~])*+")*+')
 
 
 class _Transaction:
-    """A job on this connection: `order` are the recipients that are sent, `at` counts their replies."""
+    """A job on this connection. `order`: the recipients that are sent; `at` counts their replies."""
 
     __slots__ = ("accepted", "at", "first", "job", "order", "results", "unfit")
 
@@ -67,7 +69,7 @@ class _Transaction:
 
 
 class Session:
-    """See the module's text."""
+    """See the module docstring."""
 
     __slots__ = (
         "_ahead", "_current", "_extensions", "_given", "_hostname", "_limit", "_pipelining", "_replies", "_size",
@@ -97,12 +99,12 @@ class Session:
 
     @property
     def in_hand(self) -> int:
-        """Jobs given that have not come back."""
+        """Number of jobs given that have not come back."""
         return (self._current is not None) + (self._ahead is not None)
 
     @property
     def spent(self) -> bool:
-        """Has carried as many messages as it may."""
+        """Whether it has carried its maximum of messages."""
         return self._given >= self._limit
 
     def give(self, job: Job) -> None:
@@ -137,14 +139,14 @@ class Session:
         return len(replies)
 
     def content_sent(self) -> None:
-        """The owner has written the whole content of `stream`; what is missing is the final dot."""
+        """The owner has written the whole content of `stream`; only the final dot is missing."""
         assert self.stage == CONTENT
         self.stream = None
         self.out.append(b".\r\n")
         self._await_verdict()
 
     def quit(self) -> None:
-        """Say good-bye; only when nothing is in hand."""
+        """Send QUIT; only without jobs."""
         assert self.in_hand == 0
         if self.stage in (IDLE, RSET):
             self.out.append(b"QUIT\r\n")
@@ -154,7 +156,7 @@ class Session:
             self.lost(CLOSED_WELL)
 
     def lost(self, reason: str, *, unsent: bool = False) -> None:
-        """The connection is gone or of no use. `unsent`: the last bytes written had not all left this machine."""
+        """The connection is lost or unusable. `unsent`: not all of the last bytes had left this machine."""
         if self.stage == CLOSED:
             return
         current, ahead, stage = self._current, self._ahead, self.stage
@@ -212,7 +214,7 @@ class Session:
     # --- envelope ----------------------------------------------------------------------------------------------------
 
     def _check(self, transaction: _Transaction) -> bool:
-        """What this peer can never take is refused here, without a word to it. False = nothing is left to send."""
+        """Refuses recipients that this peer can never accept, without asking it. False = nothing is left to send."""
         job = transaction.job
         size = len(job.prefix) + job.size
         if self._size and size > self._size:
@@ -308,11 +310,11 @@ class Session:
                 self._end_with_reset()
             return
         if code < 300 or (transaction.unfit and transaction.accepted):
-            # MAIL refused, but all that follows taken: a dot now might deliver nothing to somebody.
+            # MAIL refused, but the rest accepted: a dot now might deliver an empty message.
             self.lost(f"unexpected reply to DATA: {reply_text(lines)}")
             return
         job = transaction.job
-        if not transaction.accepted:  # RFC 2920 3.1: go-ahead for nobody is answered by a single dot
+        if not transaction.accepted:  # RFC 2920 3.1: a 354 without accepted recipients is answered with a single dot
             self.out.append(b".\r\n")
         elif isinstance(job.body, bytes):
             self.out += (stuffed(job.prefix), stuffed(job.body), ending(job.body))
@@ -328,7 +330,7 @@ class Session:
         self.room = self._pipelining and self._given < self._limit
 
     def _on_content(self, code: int, lines: list[bytes]) -> None:
-        """A reply before the final dot: a failure counts (some refuse large content early), a success cannot be one."""
+        """A reply before the final dot: an error counts (some peers refuse large content early), a success does not."""
         transaction = self._current
         assert transaction is not None
         if code < 400:
@@ -352,7 +354,7 @@ class Session:
             self.lost(reply_text(lines))
 
     def _end(self) -> None:
-        """The current transaction has all its results; the one sent ahead is next."""
+        """The current transaction has all its results; continues with the one sent ahead."""
         assert self._current is not None
         self._report(self._current)
         self._current, self._ahead = self._ahead, None
@@ -363,7 +365,7 @@ class Session:
             self.room = False
 
     def _end_with_reset(self) -> None:
-        """The peer still holds our sender: many refuse a second MAIL then (RFC 5321 4.1.4)."""
+        """Sends RSET: the peer still has our sender, and many would refuse a second MAIL (RFC 5321 4.1.4)."""
         self._end()
         self.out.append(b"RSET\r\n")
         self.stage = RSET

@@ -1,1 +1,1 @@
-"""Lease, check, send, record; and what runs beside mail."""
+"""The worker: lease, check, send, record; and the periodic tasks."""

@@ -1,6 +1,6 @@
-"""The lease keeper: renews the leases of what is in hand, so that only a dead or stalled worker's lease ever ends.
+"""Renews the leases of entries in work, so that only the lease of a dead or stalled worker expires.
 
-Fails: never raises; a renewal that could not be written is logged and tried again long before the lease is over.
+Fails: never raises; a renewal that could not be written is logged and tried again long before the lease ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BATCH = 200  # messages of one transaction
 
 
 async def keep_leases(work: set[Work], store: Store, length: Callable[[], Millis], *, clock: Clock, log: Log) -> None:
-    """Run until cancelled; `work` is what its owner has in hand at any time, `length` how long a lease lasts by now."""
+    """Run until cancelled. `work`: the current work of the owner; `length`: the current duration of a lease."""
     while True:
         lease = length()
         await asyncio.sleep(lease / 4000)  # four looks in the life of a lease

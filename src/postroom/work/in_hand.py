@@ -1,4 +1,4 @@
-"""What the worker has in hand, and what the rules and the notices need to know of it. Data and pure functions.
+"""What the worker has in memory, and the notice that the end of an entry may need. Data and pure functions.
 
 Fails: never; a notice whose original cannot be read goes without its header, and the log says so.
 """
@@ -24,7 +24,7 @@ SLOW_SLOTS = 64  # messages being checked when one must wait for a scanner; the 
 
 
 class Room:
-    """How much is in hand, and what else there is room for. `bulk_processing` has a bounded share of the checking."""
+    """Counts the work in memory and what there is room for. `bulk_processing` has a bounded share of the checks."""
 
     __slots__ = ("_bulk", "_bulk_share", "_checking", "_limits", "_slots", "bytes", "entries")
 
@@ -33,14 +33,14 @@ class Room:
         self.entries = self.bytes = self._checking = self._bulk = 0
 
     def apply(self, settings: Settings) -> None:
-        """New bounds; what is in hand above them is finished first."""
+        """New limits; work above them is finished first."""
         quick = set(settings.processing.checks) <= QUICK_CHECKS
         self._limits = settings.limits
         self._slots = settings.limits.active_entries if quick else SLOW_SLOTS
         self._bulk_share = max(1, self._slots * settings.bulk.share // 100)
 
     def has(self, queue: Queue, entries: int, size: int) -> bool:
-        """Whether a message that arrives may be begun at once."""
+        """Whether an arriving message can be started at once."""
         if self._checking >= self._slots or (queue is Queue.BULK and self._bulk >= self._bulk_share):
             return False
         return self.entries + entries <= self._limits.active_entries and self.bytes + size <= self._limits.active_bytes
@@ -68,7 +68,7 @@ class Room:
         return self.entries < self._limits.active_entries // 2
 
     def wanted(self, paused: Container[Scope], most: int) -> list[tuple[Queue, int]]:
-        """How many entries of each queue may be claimed, those nearest to their end first."""
+        """How many entries of each queue may be claimed; queues closest to the exit first."""
         room = self.free(most)
         slots = min(room, self._slots - self._checking)
         wanted: list[tuple[Queue, int]] = []
@@ -102,7 +102,7 @@ class Item:
 
 
 class Work:
-    """A message in hand with those of its entries that wait in one queue; done when the last has its result."""
+    """A message in work with its entries in one queue; done when the last has its result."""
 
     __slots__ = ("content", "items", "left", "message", "moving", "since", "waived")
 
@@ -119,14 +119,14 @@ class Work:
 
 
 def trace_of(work: Work, recipients: tuple[str, ...], hostname: str) -> bytes:
-    """The Received field that goes in front of a message, for these recipients."""
+    """The Received field to prepend to a message for these recipients."""
     message = work.message
     ident = public_id(message.id)
     return received_field(message.client, hostname=hostname, ident=ident, recipients=recipients, at=message.received)
 
 
 def content_of(message: Message, bodies: Bodies) -> bytes | Path:
-    """Where a message's bytes are: in memory, or a file."""
+    """A message's bytes: in memory, or the path of a file."""
     if message.body_object:
         return bodies.path(message.body_object)
     assert message.body is not None, "a message without its bytes is never worked on"
@@ -150,7 +150,7 @@ def if_failed(delivery: Schedule, item: Item) -> Millis:
 
 
 def standing(work: Work, item: Item, gateway: GatewaySettings) -> Standing:
-    """What the rules need to know of an entry in hand."""
+    """The facts about an entry that the rules need."""
     sender = work.message.env_from
     return Standing(item.queue, item.attempts, item.since, not sender, _is_ours(sender, gateway))
 

@@ -1,10 +1,10 @@
-"""Whether mail may come in and go on: disk, store, backlog, file descriptors, and a clock that jumps.
+"""Decides whether mail may be accepted and worked on: disk, store, backlog, file descriptors, clock jumps.
 
-Promises: one look a second, no look per message; the log has one line when a bound is reached and one when that is over.
-Intake slows down before it closes, so that senders feel it before they are refused. Below the low mark of the store's disk nothing
-is worked on either: a delivery that cannot be recorded repeats; bodies on a disk of their own only close intake, because what
-is delivered makes room there. The search index stops growing before mail feels anything. Fails: never; what cannot be looked
-at is logged and taken as it was.
+Promises: one look a second, none per message; one log line when a limit is reached and one when that is over. Intake
+slows down before it closes, so that senders notice before they are refused. Below the low mark of the store's disk no
+work is done either, because a delivery that cannot be recorded would repeat; a full disk for bodies only closes intake,
+because delivery frees space there. The search index stops growing before mail is affected. Fails: never; a failed look
+is logged and changes nothing.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from postroom.telemetry import Log
 SLOWEST = 1.0  # seconds an answer waits right below a bound
 SLOW_BACKLOG = 0.9  # of the bound: from here on intake slows down
 SLOW_DISK = 1.25  # of the low mark
-INDEX_STOPS, INDEX_GOES_ON = 1.5, 1.75  # of the low mark: what can be made anew takes no room from mail
+INDEX_STOPS, INDEX_GOES_ON = 1.5, 1.75  # of the low mark: the index can be rebuilt, so it leaves the space to mail
 OPEN_AGAIN = 0.98  # of the backlog's bound: closing and opening must not alternate with every look
-FEW_DESCRIPTORS = 16  # or an eighth of few; fewer left: nothing new is begun, so that what is in hand can be ended
+FEW_DESCRIPTORS = 16  # or an eighth of few; with fewer left no new work starts, so that current work can end
 MOST_DESCRIPTORS = 65_536  # as many are asked for at the start
 JUMP: Millis = 60_000  # that the clock may run away from the machine's own between two looks, before it has jumped
 
 
 class Pressure:
-    """Asked by intake and worker on the event loop; `look` once a second."""
+    """Intake and worker ask it on the event loop; `look` runs once a second."""
 
     def __init__(self, limits: Limits, store: Store, *, clock: Clock, log: Log) -> None:
         self._limits = limits
@@ -59,7 +59,7 @@ class Pressure:
     # -- what is asked
 
     def blocked(self) -> str:
-        """Why nothing may be worked on just now; empty = it may."""
+        """Why no work may be done; empty = work may be done."""
         if self._disk_free < self._limits.disk_low:
             return self._disk_low(self._disk_free, self._store.path.parent)
         if self._store.failing:
@@ -69,7 +69,7 @@ class Pressure:
         return ""
 
     def reasons(self) -> list[str]:
-        """Why this gateway is not ready; empty = it is."""
+        """Why this gateway is not ready; empty = ready."""
         found = [self.blocked()]
         if self._bodies_free < self._limits.disk_low:
             found.append(self._disk_low(self._bodies_free, self._store.bodies.root))
@@ -80,7 +80,7 @@ class Pressure:
         return [reason for reason in found if reason]
 
     def admission(self) -> bytes | None:
-        """The reply that closes the door, or None."""
+        """The reply that refuses mail, or None to accept it."""
         if min(self._disk_free, self._bodies_free) < self._limits.disk_low:
             return replies.DISK_LOW
         if self._store.failing:
@@ -110,7 +110,7 @@ class Pressure:
         self._look_at_disk()
 
     async def count(self) -> None:
-        """The backlog, as the ledger has it: a few rows, however long the queue is."""
+        """The backlog from the ledger: reads a few rows, however long the queue is."""
         try:
             self._note_backlog(await self._store.read(lambda reader: reader.backlog(), MAIL))
         except EnvironmentFailed as problem:
@@ -158,7 +158,7 @@ class Pressure:
         self._starved = starved
 
     def _look_at_clock(self) -> None:
-        """A clock that is set. Slow corrections, which never jump, are none of our business."""
+        """Detects a clock that was set. Slow corrections, without jumps, are ignored."""
         ahead = self._clock.now() - time.monotonic_ns() // 1_000_000
         before, self._ahead = self._ahead, ahead
         if before is None or abs(ahead - before) < JUMP:
@@ -169,7 +169,7 @@ class Pressure:
 
 
 def descriptors_left() -> int:
-    """How many more files this process can open, at most: the kernel gives the smallest free number."""
+    """The most files that this process can still open; the kernel gives the smallest free number."""
     try:
         found = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

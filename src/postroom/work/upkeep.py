@@ -1,8 +1,8 @@
-"""What runs beside mail: the look at the disk, and the chores that keep the store small.
+"""Periodic tasks of the serving process: the look at the disk, and the chores that keep the store small.
 
-Promises: the disk is looked at every DISK_LOOK, whatever a chore does; chores run one at a time, each when it is due,
-and no chore ends the loop. A chore takes small slices of the writer (store/keep/upkeep.py). Fails: never; a failure is
-logged, and the chore runs again when it is due again.
+Promises: the disk is checked every DISK_LOOK even while a chore runs; chores run one at a time when they are due, and
+none ends the loop. A chore uses the writer in small slices (store/keep/upkeep.py). Fails: never; a failed chore is
+logged and runs again when it is due.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLANS_EVERY = 1.0
 
 
 class Chore:
-    """Something to be done `every` so many seconds, for the first time `first` seconds after the start."""
+    """A task that runs every `every` seconds, first `first` seconds after the start."""
 
     __slots__ = ("due", "every", "first", "name", "run")
 
@@ -136,7 +136,7 @@ class Upkeep:
         await keep.check_ledger(self._store, self._log)
 
     async def _expire_access(self) -> None:
-        """Sessions, tokens, signatures, audit lines: small steps until nothing is left to do."""
+        """Expires tokens, signatures and audit lines in small steps until nothing is left."""
         now = self._clock.now()
         before = now - self._settings.retention.audit
         while await self._store.write(keep.expire_access(now, before)):

@@ -97,7 +97,7 @@ class Worker:
     # -- starting and stopping
 
     async def prepare(self) -> None:
-        """Before the doors open: know what is paused."""
+        """Called before the listeners open: reads the pauses."""
         self.paused = await self._store.read(lambda reader: reader.pauses(), MAIL)
 
     async def start(self) -> None:
@@ -107,13 +107,13 @@ class Worker:
         )
 
     async def close_intake(self) -> None:
-        """From now on arrivals are stored, not begun, and nothing is claimed; a claim under way is waited for."""
+        """From now on arrivals are only stored and nothing is claimed; waits for a running claim."""
         self._stopping = True
         self._wake.set()
         await self._claimer
 
     async def stop(self) -> None:
-        """After the pool and the checks have ended: what a check had not answered for waits again, due at once."""
+        """After the pool and the checks have ended: messages without a verdict wait again, due at once."""
         for _ in range(10):  # moves under way are answered, and what they send is given back
             try:
                 await self._store.flush()
@@ -205,7 +205,8 @@ class Worker:
             self._send(work)
 
     def _abandon(self, work: Work, item: Item, bug: Exception) -> None:
-        """Our bug: the entry leaves the hand without a result. Its lease ends, and three such ends make it suspect."""
+        """A bug: the entry is dropped from memory without a result. Its lease expires; after three such it is
+        suspect."""
         self._log.error(
             "entry_failed", id=public_id(item.entry), trace="".join(traceback.format_exception(bug)), bug="yes"
         )
@@ -230,7 +231,7 @@ class Worker:
         )
 
     def _flush_moves(self) -> None:
-        """Write the moves of born-leased entries that are still under way since the last look, or longer."""
+        """Write the moves of born-leased entries that were still in progress at the last look."""
         older, self._fresh = self._fresh, set(self._lingering)
         for entry in older & self._lingering.keys():
             _work, item = self._lingering.pop(entry)
@@ -294,7 +295,7 @@ class Worker:
         return Job(message.id, message.env_from, recipients, prefix, work.content, message.size, None, done)
 
     def _put_back(self, work: Work, item: Item, now: Millis) -> None:
-        """Not tried after all: it waits in its queue, due at once, the attempt not counted."""
+        """Return an entry without a try: it waits in its queue, due at once, and the attempt does not count."""
         later = lifecycle.given_back(item.queue, now)
         self._store.wait(
             Waited(item.entry, item.lease, item.queue, None, later.info, item.attempts - 1, later.at, 0, now, "moved")
@@ -411,7 +412,7 @@ class Worker:
         return found
 
     def _take(self, claimed: Claimed) -> None:
-        """Work on a claimed message. Its entries may stand in different queues, or be freed of different checks."""
+        """Work on a claimed message. Its entries may be in different queues, or have different checks waived."""
         for work in works_of(claimed, self._store.bodies, self._clock.now()):
             self._room.take(len(work.items), work.message.size)
             if work.items[0].queue in lifecycle.CHECKED:

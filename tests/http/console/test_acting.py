@@ -105,10 +105,7 @@ def test_chosen_messages_are_held_after_a_question_and_it_is_told_and_recorded(
     assert "Number 0" in question
     assert queue_of(console, mail[0]) is Queue.PROCESSING  # an address alone does nothing
     shown = do(visitor, "hold", *mail, reason="asked for by legal", back="/console/?order=oldest")
-    assert (
-        "2 messages held.</strong> 1 message is being worked on just now: held as soon as the worker gives it back."
-        in shown
-    )
+    assert "2 messages held.</strong> 1 message is being worked on: held as soon as the worker is done." in shown
     assert [queue_of(console, entry) for entry in mail] == [Queue.HELD, Queue.HELD, Queue.PROCESSING]
     event = console.store.read_now().events(mail[0])[-1]
     assert (event.kind, event.actor) == ("held", "user:admin@postroom.local")
@@ -159,8 +156,8 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
 ) -> None:
     visitor.log_in()
     question = ask(visitor, "reject", mail[0])
-    assert "For 15 min this can be undone: until then each is kept, and nobody is told." in question
-    assert "Tell the sender, with this reason, when the 15 min to undo are over" in question
+    assert "You can undo this for 15 min; until then no notice is sent." in question
+    assert "Notify the sender, with this reason, when the undo time (15 min) is over" in question
     (entry,) = console.store.read_now().find(Filter(ids=(mail[0],)), limit=1)
     assert " required" in question
     ids = public_id(mail[0])
@@ -171,18 +168,18 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
         assert "Reject 1 message?" in refused.text
     assert queue_of(console, mail[0]) is Queue.PROCESSING
     told = do(visitor, "reject", mail[0], reason="contains secrets", notify="yes")
-    assert "1 message rejected.</strong> The sender is told when the time to undo is over. <a href=" in told
+    assert "1 message rejected.</strong> The sender is notified when the undo time is over. <a href=" in told
     quiet = do(visitor, "reject", mail[1], reason="spam")
     assert "1 message rejected.</strong>  <a href=" in quiet
     assert [queue_of(console, entry) for entry in mail[:2]] == [None, None]
     for plan in (plan_of(told), plan_of(quiet)):
-        assert "Out of sight now" in visitor.page(plan).text
+        assert "The messages are out of the queue." in visitor.page(plan).text
     gone = visitor.page(f"/console/act?action=hold&id={ids}")
     assert gone.status_code == 404
-    assert "None of the chosen messages waits any more" in gone.text
+    assert "None of the selected messages is in the queue any more" in gone.text
     again = do(visitor, "reject", mail[1], mail[2], reason="spam")
     assert "Nothing done." in again
-    assert "1 message left out: not in the queue: it has ended, is about to, or never existed." in again
+    assert "1 message left out: not in the queue: it has ended, is about to end, or never existed." in again
     assert "1 message left out: being worked on just now: hold it first, or try again." in again
     assert 'data-key="notice-link"' not in again
     assert lines(console, "plan.discard") == []
@@ -199,7 +196,7 @@ def test_a_rejection_takes_a_reason_and_may_tell_the_sender(
 def test_nobody_is_said_to_be_told_of_mail_without_a_sender(console: Console, visitor: Visitor) -> None:
     notice = Mailroom(console.store, console.clock).take(env_from="").entries[0]
     visitor.log_in()
-    assert "1 without a sender: nobody is told" in ask(visitor, "reject", notice)
+    assert "1 without a sender: no notice" in ask(visitor, "reject", notice)
     shown = do(visitor, "reject", notice, reason="spam", notify="yes")
     assert "1 message rejected.</strong>  <a href=" in shown
 
@@ -309,7 +306,7 @@ def test_held_mail_is_not_reached_by_the_right_to_all_other_mail(
     console.store.act_now(Action.HOLD, [mail[0]], actor="test")
     as_role(console, visitor, PROCESSING_READ, HELD_READ, PROCESSING_EDIT)
     refused = visitor.submit("/console/act", action="release", ids=public_id(mail[0]))
-    assert (refused.status_code, f"Release takes “{HELD_EDIT}”." in refused.text) == (403, True)
+    assert (refused.status_code, f"Release needs the permission “{HELD_EDIT}”." in refused.text) == (403, True)
     shown = do(visitor, "reject", mail[0], mail[1], reason="spam")
     assert "1 message rejected.</strong> 1 message left out: not permitted to you." in shown
     assert [queue_of(console, entry) for entry in mail[:2]] == [Queue.HELD, None]
@@ -354,7 +351,7 @@ def test_without_session_or_token_nothing_is_done(console: Console, visitor: Vis
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("action=hold", "no message is chosen"),
+        ("action=hold", "no message is selected"),
         ("action=explode&id=1", "expected one of retry, hold, release, reject"),
         ("action=delete&id=1", "expected one of retry, hold, release, reject"),
         ("action=hold&id=zz", "is not an id"),
@@ -375,13 +372,13 @@ def test_the_way_back_leads_nowhere_else(console: Console, visitor: Visitor, mai
 
 
 def test_outcomes_read_well() -> None:
-    told = choices.outcome(Action.RELEASE, ActionReport((), (), ((1, "held already"), (2, "gone"), (3, "gone"))))
+    told = choices.banner(Action.RELEASE, ActionReport((), (), ((1, "held already"), (2, "gone"), (3, "gone"))))
     assert (told.tone, told.title) == ("bad", "Nothing done.")
     assert told.text == "2 messages refused: gone. 1 message refused: held already."
-    told = choices.outcome(Action.HOLD, ActionReport((), (1, 2), ()))
+    told = choices.banner(Action.HOLD, ActionReport((), (1, 2), ()))
     assert (told.tone, told.title) == ("wait", "Nothing done yet.")
-    assert told.text == "2 messages are being worked on just now: held as soon as the worker gives them back."
-    told = choices.outcome(Action.RETRY, ActionReport(tuple(range(1200)), (), ((1, "gone"),)))
+    assert told.text == "2 messages are being worked on: held as soon as the worker is done."
+    told = choices.banner(Action.RETRY, ActionReport(tuple(range(1200)), (), ((1, "gone"),)))
     assert (told.tone, told.title) == ("wait", "1,200 messages due now.")
 
 

@@ -42,28 +42,28 @@ def shown(store: Store, raw: bytes, *, as_object: bytes | None = None, lost: boo
 
 def test_the_fields_people_ask_for_come_first_and_decoded(store: Store) -> None:
     panel = shown(store, HEADER + b"\r\nSubject: not a header\r\n")
-    assert [name for name, _ in panel.fields] == ["From", "Subject", "X-Odd"]
-    assert panel.fields[2] == ("X-Odd", "ä")
-    assert panel.raw == HEADER.decode().splitlines()
-    assert not panel.header_cut
+    assert [name for name, _ in panel.header.fields] == ["From", "Subject", "X-Odd"]
+    assert panel.header.fields[2] == ("X-Odd", "ä")
+    assert panel.header.raw == HEADER.decode().splitlines()
+    assert not panel.header.cut
 
 
 def test_a_large_message_is_read_from_its_file_up_to_its_header(store: Store) -> None:
     panel = shown(store, HEADER + b"\r\n", as_object=HEADER + b"\r\n" + b"x" * 300_000)
-    assert [name for name, _ in panel.fields] == ["From", "Subject", "X-Odd"]
-    assert not panel.header_cut
-    assert panel.unreadable == ""
+    assert [name for name, _ in panel.header.fields] == ["From", "Subject", "X-Odd"]
+    assert not panel.header.cut
+    assert panel.header.unreadable == ""
 
 
 def test_an_endless_header_is_cut_and_said_to_be(store: Store) -> None:
     panel = shown(store, HEADER + b"\r\n", as_object=HEADER + b"X-Long: " + b"y" * 2 * MAX_HEADER)
-    assert panel.header_cut
-    assert sum(map(len, panel.raw)) <= MAX_HEADER
+    assert panel.header.cut
+    assert sum(map(len, panel.header.raw)) <= MAX_HEADER
 
 
 def test_bytes_that_cannot_be_read_are_said_to_be_so(store: Store) -> None:
     panel = shown(store, HEADER + b"\r\n", as_object=b"", lost=True)
-    assert panel.unreadable.startswith("its bytes cannot be read just now: No such file")
+    assert panel.header.unreadable.startswith("the message cannot be read: No such file")
     assert panel.subject == "Hello"
 
 

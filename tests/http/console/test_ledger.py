@@ -18,7 +18,7 @@ ROW = re.compile(r'<th scope="row">([^<]+)</th><td class="num">([0-9,-]+)</td>')
 
 
 def accounts(text: str) -> dict[str, str]:
-    return {name: number for name, number in ROW.findall(text) if name != "Together"}
+    return {name: number for name, number in ROW.findall(text) if name != "Total"}
 
 
 def forge(console: Console, number: int) -> None:
@@ -54,7 +54,7 @@ def test_a_difference_is_an_alarm_on_every_queue_page_until_it_is_gone(console: 
     assert asyncio.run(ledger.check(console.store, console.log)) == 2
     for path in ("/console/", "/console/ledger"):
         text = visitor.page(path).text
-        assert "The ledger does not agree.</strong> 2 entries came in and neither ended nor wait." in text, path
+        assert "The ledger does not balance.</strong> 2 entries created, but neither ended nor queued." in text, path
         assert "postroom verify" in text
     assert "Unaccounted for" in visitor.page("/console/ledger").text
     forge_away = "DELETE FROM ledger WHERE connection = 1"
@@ -75,7 +75,7 @@ def test_who_may_not_see_queues_may_not_see_the_ledger(console: Console, visitor
     visitor.log_in("t@corp.example")
     answer = visitor.get("/console/ledger")
     assert answer.status_code == 403
-    assert "may not see the ledger" in answer.text
+    assert "cannot see the ledger" in answer.text
 
 
 def test_a_login_leads_back_to_the_ledger(console: Console, visitor: Visitor) -> None:
@@ -85,5 +85,5 @@ def test_a_login_leads_back_to_the_ledger(console: Console, visitor: Visitor) ->
 
 def test_a_difference_has_words() -> None:
     assert wording.unaccounted(0) == ""
-    assert wording.unaccounted(1) == "1 entry came in and neither ended nor wait."
-    assert wording.unaccounted(-2) == "2 entries ended or wait that never came in."
+    assert wording.unaccounted(1) == "1 entry created, but neither ended nor queued."
+    assert wording.unaccounted(-2) == "2 entries ended or queued, but never created."

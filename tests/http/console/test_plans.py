@@ -177,8 +177,8 @@ def test_all_that_match_are_deleted_and_taken_back(console: Console, visitor: Vi
 
 def test_a_message_that_a_plan_is_about_to_end_says_so(console: Console, visitor: Visitor, mail: list[int]) -> None:
     plan = make(visitor, f"id:{public_id(mail[1])}", "reject", notify="yes")
-    assert "The senders are told, with the reason." in seen(visitor, plan)
-    assert "Then the senders are told." in apply(visitor, plan)
+    assert "The senders are notified, with the reason." in seen(visitor, plan)
+    assert "Then the senders are notified." in apply(visitor, plan)
     panel = seen(visitor, f"/console/entries/{public_id(mail[1])}")
     assert "Undo the plan to keep it." in panel
     assert "/console/act?" not in panel.partition('id="detail"')[2]
@@ -203,12 +203,12 @@ def test_progress_is_shown_and_what_was_interrupted_goes_on(
 
     console.store.write_now(half)
     shown = seen(visitor, plan)
-    assert (state(shown), figures(shown).split()[:3]) == ("Being applied", ["2", "of", "3"])
+    assert (state(shown), figures(shown).split()[:3]) == ("Applying", ["2", "of", "3"])
     assert '<progress class="plan-bar" max="3" value="2"' in shown
     assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in shown
     assert 'id="go-on"' not in shown
     console.clock.move(jobs.STILL)
-    assert "It stands still" in seen(visitor, plan)
+    assert "No progress" in seen(visitor, plan)
     done = apply(visitor, plan, "x")
     assert (state(done), figures(done).split()[:2]) == ("Applied", ["3", "done"])
     assert "refresh" not in done.partition("<body")[0]
@@ -223,7 +223,7 @@ def test_what_takes_long_goes_on_without_its_page(
         making = make(visitor, "queue:processing", "hold", next="/console/?queue=held")
         assert re.fullmatch(r"/console/plans/making/[0-9a-f]{16}\?line=queue%3Aprocessing&action=hold&next=.*", making)
         shown = seen(visitor, making)
-        assert "What matches is gathered" in shown
+        assert "Collecting the messages that match" in shown
         assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in shown
     answer = until_over(visitor, making)
     plan = answer.headers["location"]
@@ -279,13 +279,13 @@ def test_time_runs_out(console: Console, visitor: Visitor, mail: list[int]) -> N
     apply(visitor, held)
     console.clock.move(WINDOW)
     over = seen(visitor, held)
-    assert "The time to undo it is over." in over
+    assert "The undo time is over." in over
     assert "/undo" not in over
     assert "Refused.</strong> Plan" in undo(visitor, held)
     assert "can no longer be undone: its window is over." in seen(visitor, held)
     console.clock.move(HOUR)
     text = seen(visitor, late)
-    assert "Its time is over" in text
+    assert "This plan has expired" in text
     assert 'href="/console/plans/new?line=subject%3Anumber&action=delete"' in text
     assert "has expired: make it anew" in apply(visitor, late)
 
@@ -304,7 +304,7 @@ def test_a_plan_is_discarded(console: Console, visitor: Visitor, mail: list[int]
     ("fields", "status", "says"),
     [
         ({"line": "form:alice", "action": "hold"}, 400, "Did you mean <code>from:</code>?"),
-        ({"line": "", "action": "hold"}, 400, "Say which messages are meant."),
+        ({"line": "", "action": "hold"}, 400, "Enter a search first."),
         ({"line": "queue:held", "action": ""}, 400, "Choose what to do with them."),
         ({"line": "queue:held", "action": "burn"}, 400, "Choose what to do with them."),
         ({"line": "x" * 5000, "action": "hold"}, 400, "at most 4096 are read"),
@@ -370,7 +370,7 @@ def test_who_may_not_is_refused_at_each_step(console: Console, visitor: Visitor,
     as_role(console, visitor, PROCESSING_READ, HELD_READ, HELD_EDIT)
     assert "acts-all" not in visitor.page("/console/").text
     shown = seen(visitor, plan)
-    assert "It waits for somebody who may apply it." in shown
+    assert "Your role cannot apply it." in shown
     assert "<form" not in shown.partition("<main")[2]
     assert "New plan" not in seen(visitor, "/console/plans")
     assert visitor.page("/console/plans/new").status_code == 403
@@ -390,7 +390,7 @@ def test_plans_are_listed_newest_first_page_by_page(
     console: Console, visitor: Visitor, mail: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("postroom.http.console.planning.PAGE", 2)
-    assert "No plan is kept" in seen(visitor, "/console/plans")
+    assert "No plans yet" in seen(visitor, "/console/plans")
     made = [make(visitor, "queue:processing", action) for action in ("hold", "delete", "bounce")]
     first = seen(visitor, "/console/plans")
     assert re.findall(r'<a href="(/console/plans/\w+)" data-key="p-', first) == [made[2], made[1]]
@@ -467,14 +467,14 @@ async def test_what_stopped_a_job_is_told_to_whom_it_concerns_and_not_for_ever(c
 
     job = await kept.begin("1f", EMAIL, refused())  # type: ignore[arg-type]
     assert job.problem is not None
-    assert jobs.outcome(job.problem) == Banner("bad", "Refused.", "Too much has changed.")
+    assert jobs.banner(job.problem) == Banner("bad", "Refused.", "Too much has changed.")
     assert kept.find("1f", EMAIL) is job
     assert kept.find("1f", "other@corp.example") is None
     console.clock.move(jobs.KEPT)
     assert kept.find("1f", EMAIL) is None
     job = await kept.begin("2f", EMAIL, broken())  # type: ignore[arg-type]
     assert job.problem is not None
-    assert "The gateway's log says why." in jobs.outcome(job.problem).text
+    assert "The gateway's log says why." in jobs.banner(job.problem).text
     console.log.flush()
     assert 'console_plan_stopped problem="RuntimeError: a bug"' in console.logged.getvalue()
 

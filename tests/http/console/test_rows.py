@@ -77,7 +77,7 @@ def test_a_sender_is_always_said() -> None:
         (
             an_entry(locked_until=NOW + MINUTE, lease=1),
             {Scope.PROCESSING: 1},
-            "A worker has it. Its lease ends in 1 min",
+            "A worker has it. The lock ends in 1 min",
         ),
         (an_entry(queue=Queue.HELD, label=Label.SUSPECT), {}, "a person decides"),
     ],

@@ -94,7 +94,7 @@ def test_unknown_user_and_wrong_password_get_the_same_answer(visitor: Visitor, o
     unknown = other.log_in(email="nobody@postroom.local")
     assert said(wrong) == said(unknown)
     assert wrong.status_code == 403
-    assert "do not belong together" in wrong.text
+    assert "The e-mail address or the password is wrong" in wrong.text
     assert SESSION not in cookies_set(wrong)
 
 
@@ -257,7 +257,7 @@ def test_a_role_sees_only_what_it_may(console: Console, visitor: Visitor) -> Non
         nobody.log_in("none@corp.example")
         answer = nobody.page("/console/?queue=held")
         assert answer.status_code == 403
-        assert "may not see queues" in answer.text
+        assert "cannot see queues" in answer.text
 
 
 def test_the_log_names_who_and_where_never_the_password(console: Console, visitor: Visitor) -> None:

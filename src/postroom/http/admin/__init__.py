@@ -1,1 +1,1 @@
-"""Our own API, `/v1`: what the vendor-compatible one has no call for."""
+"""Our own API, `/v1`: everything that the vendor-compatible API does not offer."""

@@ -1,8 +1,8 @@
-"""The door of our own API: one ASGI application for everything below `/v1/`.
+"""The entry point of our own API: one ASGI application for everything below `/v1/`.
 
-Promises: an OAuth access token (`POST /oauth/token`) and a permission for every operation; every answer that is not a success is one
-shape, Problem (RFC 9457), with the request id to look for in the log; rate headers as everywhere. Schema and documentation need no
-token: they hold nothing of this gateway. Fails: never; an exception that reaches it becomes a 500 problem.
+Promises: every operation needs an OAuth access token (`POST /oauth/token`) and a permission; every error has one shape,
+Problem (RFC 9457), with the request id to look for in the log; rate headers as everywhere. Schema and documentation
+need no token: they say nothing about this gateway. Fails: never; an exception becomes a 500 problem.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FRESH = (b"cache-control", b"no-store")
 
 
 class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of an operation that takes none, for those who send `{}` all the same."""
+    """The body of an operation that takes none: clients may send `{}`."""
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class AdminApi:
 
     @cached_property
     def _documents(self) -> dict[str, tuple[bytes, Headers]]:
-        """When first asked for: they take 20 ms, for which no start and no reload need wait."""
+        """Built at the first request: they take 20 ms, which would slow down start and reload."""
         schema = document(self._functions)
         return {
             SCHEMA: (msgspec.json.encode(schema), [_JSON]),
@@ -73,7 +73,7 @@ class AdminApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wrong: QueryProblem | None = None
-        counted: Headers = []  # what the limiter says, once it is known: every answer tells it
+        counted: Headers = []  # the rate headers, once known; every answer has them
         try:
             body, headers = await self._answer(scope, receive, counted)
             await reply(send, 200, body, [*headers, *counted])
@@ -81,7 +81,7 @@ class AdminApi:
         except Refused as refused:
             problem, headers = (refused.status, refused.code, str(refused), refused.field), list(refused.headers)
             wrong = refused.query
-        except Failure as failure:  # of the callers' door, which has told the limiter's word
+        except Failure as failure:  # from `callers`, with the rate headers already
             problem, headers = (failure.status, failure.fault.code, failure.fault.message, ""), list(failure.headers)
         except EnvironmentFailed as failed:
             log_failure(self._services.log, scope, failed)
@@ -143,7 +143,7 @@ async def _body(scope: Scope, receive: Receive, operation: Operation) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
-    """Of a name that comes twice one would be passed over: nobody can tell which is meant."""
+    """Refuses repeated names: one of the values would be ignored, and nobody knows which one was meant."""
     names: set[str] = set()
     for name, _ in pairs:
         if name in names:
@@ -152,7 +152,7 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _query(scope: Scope, operation: Operation) -> dict[str, list[str]]:
-    """Parameters by name; one that this operation does not have is a mistake, and told."""
+    """Parameters by name; an unknown one is refused."""
     known = [parameter.name for parameter in operation.parameters if parameter.place == "query"]
     try:
         found = parse_qs(

@@ -1,4 +1,4 @@
-"""A call of `/v1` as its operation sees it, what an operation is, and how parameters are read.
+"""Calls and operations of `/v1`, and how parameters are read.
 
 Fails: Refused names the parameter and what was expected.
 """
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Refused(PeerError):
-    """`field`: the parameter that is wrong, if one is."""
+    """`field`: the wrong parameter, if there is one."""
 
     def __init__(
         self, status: int, code: str, detail: str, field: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -50,7 +50,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """`path` has {names}; `answers` and `takes` are types, from which the schema is made."""
+    """`path` has {names}; the schema is made from the types `answers` and `takes`."""
 
     method: str
     path: str
@@ -83,7 +83,7 @@ def read_word(asked: Asked, name: str, words: Mapping[str, T], default: T) -> T:
 
 
 def read_several(asked: Asked, name: str, kind: Callable[[str], T], words: Sequence[str]) -> tuple[T, ...]:
-    """Parted by commas, or given again and again."""
+    """Separated by commas, or from a repeated parameter."""
     texts = [text for part in asked.query.get(name, []) for text in part.split(",") if text]
     for text in texts:
         if text not in words:

@@ -1,8 +1,7 @@
-"""`GET /v1/audit`: who logged in, who was refused, who changed what; lines and keys as `postroom audit list --json` has
-them.
+"""`GET /v1/audit`: logins, refusals, changes; the same lines and keys as `postroom audit list --json`.
 
-Promises: read in a reader thread, in a bounded time, one such read at a time; nothing that is shown ever held a secret.
-Fails: StoreUnavailable when the store cannot be read.
+Promises: read in a reader thread, in a bounded time, one such read at a time; the audit log holds no secrets. Fails:
+StoreUnavailable when the store cannot be read.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Kind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(logs.AUDIT_KI
 
 
 class AuditLine(msgspec.Struct, frozen=True):
-    """`times`: how often the same happened, from `at` to `last`; an empty `actor` did not show who they are."""
+    """`times`: how often the same event happened between `at` and `last`; `actor` is empty without authentication."""
 
     id: int
     at: Time
@@ -41,7 +40,7 @@ class AuditLine(msgspec.Struct, frozen=True):
 
 
 class AuditLines(msgspec.Struct, frozen=True):
-    """Newest first. `next`: the `before` of the answer that goes on, also when fewer lines than asked were found in time."""
+    """Newest first. `next`: pass it as `before` for more lines; it may be there although the page is not full."""
 
     lines: list[AuditLine]
     next: int | None

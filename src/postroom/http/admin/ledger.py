@@ -1,4 +1,4 @@
-"""`GET /v1/ledger`: entries created by origin, ended by outcome, waiting by queue; the difference; each process life.
+"""`GET /v1/ledger`: created by origin, ended by outcome, queued by queue, the difference, and the counts per process.
 
 Promises: one snapshot, read in a reader thread. Fails: StoreUnavailable when the store cannot be read.
 """

@@ -1,4 +1,4 @@
-"""The table of `/v1`: what can be asked, how, and by whom. The published schema is made from it.
+"""The table of `/v1`: operations, parameters and permissions. The published schema is made from it.
 
 Fails: Refused names the parameter and what was expected; StoreUnavailable when the store cannot be read.
 """
@@ -61,26 +61,28 @@ _MAX_NUMBER = 999_999_999
 _FILTER = (
     Parameter("q", "query", "A line of the search language: from:alice age>10m -has:attachment report.",
               {"type": "string", "maxLength": query.MAX_QUERY}),
-    Parameter("queue", "query", "Only in these queues; several are parted by commas.",
+    Parameter("queue", "query", "Only in these queues, separated by commas.",
               {"type": "array", "items": {"type": "string", "enum": _words(Queue)}}),
     Parameter("route", "query", "Only on these routes.",
               {"type": "array", "items": {"type": "string", "enum": _words(Route)}}),
-    Parameter("attachment", "query", "Only with, or only without attachment.", {"type": "boolean"}),
+    Parameter("attachment", "query", "Only with, or only without an attachment.", {"type": "boolean"}),
     Parameter("since", "query", "Accepted at or after this time.", {"type": "string", "format": "date-time"}),
     Parameter("until", "query", "Accepted at or before this time.", {"type": "string", "format": "date-time"}),
     Parameter("text", "query", "A substring, in any case.", {"type": "string", "maxLength": MAX_TEXT}),
-    Parameter("field", "query", "Where to look for the text.", {"type": "string", "enum": _words(Field), "default": "all"}),
-    Parameter("order", "query", "Which come first.", {"type": "string", "enum": _words(Order), "default": "newest"}),
+    Parameter("field", "query", "The field to search for the text.",
+              {"type": "string", "enum": _words(Field), "default": "all"}),
+    Parameter("order", "query", "Which entries come first.",
+              {"type": "string", "enum": _words(Order), "default": "newest"}),
     Parameter("limit", "query", "How many at most.",
               {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
     Parameter("after", "query", "Only those behind this one: `next` of the answer before.",
               {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),
-    Parameter("total", "query", "Say how many match, too.", {"type": "boolean", "default": False}),
+    Parameter("total", "query", "Also return the number of matches.", {"type": "boolean", "default": False}),
 )  # fmt: skip
 _AUDIT = (
     Parameter("since", "query", "At or after this time.", {"type": "string", "format": "date-time"}),
     Parameter("until", "query", "At or before this time.", {"type": "string", "format": "date-time"}),
-    Parameter("actor", "query", "A part of who did it.", {"type": "string", "maxLength": MAX_TEXT}),
+    Parameter("actor", "query", "Part of the actor's name.", {"type": "string", "maxLength": MAX_TEXT}),
     Parameter("kind", "query", "Only this kind, or this group of kinds.", {"type": "string", "enum": list(WORDS)}),
     Parameter("outcome", "query", "Only with this outcome.", {"type": "string", "enum": list(OUTCOMES)}),
     Parameter("limit", "query", "How many at most.",
@@ -95,14 +97,14 @@ _PLANS = (
               {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),
 )  # fmt: skip
 _PLAN_ENTRIES = (
-    Parameter("state", "query", "Only in these states; several are parted by commas.",
+    Parameter("state", "query", "Only in these states, separated by commas.",
               {"type": "array", "items": {"type": "string", "enum": list(plans.ENTRY_STATES)}}),
     Parameter("limit", "query", "How many at most.",
               {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
     Parameter("after", "query", "Only those behind this one: `next` of the answer before.",
               {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),
 )  # fmt: skip
-_ID = (Parameter("id", "path", "As the queue, the log and the SMTP replies show it.",
+_ID = (Parameter("id", "path", "The id, as in the queue, the log and the SMTP replies.",
                  {"type": "string", "pattern": "^[0-9a-f]{1,16}$"}),)  # fmt: skip
 
 
@@ -151,7 +153,7 @@ async def list_entries(asked: Asked) -> Entries:
 
 
 def _searched(asked: Asked, now: Millis) -> Filter:
-    """The line `q` and the single parameters: everything given must hold."""
+    """One filter from the line `q` and the other parameters; entries must match all of them."""
     try:
         return query.both(query.parse(read_one(asked, "q"), now), read_filter(asked))
     except query.QueryProblem as problem:
@@ -165,7 +167,7 @@ def _sees_held(asked: Asked) -> bool:
 
 
 def _visible(asked: Asked, wanted: Filter) -> Filter:
-    """What is held is left out for who may not see it; refused when nothing else is meant."""
+    """Leaves out held entries without the permission to see them; refuses when only held ones were asked for."""
     if _sees_held(asked):
         return wanted
     rest = tuple(queue for queue in wanted.queues or tuple(Queue) if queue is not Queue.HELD)
@@ -265,7 +267,7 @@ def _acting(action: Action) -> Callable[[Asked], Awaitable[Acted]]:
 
 
 def _planning(run: Callable[[Asked], Awaitable[T]]) -> Callable[[Asked], Awaitable[T]]:
-    """What is wrong with a plan, as a refusal of this API."""
+    """PlanProblem as a refusal of this API."""
 
     async def planned(asked: Asked) -> T:
         try:
@@ -307,21 +309,22 @@ def _nothing(ident: int) -> Refused:
 
 
 _ACTIONS = {
-    Action.RETRY: "Make it due at once.",
-    Action.HOLD: "Hold it until a person releases it.",
-    Action.RELEASE: "Let a held one go on where it was.",
+    Action.RETRY: "Retry an entry now.",
+    Action.HOLD: "Hold an entry until a person releases it.",
+    Action.RELEASE: "Release a held entry: it continues where it was.",
 }
 
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/queues", "countQueues", permissions.PROCESSING_READ,
-              "How many entries wait in each queue, since when, and what is paused.", count_queues, Queues),
+              "Number and oldest entry of each queue, and which stages are paused.", count_queues, Queues),
     Operation("GET", "/v1/entries", "listEntries", permissions.to_see(held=False),
-              f"Entries that wait, by query and filter, page by page; held ones take {permissions.to_see(held=True)}, too.",
+              f"Waiting entries by query and filter, in pages; held ones also need {permissions.to_see(held=True)}.",
               list_entries, Entries, parameters=_FILTER,
               refusals=(422,)),
     Operation("GET", "/v1/entries/{id}", "showEntry", permissions.to_see(held=False),
-              f"Everything about one entry, waiting or ended: envelope, message, timeline; a held one takes {permissions.to_see(held=True)}, too.",
+              "Everything about one entry, waiting or ended: envelope, message, timeline; "
+              f"a held one also needs {permissions.to_see(held=True)}.",
               show_entry, OneEntry,
               parameters=_ID, refusals=(404,)),
     *[
@@ -331,31 +334,31 @@ OPERATIONS: tuple[Operation, ...] = (
         for action, text in _ACTIONS.items()
     ],
     Operation("GET", "/v1/plans", "listPlans", permissions.PROCESSING_READ,
-              "Plans that were made, with their reports, newest first.", _planning(list_plans), plans.PlansShown,
+              "All plans and their reports, newest first.", _planning(list_plans), plans.PlansShown,
               parameters=_PLANS),
     Operation("POST", "/v1/plans", "makePlan", permissions.PLANS,
-              "Freeze the entries that a query means, to act on them as one; nothing is done to them yet.",
+              "Make a plan: fix the set of entries that match a query now. Nothing is done to them yet.",
               _planning(lambda asked: plans.make(asked.services, asked.caller, _wanted(asked, plans.PlanWanted))),
               plans.PlanShown, takes=plans.PlanWanted, refusals=(409, 413, 422)),
-    Operation("GET", "/v1/plans/{id}", "showPlan", permissions.PROCESSING_READ, "One plan, and how far it has come.",
-              _planning(lambda asked: plans.show(asked.services, asked.caller, _plan(asked))), plans.PlanShown, parameters=_ID,
-              refusals=(404, 409)),
+    Operation("GET", "/v1/plans/{id}", "showPlan", permissions.PROCESSING_READ, "One plan and its progress.",
+              _planning(lambda asked: plans.show(asked.services, asked.caller, _plan(asked))), plans.PlanShown,
+              parameters=_ID, refusals=(404, 409)),
     Operation("GET", "/v1/plans/{id}/entries", "listPlanEntries", permissions.PROCESSING_READ,
-              "What became of each entry of a plan.", _planning(list_plan_entries), plans.PlanEntriesShown,
+              "The result for each entry of a plan.", _planning(list_plan_entries), plans.PlanEntriesShown,
               parameters=(*_ID, *_PLAN_ENTRIES), refusals=(404, 409)),
     Operation("POST", "/v1/plans/{id}/apply", "applyPlan", permissions.PLANS,
-              "Do it, to exactly the entries that were frozen. It goes on to its end; what takes long is answered before.",
+              "Apply a plan to exactly its entries. A long plan is answered before its end, and continues.",
               _planning(lambda asked: plans.apply(asked.services, asked.caller, _plan(asked),
                                                   _wanted(asked, plans.PlanReason).reason)),
               plans.PlanShown, takes=plans.PlanReason, parameters=_ID, refusals=(404, 409, 413)),
     Operation("POST", "/v1/plans/{id}/undo", "undoPlan", permissions.PLANS,
-              "Back to where everything was, but for what has left or changed since.",
+              "Undo a plan: every entry returns to where it was, except those that have left or changed since.",
               _planning(lambda asked: plans.undo(asked.services, asked.caller, _plan(asked))), plans.PlanShown,
               parameters=_ID, refusals=(404, 409, 413)),
     Operation("GET", "/v1/ledger", "showLedger", permissions.PROCESSING_READ,
-              "Created by origin, ended by outcome, queued, and the difference, which is always 0.", show_ledger,
-              LedgerShown),
+              "Entries created by origin, ended by outcome and queued, and the difference, which is always 0.",
+              show_ledger, LedgerShown),
     Operation("GET", "/v1/audit", "listAudit", permissions.AUDIT_READ,
-              "Who came in, who was refused, who changed what; newest first.", list_audit, AuditLines,
+              "Logins, refusals and changes, newest first.", list_audit, AuditLines,
               parameters=_AUDIT),
 )  # fmt: skip

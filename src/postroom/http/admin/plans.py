@@ -1,8 +1,7 @@
-"""`/v1/plans`: freeze what a query matches, act on it as one, undo it as one. Words and keys are those of
-`postroom queue plan`.
+"""`/v1/plans`: make, apply and undo plans; the same words and keys as `postroom queue plan`.
 
-Promises: a plan is applied to its end even when the caller goes away; an answer given earlier says how far it is.
-Fails: PlanProblem says what is wrong, where, and what was expected; nothing was done.
+Promises: a plan is applied to its end even when the caller disconnects; an earlier answer shows its progress. Fails:
+PlanProblem names the field, the problem and what was expected, with nothing done.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ HELD_UNDO = "this plan has held its entries: who has not applied it needs the pe
 
 ENTRY_STATES = plans.STATES  # what became of one entry of a plan
 
-_running: set[asyncio.Task[Any]] = set()  # what goes on when its caller has gone
+_running: set[asyncio.Task[Any]] = set()  # keeps tasks alive after their caller has disconnected
 
 
 class PlanProblem(PeerError):
-    """`field`: of the body; `query`: what is wrong with a line of the search language."""
+    """`field`: the field of the body; `query`: the problem of a line of the search language."""
 
     def __init__(self, status: int, code: str, detail: str, field: str = "") -> None:
         super().__init__(detail)
@@ -44,7 +43,8 @@ class PlanProblem(PeerError):
 
 
 class PlanWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An action, and a line of the search language that says to which entries. `notify`: of a rejection, tell the senders."""
+    """An action, and a line of the search language that selects the entries. `notify`: a rejection notifies the
+    senders."""
 
     action: Action
     query: Annotated[str, msgspec.Meta(min_length=1, max_length=query.MAX_QUERY)]
@@ -52,14 +52,15 @@ class PlanWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why; it stands in the timelines and in the audit log."""
+    """The reason; kept in the timelines and in the audit log."""
 
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REASON)]
 
 
 class PlanShown(msgspec.Struct, frozen=True, rename="camel"):
-    """`ready` plans can be applied until `expires`, `applied` ones undone until `undoUntil`. Of `entries`: `done` and `skipped` by
-    applying it; of those done: `undone` and `kept` (not undone), or `ended` when the window is over."""
+    """`ready` plans can be applied until `expires`, `applied` ones undone until `undoUntil`. Of `entries`, applying
+    counts `done` and `skipped`; of those done, undo counts `undone` and `kept` (not undone), and the end of the undo
+    window counts `ended`."""
 
     id: Ident
     state: Annotated[
@@ -95,14 +96,14 @@ class PlanShown(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PlanDamaged(msgspec.Struct, frozen=True):
-    """A plan that cannot be read, and which columns of it. `postroom verify --repair` closes it."""
+    """A damaged plan and its unreadable columns. `postroom verify --repair` closes it."""
 
     id: Ident
     columns: list[str]
 
 
 class PlansShown(msgspec.Struct, frozen=True):
-    """Newest first; those that cannot be read apart. `next`: the `before` of the answer that goes on."""
+    """Newest first; damaged plans are a list of their own. `next`: pass it as `before` for the next page."""
 
     plans: list[PlanShown]
     damaged: list[PlanDamaged]
@@ -110,7 +111,7 @@ class PlansShown(msgspec.Struct, frozen=True):
 
 
 class PlanEntryShown(msgspec.Struct, frozen=True):
-    """What became of one entry, and why, where it is not what was planned."""
+    """The result for one entry, and the reason where it is not what was planned."""
 
     id: Ident
     state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(ENTRY_STATES)})]
@@ -118,14 +119,14 @@ class PlanEntryShown(msgspec.Struct, frozen=True):
 
 
 class PlanEntriesShown(msgspec.Struct, frozen=True):
-    """In the order of their ids. `next`: the `after` of the answer that goes on."""
+    """In the order of their ids. `next`: pass it as `after` for the next page."""
 
     entries: list[PlanEntryShown]
     next: Ident | None
 
 
 def plan_shown(plan: plans.Plan, caller: Caller) -> PlanShown:
-    """As this caller may see it."""
+    """The plan, without what the caller may not see."""
     sees_held = caller.lacking(permissions.to_see(held=True)) is None
     summary = plan.summary if sees_held else plans.without_held(plan.summary)
     return PlanShown(
@@ -160,7 +161,7 @@ async def make(services: Services, caller: Caller, wanted: PlanWanted) -> PlanSh
 
 
 async def _limit(services: Services, caller: Caller) -> int | None:
-    """Entries that one plan of theirs may have. None: as many as of anybody."""
+    """Most entries in one plan of this caller. None: only [plans] max_entries applies."""
     roles = [role.name for role in (caller.role, caller.user_role) if role is not None]
     return await services.store.read(plans.limit_of(roles))
 
@@ -194,7 +195,7 @@ async def apply(services: Services, caller: Caller, ident: int, reason: str) -> 
     plan = await _made(services, ident, "ready")
     _may_touch_held(caller, plan)
     most = await _limit(services, caller)
-    if most is not None and plan.entries > most:  # whoever made it
+    if most is not None and plan.entries > most:  # no matter who made it
         raise PlanProblem(
             409, "refused", f"this plan has {plan.entries:,} entries: one plan that you apply may have {most:,}"
         )
@@ -205,7 +206,7 @@ async def apply(services: Services, caller: Caller, ident: int, reason: str) -> 
 
 
 async def undo(services: Services, caller: Caller, ident: int) -> PlanShown:
-    """No limit: it puts back what another, who had the right, has done."""
+    """Without the role's limit: undo restores what someone with the permission has done."""
     plan = await _made(services, ident, "applied")
     _may_touch_held(caller, plan)
     needed = permissions.needed(Action.RELEASE, held=True)
@@ -217,7 +218,7 @@ async def undo(services: Services, caller: Caller, ident: int) -> PlanShown:
 
 
 async def discard(services: Services, caller: Caller, ident: int) -> PlanShown:
-    """Nobody applies it any more."""
+    """Discard a plan: it can no longer be applied."""
     plan = await _made(services, ident, "ready")
     if plan.planner != caller.actor:
         _may_touch_held(caller, plan)
@@ -247,7 +248,7 @@ async def _made(services: Services, ident: int, expected: str) -> plans.Plan:
 
 
 def _may_touch_held(caller: Caller, plan: plans.Plan) -> None:
-    """A caller who may not act on held mail cannot do it by another's plan either."""
+    """Without the permission for held mail, a caller cannot act on it through another person's plan."""
     needed = permissions.needed(plan.action, held=True)
     held = any(share.name == Queue.HELD.value for share in plan.summary.queues)
     if held and caller.lacking(needed) is not None:
@@ -255,7 +256,7 @@ def _may_touch_held(caller: Caller, plan: plans.Plan) -> None:
 
 
 async def _begun(services: Services, ident: int, verb: plans.Verb[plans.Plan]) -> plans.Plan:
-    """Its end, or how far it is when that takes long."""
+    """The finished plan, or its progress when it takes long."""
     task = asyncio.create_task(_run(services, verb))
     _running.add(task)
     task.add_done_callback(lambda done: _over(services, done))

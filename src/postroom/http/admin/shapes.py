@@ -1,7 +1,7 @@
-"""What `/v1` answers, as data: the same keys as the command line's `--json`, which a test compares.
+"""The answers of `/v1` as types: the same keys as the command line's `--json` (a test compares them).
 
-Pure. Times are RFC 3339 in UTC with milliseconds; ids are those of the command line, the log and the SMTP replies; null: there
-is none. Keys are added, never renamed.
+Pure. Times are RFC 3339 in UTC with milliseconds; ids are those of the command line, the log and the SMTP replies; null
+means none. Keys are added, never renamed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Ident = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{1,16}$")]
 
 
 class EntryShown(msgspec.Struct, frozen=True, rename="camel"):
-    """An entry that waits: one message for one recipient."""
+    """A waiting entry: one message for one recipient."""
 
     id: Ident
     message_id: Ident
@@ -48,7 +48,7 @@ class EntryShown(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class EndedShown(msgspec.Struct, frozen=True, rename="camel"):
-    """An entry that has ended, as long as the history keeps it."""
+    """An ended entry, while the history keeps it."""
 
     id: Ident
     message_id: Ident
@@ -71,7 +71,7 @@ class EndedShown(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ClientShown(msgspec.Struct, frozen=True):
-    """Who handed the message in."""
+    """The SMTP client that sent the message."""
 
     ip: str
     name: str
@@ -87,7 +87,7 @@ class VerdictShown(msgspec.Struct, frozen=True):
 
 
 class MessageShown(msgspec.Struct, frozen=True, rename="camel"):
-    """The message without its bytes."""
+    """The message without its content."""
 
     id: Ident
     received: Time
@@ -111,7 +111,8 @@ State = Literal["working", "held", "paused", "due", "waiting", "ended"]
 
 
 class OneEntry(msgspec.Struct, frozen=True):
-    """Everything about one entry: `entry` while it waits, `ended` from then on; `message` only while some entry of it waits."""
+    """Everything about one entry: `entry` while it waits, `ended` afterwards; `message` while any of its entries
+    waits."""
 
     state: State
     entry: EntryShown | None
@@ -121,7 +122,7 @@ class OneEntry(msgspec.Struct, frozen=True):
 
 
 class Entries(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`next`: the id to ask on behind, when there are more; `total`: only when it was asked for."""
+    """`next`: pass it as `after` for the next page; `total`: only when requested."""
 
     entries: list[EntryShown]
     next: Ident | None = None
@@ -135,7 +136,7 @@ class QueueCount(msgspec.Struct, frozen=True):
 
 
 class Queues(msgspec.Struct, frozen=True):
-    """`paused`: since when, by stage."""
+    """`paused`: the time of the pause, by stage."""
 
     total: int
     queues: dict[Queue, QueueCount]
@@ -143,7 +144,7 @@ class Queues(msgspec.Struct, frozen=True):
 
 
 class LifeShown(msgspec.Struct, frozen=True):
-    """What one process has counted since it opened the store."""
+    """The counts of one process since it opened the store."""
 
     id: Ident
     began: Time
@@ -154,8 +155,8 @@ class LifeShown(msgspec.Struct, frozen=True):
 
 
 class LedgerShown(msgspec.Struct, frozen=True, rename="camel"):
-    """Everything created = everything ended + everything queued: `difference` is always 0. `leaving`: what a plan ends when its
-    undo window is over."""
+    """Everything created = everything ended + everything queued, so `difference` is always 0. `leaving`: entries that a
+    plan ends when its undo window is over."""
 
     difference: int
     created: dict[str, int]
@@ -166,7 +167,7 @@ class LedgerShown(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Acted(msgspec.Struct, frozen=True):
-    """`requested`: it is being worked on just now; the worker does it when its turn ends."""
+    """`requested`: a worker has the entry, and performs the action when it is done."""
 
     id: Ident
     action: str
@@ -174,13 +175,13 @@ class Acted(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of an action; it may be left out."""
+    """The body of an action; optional."""
 
     reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457: every answer of this API that is not a success. `code` is for programs, `detail` for people."""
+    """RFC 9457: every error of this API. `code` is for programs, `detail` for people."""
 
     title: str
     status: int
@@ -263,7 +264,7 @@ def event_shown(event: Event) -> EventShown:
 
 
 def state(entry: Entry, now: Millis, paused: dict[Scope, Millis]) -> State:
-    """What its gate is, in a word."""
+    """What the entry waits for, in one word."""
     if entry.queue is Queue.HELD:
         return "held"
     if _working(entry, now):

@@ -1,8 +1,8 @@
 """The web console: pages for people, mounted at `/console`.
 
-Promises: nothing is shown without a session, nothing is changed without a form of ours; every answer carries the security headers; a
-refusal leaves a line in the audit log, as one of `/v1` does.
-Fails: what cannot be answered just now (store, disk) becomes a page that says so (503); a bug passes on to the server, which logs it.
+Promises: pages need a session, changes need a form from our own page; every answer carries the security headers; every
+refusal writes an audit line, as in `/v1`.
+Fails: when the store or the disk does not answer, a page says so (503); a bug passes on to the server, which logs it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Endpoint = Callable[[Desk, Request, visits.Visit], Awaitable[Response]]
 
 
 def routes(services: Services, guard: Guard) -> list[BaseRoute]:
-    """What `http.server` mounts."""
+    """The routes that `http.listener.server` mounts."""
     desk = Desk(services, guard)
 
     def at(path: str, endpoint: _Endpoint, method: str = "GET") -> Route:
@@ -65,7 +65,7 @@ async def _answered(desk: Desk, request: Request, endpoint: _Endpoint, what: str
         seen = await visits.visit(desk, request)
         try:
             answer = await endpoint(desk, request, seen)
-            noted = endpoint is login.login or planning.is_noted(request)  # they have told it themselves
+            noted = endpoint is login.login or planning.is_noted(request)  # these write their own audit line
         except visits.Refused as refused:
             answer, noted = refused.answer, False
         status = answer.status_code
@@ -74,12 +74,12 @@ async def _answered(desk: Desk, request: Request, endpoint: _Endpoint, what: str
         return answer
     except _UNAVAILABLE as failed:
         desk.guard.folded.error("console_unavailable", {"problem": str(failed)}, path=request.url.path[:200])
-        text = "The gateway's store does not answer just now. Mail that was accepted is safe. Try again in a moment."
-        return visits.problem(nobody, desk, 503, "Not available just now", text)
+        text = "The gateway's store does not answer. Accepted mail is safe. Try again in a moment."
+        return visits.problem(nobody, desk, 503, "Temporarily unavailable", text)
 
 
 async def _nothing_here(desk: Desk, request: Request, seen: visits.Visit) -> Response:
-    return visits.problem(seen, desk, 404, "Nothing here", "This page does not exist.")
+    return visits.problem(seen, desk, 404, "Page not found", "This page does not exist.")
 
 
 async def _static(request: Request) -> Response:

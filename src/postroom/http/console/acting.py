@@ -1,9 +1,9 @@
-"""Acting on mail: a page that asks, with the count and for a reason, and the form that does it.
+"""Acting on messages: a page that asks for confirmation and a reason, and the form behind it.
 
-Promises: nothing is done by an address alone, nor without the permission at the moment it is done; exactly the messages that the page
-named are acted on; each leaves an event and the audit log a line with who and why, in the same transaction; what ends mail is a plan,
-which can be undone. Fails: 400 with what was expected, 403 without the permission, 409 for more than the role may end at once,
-visits.Refused for forms that are not ours.
+Promises: a GET changes nothing; the permission is checked when the form is sent; the action reaches exactly the
+messages that the page named; each action writes an event and an audit line with who and why, in the same transaction;
+rejections are plans, so they can be undone. Fails: 400 with what was expected, 403 without the permission, 409 for more
+messages than the role may reject at once, visits.Refused for forms that are not ours.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Queue
 from postroom.store import Reader, permissions
 
-SHOWN = 8  # messages that the page names one by one
+SHOWN = 8  # messages that the page lists
 
 
 async def asking(desk: Desk, request: Request, seen: visits.Visit) -> Response:
-    """Are you sure?"""
+    """The page that asks for confirmation."""
     if seen.session is None:
         return to_login(request)
     given = request.query_params
@@ -75,7 +75,7 @@ async def _acted(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) ->
         "console_acted", user=seen.session.email, ip=seen.ip, action=wanted.action.value, done=len(report.done),
         requested=len(report.requested), refused=len(report.refused),
     )  # fmt: skip
-    return choices.outcome(wanted.action, report)
+    return choices.banner(wanted.action, report)
 
 
 async def _rejected(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str) -> Banner:
@@ -89,7 +89,7 @@ async def _rejected(desk: Desk, seen: visits.Visit, wanted: Wanted, reason: str)
 
 
 def _permitted(seen: visits.Visit, action: Action) -> bool:
-    """Somewhere at least: the store refuses what waits where this role may not act."""
+    """Whether the role may act in some queue; the store refuses entries in the others."""
     return any(choices.permitted(seen.allows, action, held=held) for held in (True, False))
 
 
@@ -97,11 +97,11 @@ def _forbidden(desk: Desk, seen: visits.Visit, action: Action) -> Response:
     takes = f"“{permissions.needed(action, held=False)}”"
     if action is Action.REJECT:
         takes += f", or for held mail “{permissions.needed(action, held=True)}”"
-    return visits.problem(seen, desk, 403, "Not allowed", f"{choices.NAMES[action]} takes {takes}.")
+    return visits.problem(seen, desk, 403, "Not allowed", f"{choices.NAMES[action]} needs the permission {takes}.")
 
 
 def _with_told(back: str, key: str) -> str:
-    """The page that one came from, with the key of what is to be told there."""
+    """The page to return to, with the key of the notice to show there."""
     parts = urlsplit(back)
     kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "told"]
     return f"{parts.path}?{urlencode([*kept, ('told', key)])}"
@@ -113,7 +113,7 @@ async def _page(
     window = desk.services.settings.plans.undo_window
     found = await desk.read(lambda reader: _found(reader, seen, wanted.ids))
     if not found:
-        text = "None of the chosen messages waits any more: they have left the queue, or your role may not see them."
+        text = "None of the selected messages is in the queue any more, or your role may not see them."
         return visits.problem(seen, desk, 404, "Nothing to do", text)
     action = wanted.action
     values = {
@@ -140,7 +140,8 @@ async def _page(
 
 
 def _found(reader: Reader, seen: visits.Visit, ids: tuple[int, ...]) -> list[Entry]:
-    """Those that still wait where this role may look, in the order they were chosen. What a plan is about to end is not found."""
+    """Entries still waiting in queues that the role may see, in the order given; without those that a plan is
+    ending."""
     entries = {entry.id: entry for entry in reader.find(Filter(ids=ids), limit=len(ids))}
     found = [entries[ident] for ident in ids if ident in entries]
     return [entry for entry in found if seen.allows(PERMISSIONS[entry.queue])]

@@ -1,8 +1,9 @@
 """Pages as HTTP answers: templates, security headers, static files.
 
-Promises: every value in a template is made visible (`wording.visible`) and then escaped, in one place that no template can forget;
-no page may run a script or load a style that is not a file of ours; nothing shown is kept by a cache. Static files are read once, at
-start, and named by their content. Fails: a template that names what it was not given is our bug (jinja2.UndefinedError).
+Promises: every value in a template passes `wording.visible` and is then escaped, in one place that no template can
+skip; pages load scripts and styles only from our static files; pages are never cached. Static files are read once, at
+start, and named by a hash of their content. Fails: a template that uses an undefined value is a bug
+(jinja2.UndefinedError).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ STATIC_TYPES = {
 
 
 def _shown(value: object) -> object:
-    """Every `{{ }}` passes here before it is escaped. Markup is what macros return: made of values that passed."""
+    """Called for every `{{ }}` before escaping. Markup comes from macros, whose values have passed already."""
     return wording.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -85,13 +86,13 @@ def page(
 
 
 def see_other(address: str) -> Response:
-    """After a form. `address` is one of ours: it starts with one slash, never with two."""
+    """The redirect after a form. `address` is a console page: it starts with one slash, never with two."""
     assert address.startswith(f"{PREFIX}/"), address
     return RedirectResponse(address, 303, headers={**SECURITY_HEADERS, **NO_STORE})
 
 
 def static_file(name: str) -> Response | None:
-    """None: no such file. The address changes with the content, so that it may be kept for ever."""
+    """None: no such file. The address changes with the content, so browsers may cache the file for ever."""
     content = _static.get(name)
     if content is None:
         return None

@@ -1,7 +1,7 @@
-"""What a person may do with mail, and how it is asked and told. Pure.
+"""The actions that a person can take on messages, and their texts. Pure.
 
-Promises: what a role may not do is not offered, whatever page it stands on; the server asks again when it is done. A rejection says
-why; every other reason may be left out. Fails: PeerError naming what was expected.
+Promises: only actions that the role permits are offered; the server checks again when one is taken. A rejection needs a
+reason, other actions may have one. Fails: PeerError naming what was expected.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ASKED = {
 }  # fmt: skip
 ICONS = {Action.RETRY: "normal", Action.HOLD: "held", Action.RELEASE: "right", Action.REJECT: "bad"}
 MEANINGS = {
-    Action.RETRY: "Each is tried as soon as a worker is free, instead of at its next try. The number of tries stays.",
-    Action.HOLD: "Each waits in Held until a person releases or rejects it.",
-    Action.RELEASE: "Each goes on where it was held.",
-    Action.REJECT: "Each ends here and is not delivered. For {} this can be undone: until then each is kept, and nobody is told.",
+    Action.RETRY: "Messages are tried as soon as a worker is free. The number of tries is not reset.",
+    Action.HOLD: "Messages wait in Held until a person releases or rejects them.",
+    Action.RELEASE: "Messages continue where they were held.",
+    Action.REJECT: "Messages end without delivery. You can undo this for {}; until then no notice is sent.",
 }
 DONE = {Action.RETRY: "due now", Action.HOLD: "held", Action.RELEASE: "released", Action.REJECT: "rejected"}
 
@@ -40,17 +40,17 @@ _Allows = Callable[[str], bool]
 
 
 class Banner(msgspec.Struct, frozen=True):
-    """What an action did, for a notice."""
+    """The result of an action, for a notice on the page."""
 
     tone: str
     title: str
     text: str
-    link: str = ""  # where it can be taken back
+    link: str = ""  # where it can be undone
     link_name: str = ""
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a form asks for."""
+    """An action and the messages that a form names."""
 
     action: Action
     ids: tuple[int, ...]
@@ -59,18 +59,18 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def offered(allows: _Allows, queue: Queue) -> list[Action]:
-    """What this role may do to what waits in this queue."""
+    """The actions that a role may take in this queue."""
     return [action for action in NAMES if permitted(allows, action, held=queue is Queue.HELD)]
 
 
 def permitted(allows: _Allows, action: Action, *, held: bool) -> bool:
-    """Whether a role may do this. `held`: to what is in the held queue; else to what waits elsewhere."""
+    """`held`: for entries in the held queue. The same rule as for plans and `/v1`."""
     queues = (Queue.HELD,) if held else WORKED_ON
     return any(fits(action, queue) for queue in queues) and allows(permissions.needed(action, held=held))
 
 
 def address(action: Action, ident: int, back: str) -> str:
-    """Where one entry's action is confirmed."""
+    """The address of the page that asks for confirmation."""
     return f"{PREFIX}/act?{urlencode({'action': action.value, 'id': public_id(ident), 'next': back})}"
 
 
@@ -87,9 +87,9 @@ def read_action(text: str) -> Action:
 
 def read_ids(texts: list[str]) -> tuple[int, ...]:
     if not texts:
-        raise PeerError("no message is chosen: tick at least one in the list")
+        raise PeerError("no message is selected: select at least one in the list")
     if len(texts) > PAGE_SIZE:
-        raise PeerError(f"{len(texts)} messages are chosen: expected at most {PAGE_SIZE}, the messages of a page")
+        raise PeerError(f"{len(texts)} messages are selected: expected at most {PAGE_SIZE}, one page")
     return tuple(dict.fromkeys(map(parse_public_id, texts)))
 
 
@@ -98,7 +98,7 @@ def read_reason(action: Action, text: str) -> str:
     if len(text) > MAX_REASON or not (text.isprintable() or not text):
         raise PeerError(f"expected a reason of at most {MAX_REASON} printable characters")
     if action is Action.REJECT and not text:
-        raise PeerError("a rejection needs a reason: it is kept, and told to the sender if you choose so")
+        raise PeerError("a rejection needs a reason: it is kept, and sent to the sender if you choose to notify")
     return text
 
 
@@ -106,13 +106,12 @@ def messages(number: int) -> str:
     return "1 message" if number == 1 else f"{number:,} messages"
 
 
-def outcome(action: Action, report: ActionReport) -> Banner:
-    """The report as people read it; reasons of refusals are told once each, with how many."""
+def banner(action: Action, report: ActionReport) -> Banner:
+    """The report as people read it; each reason for refusals once, with its number."""
     parts = []
     if report.requested:
-        one = len(report.requested) == 1
-        who = f"{messages(len(report.requested))} {'is' if one else 'are'} being worked on just now"
-        parts.append(f"{who}: {DONE[action]} as soon as the worker gives {'it' if one else 'them'} back.")
+        who = f"{messages(len(report.requested))} {'is' if len(report.requested) == 1 else 'are'} being worked on"
+        parts.append(f"{who}: {DONE[action]} as soon as the worker is done.")
     for why, number in Counter(why for _, why in report.refused).most_common():
         parts.append(f"{messages(number)} refused: {why}.")
     if report.done:
@@ -124,11 +123,12 @@ def outcome(action: Action, report: ActionReport) -> Banner:
 
 
 NULL_SENDER = "<>"  # among a plan's senders
-GONE = "not in the queue: it has ended, is about to, or never existed"
+GONE = "not in the queue: it has ended, is about to end, or never existed"
 
 
 def rejection(plan: plans.Plan, skipped: Sequence[plans.Share], chosen: int, now: Millis) -> Banner:
-    """Of a plan of what was chosen, applied at once. `skipped`: why, of what has changed since it was frozen."""
+    """The result of a rejection, which is a plan of the selected messages. `skipped`: reasons of what changed
+    meanwhile."""
     left_out = [*plan.summary.left_out, *skipped]
     if gone := chosen - plan.done - sum([share.entries for share in left_out]):
         left_out.append(plans.Share(GONE, gone))
@@ -136,7 +136,7 @@ def rejection(plan: plans.Plan, skipped: Sequence[plans.Share], chosen: int, now
     if not plan.done:
         return Banner("bad", "Nothing done.", " ".join(parts))
     if plan.notify and any(share.name != NULL_SENDER for share in plan.summary.senders):
-        parts.append(f"The {'sender is' if plan.done == 1 else 'senders are'} told when the time to undo is over.")
+        parts.append(f"The {'sender is' if plan.done == 1 else 'senders are'} notified when the undo time is over.")
     title, until = f"{messages(plan.done)} {DONE[Action.REJECT]}.", plan.undo_until or 0
     link = (f"{PREFIX}/plans/{public_id(plan.id)}", f"Undo until {wording.until_text(until, now)}")
     return Banner("wait" if left_out else "good", title, " ".join(parts), *(link if until > now else ()))

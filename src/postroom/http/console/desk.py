@@ -1,8 +1,7 @@
-"""What the console's pages share in one process: keys, the guard, the one reader slot, plans under way, short-lived counts
-and notices.
+"""What the console's pages share in one process: keys, the guard, the reader slot, jobs, cached counts, notices.
 
-Promises: however many people look, at most one of the store's reader threads works for the console, so that looking never
-keeps delivery waiting; a form is accepted only from a page that this gateway gave to this browser.
+Promises: the console uses at most one of the store's reader threads at a time, so that it never delays delivery; a form
+is accepted only from a page that this gateway gave to this browser.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from postroom.store import Reader
 T = TypeVar("T")
 TOLD_FOR = 10 * MINUTE
 MAX_TOLD = 1000
-COUNTS_KEPT = 20  # times as long as counting took: at a million entries that is a second, at a thousand nothing
+COUNTS_KEPT = 20  # times the duration of counting: a second at a million entries, next to nothing at a thousand
 
 
 class Desk:
@@ -54,7 +53,7 @@ class Desk:
             return await self.services.store.read(function)
 
     def queue_counts(self, reader: Reader) -> dict[Queue, int]:
-        """Shared by all who look while counting is dear. Called in the reader slot, so one at a time."""
+        """Cached for all viewers while counting is expensive. Called in the reader slot, so never twice at once."""
         began = perf_counter()
         if began >= self._counts_until:
             self._counts = reader.queue_counts()
@@ -63,7 +62,8 @@ class Desk:
         return self._counts
 
     def tell(self, email: str, outcome: Banner) -> str:
-        """For the page after a form: its address carries the key, so that nobody can make it say something by a link."""
+        """Keep a notice for the next page. The address carries only a key, so a link cannot make the page show a
+        text."""
         key = secrets.token_hex(8)
         self._told[key] = (self.services.clock.now() + TOLD_FOR, email, outcome)
         while len(self._told) > MAX_TOLD:
@@ -71,6 +71,6 @@ class Desk:
         return key
 
     def told(self, email: str, key: str) -> Banner | None:
-        """Only to whom it is told; None: over, or never said."""
+        """The notice, only for the person it was made for; None when unknown or too old."""
         until, whom, outcome = self._told.get(key, (0, "", None))
         return outcome if whom == email and until > self.services.clock.now() else None

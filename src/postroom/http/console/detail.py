@@ -1,7 +1,7 @@
 """One entry in full, for the panel beside the queue: envelope, header, timeline. Reads the header, never the body.
 
-Promises: what is shown of a message ends where its header ends; a message whose bytes are gone, or cannot be read, is shown
-with what the store still knows of it and says so. Fails: never by what a message contains; apsw errors pass through.
+Promises: nothing after the header is shown; when the message is gone or cannot be read, the panel says so and shows
+what the store still knows. Fails: never because of a message's content; errors of the store pass through.
 """
 
 from __future__ import annotations
@@ -24,14 +24,9 @@ NO_NAME = "(not a field)"
 FIRST_FIELDS = ("from", "to", "cc", "reply-to", "subject", "date", "message-id")
 
 EVENT_TONES = {
-    "delivered": "good", "released": "good", "deferred": "wait", "held": "hold", "taken_over": "wait", "restored": "wait",
-    "bounced": "bad", "rejected": "bad", "dropped": "bad", "expired": "bad",
+    "delivered": "good", "released": "good", "deferred": "wait", "held": "hold", "taken_over": "wait",
+    "restored": "wait", "bounced": "bad", "rejected": "bad", "dropped": "bad", "expired": "bad",
 }  # fmt: skip
-
-LEAVING = (
-    rows.Light.HELD.value, "Leaving", "it ends when the time to undo its plan is over",
-    "A plan ends it when the time to undo is over. Undo the plan to keep it.",
-)  # fmt: skip
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -42,7 +37,7 @@ class Found(msgspec.Struct, frozen=True):
     message: Message | None
     header: bytes
     header_cut: bool
-    unreadable: str  # why the bytes could not be read; empty = they could, or there are none
+    unreadable: str  # why the bytes could not be read; empty = no problem, or no bytes
     events: list[Event]
 
     @property
@@ -53,7 +48,7 @@ class Found(msgspec.Struct, frozen=True):
 
     @property
     def leaving(self) -> bool:
-        """A plan is about to end it; until its time to undo is over it is kept, and nothing else happens to it."""
+        """A plan ends it when the undo time is over; until then nothing else happens to it."""
         return self.entry is not None and bool(self.events) and self.events[-1].kind == "leaving"
 
 
@@ -70,14 +65,56 @@ class TimelineLine(msgspec.Struct, frozen=True):
     tone: str
 
 
+class State(msgspec.Struct, frozen=True):
+    """What happens to the entry now: a badge and a sentence."""
+
+    tone: str  # a light or an outcome
+    word: str
+    meaning: str
+    why: str
+
+
+LEAVING = State(
+    rows.Light.HELD.value, "Ending", "it ends when the undo time of its plan is over",
+    "A plan ends it when the undo time is over. Undo the plan to keep it.",
+)  # fmt: skip
+
+
+class Next(msgspec.Struct, frozen=True):
+    """When something happens to the entry next; None and empty: nothing is scheduled."""
+
+    attempt: Millis | None = None
+    attempt_at: str = ""
+    attempt_in: str = ""
+    counts_down: bool = False
+    locked_until: Millis | None = None
+    locked_until_at: str = ""
+
+
+class Client(msgspec.Struct, frozen=True):
+    """The client that sent the message; only its address once the message is gone."""
+
+    ip: str
+    name: str = ""
+    helo: str = ""
+    protocol: str = ""
+    user: str = ""
+
+
+class Header(msgspec.Struct, frozen=True):
+    fields: list[tuple[str, str]]
+    raw: list[str]  # its lines as received
+    cut: bool
+    unreadable: str
+
+
 class Detail(msgspec.Struct, frozen=True):
+    """The panel's content."""
+
     id: str
     subject: str
     ended: bool
-    state_tone: str  # of the badge: a light or an outcome
-    state: str
-    state_meaning: str
-    why: str
+    state: State
     queue: str
     from_queue: str
     env_from: str
@@ -88,12 +125,7 @@ class Detail(msgspec.Struct, frozen=True):
     route_meaning: str
     info: str
     attempts: int
-    next_attempt: Millis | None  # None: no try is planned
-    next_attempt_at: str
-    next_attempt_in: str
-    counts_down: bool
-    locked_until: Millis | None
-    locked_until_at: str
+    next: Next
     received: str
     received_ago: str
     size: str
@@ -102,23 +134,16 @@ class Detail(msgspec.Struct, frozen=True):
     low: bool
     maybe_delivered: bool
     suspect: bool
-    client_ip: str
-    client_name: str
-    helo: str
-    protocol: str
-    user: str
+    client: Client
     verdicts: list[tuple[str, str, str]]
     problems: tuple[str, ...]
-    fields: list[tuple[str, str]]
-    raw: list[str]
-    header_cut: bool
+    header: Header
     gone: bool  # the message itself is no longer kept
-    unreadable: str
     events: list[TimelineLine]
 
 
 def look_up(reader: Reader, bodies: Bodies, ident: int) -> Found | None:
-    """Everything of one id, living or ended; None when the store has never seen it or has forgotten it."""
+    """What the store knows of an id, waiting or ended; None when it never existed or has left the history."""
     entry = reader.entry(ident)
     ended = None if entry is not None else reader.ended(ident)
     known = entry or ended
@@ -130,7 +155,7 @@ def look_up(reader: Reader, bodies: Bodies, ident: int) -> Found | None:
 
 
 def _header(message: Message | None, bodies: Bodies) -> tuple[bytes, bool, str]:
-    """(bytes, whether there are more, why they could not be read). A large message is not read past its header."""
+    """(bytes, whether there are more, why they could not be read). Reads at most MAX_HEADER of a large message."""
     if message is None:
         return b"", False, ""
     if message.body_object:
@@ -138,11 +163,11 @@ def _header(message: Message | None, bodies: Bodies) -> tuple[bytes, bool, str]:
             with open(bodies.path(message.body_object), "rb") as file:
                 data = file.read(MAX_HEADER + 1)
         except OSError as problem:
-            return b"", False, f"its bytes cannot be read just now: {problem.strerror}"
+            return b"", False, f"the message cannot be read: {problem.strerror}"
         except EnvironmentFailed as problem:
-            return b"", False, f"its bytes cannot be found: {problem}"
+            return b"", False, f"the message cannot be found: {problem}"
     elif message.body is None:
-        return b"", False, "its bytes are missing from the store"
+        return b"", False, "the message is missing from the store"
     else:
         data = message.body[: MAX_HEADER + 1]
     block = facts.header_block(data[:MAX_HEADER])
@@ -150,22 +175,15 @@ def _header(message: Message | None, bodies: Bodies) -> tuple[bytes, bool, str]:
 
 
 def detail(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> Detail:
-    """The panel's content."""
-    entry, ended, message, known = found.entry, found.ended, found.message, found.known
-    tone, state, meaning, why = LEAVING if found.leaving else _state(entry, ended, pauses, now)
-    client = message.client if message else None
-    waits = entry is not None and tone in (rows.Light.NORMAL, rows.Light.DELAYED)
-    locked = entry.locked_until if entry is not None and tone == rows.Light.LOCKED else None
-    planned = entry.next_attempt if entry is not None and waits else None
+    """The panel's content, from what the store knows."""
+    entry, message, known = found.entry, found.message, found.known
+    state = _state(found, pauses, now)
     return Detail(
         id=public_id(known.id),
         subject=known.subject,
-        ended=ended is not None,
-        state_tone=tone,
+        ended=found.ended is not None,
         state=state,
-        state_meaning=meaning,
-        why=why,
-        queue="Leaving, may be undone" if found.leaving else wording.QUEUE_NAMES[known.queue],
+        queue="Ending, can be undone" if found.leaving else wording.QUEUE_NAMES[known.queue],
         from_queue=wording.QUEUE_NAMES[entry.from_queue] if entry and entry.from_queue else "",
         env_from=known.env_from or wording.EMPTY_SENDER,
         recipient=known.recipient,
@@ -173,14 +191,9 @@ def detail(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> Detail:
         route=known.route.value,
         route_name=wording.ROUTE_NAMES[known.route],
         route_meaning=wording.ROUTE_MEANINGS[known.route],
-        info=entry.info if entry else (ended.reply if ended else ""),
+        info=known.reply if isinstance(known, Ended) else known.info,
         attempts=known.attempts,
-        next_attempt=planned,
-        next_attempt_at=wording.moment(planned) if planned is not None else "",
-        next_attempt_in=_when(planned, now),
-        counts_down=tone == rows.Light.NORMAL,
-        locked_until=locked,
-        locked_until_at=wording.moment(locked) if locked is not None else "",
+        next=_next(entry, state.tone, now),
         received=wording.moment(known.created),
         received_ago=wording.span_text(now - known.created),
         size=wording.size_text(known.size),
@@ -189,65 +202,61 @@ def detail(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> Detail:
         low=entry is not None and entry.priority.value == "low",
         maybe_delivered=bool(known.label & Label.MAYBE_DELIVERED),
         suspect=bool(known.label & Label.SUSPECT),
-        client_ip=known.remote_ip,
-        client_name=client.name if client else "",
-        helo=client.helo if client else "",
-        protocol=_protocol(message),
-        user=client.user if client else "",
-        verdicts=[
-            (verdict.check, verdict.kind.value, verdict.info) for verdict in (message.verdicts if message else ())
-        ],
+        client=_client(message, known.remote_ip),
+        verdicts=[(one.check, one.kind.value, one.info) for one in message.verdicts] if message else [],
         problems=message.facts.problems if message else (),
-        fields=_fields(found.header),
-        raw=found.header.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n").split("\n")
-        if found.header
-        else [],
-        header_cut=found.header_cut,
+        header=_header_shown(found),
         gone=message is None,
-        unreadable=found.unreadable,
         events=[_line(event, now) for event in found.events],
     )
 
 
-def _state(
-    entry: Entry | None, ended: Ended | None, pauses: Mapping[Scope, Millis], now: Millis
-) -> tuple[str, str, str, str]:
-    """(tone, word, its meaning, why it stands as it does)."""
-    if entry is not None:
-        shown = rows.light(entry, now)
-        return (
-            shown.value,
-            rows.LIGHT_NAMES[shown],
-            rows.light_meaning(shown, entry.queue),
-            rows.gate(entry, pauses, now),
-        )
-    assert ended is not None
-    tone = "good" if ended.outcome is Outcome.DELIVERED else "bad"
-    name = wording.OUTCOME_NAMES[ended.outcome]
-    return (
-        tone,
-        name,
-        "",
-        f"It left the queue {wording.span_text(now - ended.ended)} ago, on {wording.moment(ended.ended)}.",
-    )
+def _state(found: Found, pauses: Mapping[Scope, Millis], now: Millis) -> State:
+    if found.leaving:
+        return LEAVING
+    known = found.known
+    if isinstance(known, Entry):
+        shown = rows.light(known, now)
+        meaning = rows.light_meaning(shown, known.queue)
+        return State(shown.value, rows.LIGHT_NAMES[shown], meaning, rows.gate(known, pauses, now))
+    tone = "good" if known.outcome is Outcome.DELIVERED else "bad"
+    why = f"Left the queue {wording.span_text(now - known.ended)} ago, on {wording.moment(known.ended)}."
+    return State(tone, wording.OUTCOME_NAMES[known.outcome], "", why)
 
 
-def _when(at: Millis | None, now: Millis) -> str:
-    if at is None:
-        return ""
+def _next(entry: Entry | None, tone: str, now: Millis) -> Next:
+    """The next attempt of an entry that waits, or the end of its lock while a worker has it."""
+    if entry is None:
+        return Next()
+    if tone in (rows.Light.NORMAL, rows.Light.DELAYED):
+        at = entry.next_attempt
+        return Next(at, wording.moment(at), _when(at, now), counts_down=tone == rows.Light.NORMAL)
+    if tone == rows.Light.LOCKED and entry.locked_until is not None:
+        return Next(locked_until=entry.locked_until, locked_until_at=wording.moment(entry.locked_until))
+    return Next()
+
+
+def _when(at: Millis, now: Millis) -> str:
     return f"in {wording.span_text(at - now)}" if at > now else "now"
 
 
-def _protocol(message: Message | None) -> str:
+def _client(message: Message | None, ip: str) -> Client:
     if message is None:
-        return ""
+        return Client(ip)
     client = message.client
     name = f"ESMTP{'S' if client.tls else ''}{'A' if client.user else ''}" if client.esmtp else "SMTP"  # RFC 3848
-    return f"{name}, {client.tls}" if client.tls else f"{name}, not encrypted"
+    protocol = f"{name}, {client.tls or 'not encrypted'}"
+    return Client(ip, client.name, client.helo, protocol, client.user)
+
+
+def _header_shown(found: Found) -> Header:
+    text = found.header.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n")
+    raw = text.split("\n") if found.header else []
+    return Header(_fields(found.header), raw, found.header_cut, found.unreadable)
 
 
 def _fields(header: bytes) -> list[tuple[str, str]]:
-    """The fields that people ask for first, in that order; then the others as they stand."""
+    """FIRST_FIELDS in that order, then the others in the message's order."""
     found = list(facts.fields(header))[:MAX_FIELDS] if header else []
     order = {name: at for at, name in enumerate(FIRST_FIELDS)}
     found.sort(key=lambda field: order.get(field[0].lower(), len(order)))

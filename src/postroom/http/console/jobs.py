@@ -1,7 +1,7 @@
-"""Plans that this gateway works on for people at the console: they leave the page and come back, the work goes on.
+"""Plans in progress for people at the console. The work continues when they leave the page.
 
-Promises: what was begun is carried to its end whoever looks; how it ended is told for ten minutes, to whom it concerns alone.
-Fails: never; what stopped a job is its outcome. A gateway that ends forgets its jobs: the plans themselves are in the store.
+Promises: a job runs to its end; its result is kept for ten minutes, for the person who started it only.
+Fails: never; the exception that stopped a job is its result. Jobs end with the process; the plans are in the store.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ KEPT = 10 * MINUTE
 MOST = 200  # finished jobs
 STILL = 10 * SECOND
 TITLES = {
-    "bad_body": "Not done.", "bad_query": "This search cannot be read.", "search_too_broad": "This search takes too long.",
-    "forbidden": "Not allowed.", "not_found": "There is no such plan any more.", "refused": "Refused.",
+    "bad_body": "Not done.", "bad_query": "This search cannot be read.",
+    "search_too_broad": "This search takes too long.", "forbidden": "Not allowed.",
+    "not_found": "There is no such plan any more.", "refused": "Refused.",
 }  # fmt: skip
 
-_running: set[asyncio.Task[Any]] = set()  # they go on when their desk is replaced (settings read anew)
+_running: set[asyncio.Task[Any]] = set()  # keeps tasks alive when a reload replaces their desk
 
 
 class Job:
@@ -41,7 +42,7 @@ class Job:
 
     @property
     def problem(self) -> BaseException | None:
-        """What stopped it; None: nothing, or not yet."""
+        """The exception that stopped it; None while it runs and after success."""
         if not self.task.done():
             return None
         return asyncio.CancelledError() if self.task.cancelled() else self.task.exception()
@@ -56,7 +57,7 @@ class Jobs:
         self._reached: dict[str, tuple[int, Millis]] = {}
 
     async def begin(self, about: str, email: str, work: Coroutine[Any, Any, PlanShown]) -> Job:
-        """Comes back when it is done, or soon."""
+        """Start a job; returns when it is done, or after SOON."""
         job = Job(asyncio.create_task(work), self._clock.now() + KEPT)
         _running.add(job.task)
         job.task.add_done_callback(self._over)
@@ -69,7 +70,7 @@ class Jobs:
         return job
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """What it gives, however long it takes: for a few messages. It goes on when whoever waits for it leaves."""
+        """Wait for the result of a short job. The job continues when the request that waits is cancelled."""
         task = asyncio.create_task(work)
         _running.add(task)
         task.add_done_callback(self._over)
@@ -87,11 +88,11 @@ class Jobs:
         return job if job is not None and (not job.done or job.until > self._clock.now()) else None
 
     def running(self, about: str) -> bool:
-        """Whoever has begun it."""
+        """Whether a job on this runs, started by any person."""
         return any(not job.done for (known, _), job in self._jobs.items() if known == about)
 
     def stands_still(self, about: str, reached: int) -> bool:
-        """Nobody has seen it move for a while: the process that worked on it may have ended."""
+        """No progress for a while: the process that worked on it may have ended."""
         now = self._clock.now()
         known, since = self._reached.get(about, (-1, now))
         if known != reached:
@@ -103,11 +104,12 @@ class Jobs:
         return now - since >= STILL
 
 
-def outcome(problem: BaseException) -> Banner:
-    """For a notice on the page."""
+def banner(problem: BaseException) -> Banner:
+    """What stopped a job, as a notice on the page."""
     if isinstance(problem, PlanProblem):
         text = str(problem)
         return Banner("bad", TITLES.get(problem.code, "Not done."), f"{text[:1].upper()}{text[1:]}.")
     if isinstance(problem, EnvironmentFailed):
-        return Banner("bad", "It stopped on the way.", "The gateway's store does not answer just now. What was done is done: go on in a moment.")  # fmt: skip
-    return Banner("bad", "It stopped on the way.", "The gateway's log says why. What was done is done: it can go on.")
+        text = "The gateway's store does not answer. What was done so far is kept; continue in a moment."
+        return Banner("bad", "Interrupted.", text)
+    return Banner("bad", "Interrupted.", "The gateway's log says why. What was done so far is kept; you can continue.")

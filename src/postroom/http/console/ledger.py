@@ -1,6 +1,6 @@
-"""The ledger page: what was created, how it ended, what waits, and that nothing is missing.
+"""The ledger page: entries created, ended and queued, and the difference.
 
-Promises: one consistent read, made when the page is asked for. Fails: who may not see queues gets 403.
+Promises: one consistent read for each request. Fails: 403 without the permission to see queues.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def ledger_page(desk: Desk, request: Request, seen: Visit) -> Response:
     if seen.session is None:
         return to_login(request)
     if not seen.allows(permissions.PROCESSING_READ):
-        text = f"The role {seen.session.role.name} may not see the ledger: it takes “{permissions.PROCESSING_READ}”."
+        text = f"The role {seen.session.role.name} cannot see the ledger: it needs the permission “{permissions.PROCESSING_READ}”."
         return problem(seen, desk, 403, "Not allowed", text)
     found = await desk.read(keep.read_ledger())
     now = desk.services.clock.now()
@@ -67,11 +67,11 @@ def _sides(found: keep.Ledger) -> list[Side]:
     ended = [(wording.OUTCOME_NAMES[Outcome(kind)], number) for kind, number in found.ended.items()]
     queued = [(wording.QUEUE_NAMES[queue], number) for queue, number in found.queued.items()]
     if found.leaving:
-        queued.append(("Leaving, may be undone", found.leaving))
+        queued.append(("Ending, can be undone", found.leaving))
     return [
-        Side("Created", "everything that ever came in, one for each recipient", _sum(created), created),
-        Side("Ended", "what became of it", _sum(ended), ended),
-        Side("Queued", "what waits now", _sum(queued), queued),
+        Side("Created", "all that ever came in, one entry for each recipient", _sum(created), created),
+        Side("Ended", "by result", _sum(ended), ended),
+        Side("Queued", "waiting now", _sum(queued), queued),
     ]
 
 

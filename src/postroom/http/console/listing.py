@@ -1,10 +1,10 @@
-"""What a queue page shows, as it stands in its address: queue, search, filters, order, page. Pure.
+"""What a queue page shows, and the address that says so: queue, search, filters, order, page. Pure.
 
-The search box takes a line of the search language (postroom.query); what has a control of its own beside the box - one queue,
-one direction, an attachment - is shown there, so that box and controls never disagree; what was typed last wins.
-Promises: an address read and written again is the same address, so that every page can be kept, sent and returned to; what is
-not given is not written. Fails: PeerError naming the parameter, what it said and what was expected; QueryProblem from `understood`
-and `filter`, which tells where in the box.
+The search box takes a line of the search language (postroom.query). Conditions that have their own control - one queue,
+one direction, an attachment - move from the box to that control, so that the two never disagree; the last one wins.
+Promises: reading and writing an address gives the same address, so that every page can be bookmarked; defaults are not
+written. Fails: PeerError naming the parameter, its value and what was expected; QueryProblem, with the place in the
+box, from `understood` and `filter`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ATTACHMENT = {"yes": True, "no": False}
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Which entries, in which order, which page of them."""
+    """Filter, order and page of a queue page."""
 
     queue: Queue = Queue.PROCESSING
     text: str = ""
@@ -62,11 +62,12 @@ class Listing(msgspec.Struct, frozen=True):
 
     @property
     def filtered(self) -> bool:
-        """Whether anything beside the queue narrows it."""
+        """Whether there is any condition apart from the queue."""
         return bool(self.text or self.route or self.attachment is not None or self.window)
 
     def understood(self, now: Millis) -> Listing:
-        """The same, with what the box says of a control beside it moved there. QueryProblem: the box cannot be read."""
+        """The same listing, with conditions from the box moved to their controls. QueryProblem: the box is
+        unreadable."""
         said = parse(self.text, now)
         queue, route = self.queue, self.route
         moved: set[str] = set()
@@ -87,7 +88,7 @@ class Listing(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, queue=queue, route=route, attachment=attachment, text=text)
 
     def filter(self, now: Millis) -> Filter:
-        """QueryProblem: the box cannot be read, or nothing could match."""
+        """The store's filter. QueryProblem: the box cannot be read, or nothing could match."""
         said = parse(self.text, now)
         if self.field is not Field.ALL:  # where bare words are looked for
             aspect = Aspect(self.field.value)
@@ -144,21 +145,21 @@ class Listing(msgspec.Struct, frozen=True):
         return Listing(queue=self.queue, order=self.order)
 
     def behind(self, last: int, first: int) -> Listing:
-        """The next page. `top` keeps what arrives meanwhile out of it, so that no row moves from page to page."""
+        """The next page. `top` excludes entries that arrive meanwhile, so that no row moves from page to page."""
         top = self.top
         if self.order is Order.NEWEST and top is None:
             top = first
         return msgspec.structs.replace(self, after=last, before=None, top=top, page=min(self.page + 1, MAX_PAGE))
 
     def ahead(self, first: int) -> Listing:
-        """The page in front of this one; the first page is the living one."""
+        """The previous page. The first page has no `top`: it shows new entries."""
         if self.page <= 2:
             return self.first_page()
         return msgspec.structs.replace(self, after=None, before=first, page=self.page - 1)
 
 
 def read_listing(given: Mapping[str, str]) -> Listing:
-    """From the parameters of an address."""
+    """Read a listing from the parameters of an address."""
     text = given.get("q", "").strip()
     if len(text) > MAX_TEXT:
         raise PeerError(f"the search text has {len(text)} characters: expected at most {MAX_TEXT}")
@@ -190,7 +191,7 @@ def read_listing(given: Mapping[str, str]) -> Listing:
 
 
 def _place(text: str, key: str) -> int:
-    """Where the first condition on this field stands."""
+    """The position of the first condition on this field."""
     at = 0
     for found, written in spelled(text):
         at = text.index(written, at)
@@ -225,7 +226,7 @@ def _page(text: str) -> int:
 
 
 def _read_minute(given: Mapping[str, str], name: str) -> Millis | None:
-    """As `<input type=datetime-local>` writes it; the console's times are UTC."""
+    """A time as `<input type=datetime-local>` writes it; the console's times are UTC."""
     text = given.get(name, "")
     if not text:
         return None

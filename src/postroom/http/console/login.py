@@ -1,9 +1,9 @@
 """Logging in and out, and the choice of theme.
 
-Promises: the same answer, as slow, for an unknown user and a wrong password; a new session token with every login; a logout ends the
-session in the store, not only in the browser; tries are slowed per address and account; the log names who and from where, of failed
-tries the first in a minute and the number of the others, never a password, even one that was typed into the wrong field. Fails:
-visits.Refused for forms that are not ours.
+Promises: an unknown user and a wrong password get the same answer after the same time; each login gets a new session
+token; a logout ends the session in the store, not only in the browser; failed tries slow down further ones per address
+and account. The log names user and address; of failed tries it has the first in a minute and the number of the others,
+and never a password, even one typed into the wrong field. Fails: visits.Refused for forms that are not ours.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from postroom.http.console.listing import PREFIX
 from postroom.http.door.trail import told
 from postroom.store import access, logs
 
-WRONG = "This e-mail address and password do not belong together."
-SAID = {  # what a page may say after a redirect: fixed texts, chosen by a word in the address
+WRONG = "The e-mail address or the password is wrong."
+SAID = {  # what a page may say after a redirect: fixed texts, selected by a word in the address
     "logged-out": "You are logged out.",
-    "session-over": "Your session is over. Log in again to go on.",
+    "session-over": "Your session has ended. Log in again to continue.",
 }
 
 
@@ -36,7 +36,7 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     goes_to = visits.local_address(fields.get("next", ""))
     email = access.fold_email(fields.get("email", ""))
     log, clock, folded = desk.services.log, desk.services.clock, desk.guard.folded
-    if len(email) > access.MAX_EMAIL:  # refused whole: a part of it could be somebody
+    if len(email) > access.MAX_EMAIL:  # refused as a whole: a shortened one could be an account
         folded.warning("console_login_refused", user=told(email), ip=seen.ip)
         _note(desk, seen, "not an address")
         return _page(desk, seen, goes_to=goes_to, wrong=WRONG, status=403)
@@ -71,7 +71,7 @@ async def login(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 
 def _note(desk: Desk, seen: visits.Visit, refused: str, email: str = "", kind: str = "login") -> None:
-    """For the audit log; `email` only of one who has shown who they are."""
+    """Write an audit line. `email` only when the person has proved who they are."""
     desk.guard.trail.note(
         kind, outcome=logs.REFUSED if refused else logs.DONE, actor=f"user:{email}" if email else "", what="console",
         address=seen.ip, detail=refused, logged=True,
@@ -103,8 +103,8 @@ async def _drop(desk: Desk, token: str) -> None:
 
 
 def _page(
-    desk: Desk, seen: visits.Visit, *, goes_to: str, said: str = "", wrong: str = "", typed: str = "", status: int = 200,
-    headers: dict[str, str] | None = None,
+    desk: Desk, seen: visits.Visit, *, goes_to: str, said: str = "", wrong: str = "", typed: str = "",
+    status: int = 200, headers: dict[str, str] | None = None,
 ) -> Response:  # fmt: skip
     values = {**visits.frame(seen, desk), "goes_to": goes_to, "said": said, "wrong": wrong, "typed": typed}
     return visits.with_form_cookie(answers.page("login.html", values, status, headers), seen)

@@ -1,8 +1,7 @@
-"""The queue pages: a list, and one entry's panel beside it. The address says everything; live refresh asks for it again.
+"""The queue pages: a list, and the panel of one entry. The address holds all state; live refresh requests it again.
 
-Promises: one page is one consistent read; nothing here changes anything. Fails: what was asked wrongly is answered with a page that says
-what was expected (400), what is not known with 404, what the role may not see with 403; a search that cannot be read, or not be
-answered within its bound, is told on the page itself, beside the box.
+Promises: each page is one consistent read; read-only. Fails: 400 with what was expected for a wrong address, 404 for an
+unknown entry, 403 for what the role may not see; an unreadable or too broad search is explained beside the search box.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ async def _answer(desk: Desk, request: Request, seen: Visit, ident: int | None) 
     if seen.session is None:
         return to_login(request)
     if not any(seen.allows(permission) for permission in PERMISSIONS.values()):
-        text = f"The role {seen.session.role.name} may not see queues: it takes “{permissions.to_see(held=False)}”."
+        text = f"The role {seen.session.role.name} cannot see queues: it needs the permission “{permissions.to_see(held=False)}”."
         return problem(seen, desk, 403, "Not allowed", text)
     try:
         listing = read_listing(request.query_params)
@@ -84,13 +83,15 @@ async def _answer(desk: Desk, request: Request, seen: Visit, ident: int | None) 
     queue_given = "queue" in request.query_params
     view = await desk.read(lambda reader: _look(desk, reader, seen, listing, queue_given, ident))
     if view is None:
-        return problem(seen, desk, 403, "Not allowed", f"It takes “{PERMISSIONS[listing.queue]}” to see this queue.")
+        text = f"To see this queue, your role needs the permission “{PERMISSIONS[listing.queue]}”."
+        return problem(seen, desk, 403, "Not allowed", text)
     status = 404 if ident is not None and view.found is None else 200
     return answers.page("queue.html", _values(desk, request, seen, view, ident), status)
 
 
 def to_login(request: Request) -> Response:
-    """The way back is kept. Our own script asks for fragments: it gets a plain 401 and reloads the page."""
+    """Redirect to the login, and remember the page. Our script requests fragments: it gets a 401 and reloads the
+    page."""
     if is_fragment(request):
         return answers.page("fragment.html", {}, 401)
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -102,7 +103,7 @@ def to_login(request: Request) -> Response:
 def _look(
     desk: Desk, reader: Reader, seen: Visit, listing: Listing, queue_given: bool, ident: int | None
 ) -> View | None:
-    """Runs in a reader thread, in one snapshot. None: the role may not see what is asked for."""
+    """Runs in a reader thread, in one snapshot. None: the role may not see it."""
     with reader.snapshot():
         view = _view(desk, reader, seen, listing, queue_given, ident)
     return view
@@ -116,7 +117,7 @@ def _view(
         queue = found.known.queue
         if not seen.allows(PERMISSIONS[queue]):
             return None
-        if not queue_given and found.entry is not None:  # an address without a list: the list it stands in
+        if not queue_given and found.entry is not None:  # the address names no queue: show the entry's own
             listing = listing.of_queue(queue)
     if not seen.allows(PERMISSIONS[listing.queue]):
         return None
@@ -136,11 +137,11 @@ def _searched(desk: Desk, reader: Reader, seen: Visit, listing: Listing, found: 
         return None
     wanted = listing.filter(now)
     entries = _page_of(reader, listing, wanted, now)
-    if listing.before is not None and len(entries) <= PAGE_SIZE:  # nothing stands in front of it any more
+    if listing.before is not None and len(entries) <= PAGE_SIZE:  # no page before it any more
         listing = listing.first_page()
         entries = _page_of(reader, listing, wanted, now)
     more = len(entries) > PAGE_SIZE
-    if listing.before is not None:  # read backwards: the one too many stands in front
+    if listing.before is not None:  # read backwards: the extra entry comes first
         entries, more = entries[1:], True
     total = reader.count(wanted, top=listing.top, now=now)
     return View(listing, entries[:PAGE_SIZE], more, total, desk.queue_counts(reader), reader.pauses(), found)
@@ -148,8 +149,8 @@ def _searched(desk: Desk, reader: Reader, seen: Visit, listing: Listing, found: 
 
 def _page_of(reader: Reader, listing: Listing, wanted: Filter, now: Millis) -> list[Entry]:
     return reader.find(
-        wanted, limit=PAGE_SIZE + 1, order=listing.order, after=listing.after, before=listing.before, top=listing.top,
-        now=now,
+        wanted, limit=PAGE_SIZE + 1, order=listing.order, after=listing.after, before=listing.before,
+        top=listing.top, now=now,
     )  # fmt: skip
 
 
@@ -216,7 +217,7 @@ def _values(desk: Desk, request: Request, seen: Visit, view: View, ident: int | 
 
 
 def _all_address(seen: Visit, view: View, now: Millis) -> str:
-    """Where one acts on all that match; empty: not from here, or not this role."""
+    """The address for acting on all matches; empty when the role may not, or nothing matches."""
     if view.trouble is not None or not view.entries or not seen.allows(permissions.PLANS):
         return ""
     if view.listing.queue is Queue.HELD and not seen.allows(permissions.PLANS_OF_HELD):
@@ -225,7 +226,7 @@ def _all_address(seen: Visit, view: View, now: Millis) -> str:
 
 
 def _controls(listing: Listing) -> dict[str, object]:
-    """The search box and what stands beside it."""
+    """The search box and the controls beside it."""
     return {
         "explained": [(example, meaning, _example(listing, example)) for example, meaning in EXPLAINED],
         "longest": MAX_TEXT,
@@ -239,7 +240,7 @@ def _controls(listing: Listing) -> dict[str, object]:
 
 
 def _example(listing: Listing, example: str) -> str:
-    """Its address: the same queue, searched for it."""
+    """The address that searches this queue for the example."""
     return Listing(queue=listing.queue, text=example).address()
 
 

@@ -1,7 +1,7 @@
-"""A plan as people read it: what it would do, how far it is, what became of it, and whether it can still be taken back. Pure.
+"""A plan as people read it: what it would do, its progress, its result, and whether it can be undone. Pure.
 
-Promises: an action is offered only where it can do something; a state has one word, one icon, one tone; a button says what it does,
-and to how many. Fails: PeerError naming an action that is not known.
+Promises: an action is offered only where it applies; each state has one word, one icon, one tone; a button names the
+action and the number of messages. Fails: PeerError naming an unknown action.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ from postroom.settings import Plans
 from postroom.store import plans
 
 NAMES = {
-    Action.RETRY: "Retry now", Action.HOLD: "Hold", Action.RELEASE: "Release", Action.REJECT: "Reject", Action.BOUNCE: "Bounce",
-    Action.DELETE: "Delete", Action.BULK: "Move to bulk", Action.UNBULK: "Move back from bulk",
+    Action.RETRY: "Retry now", Action.HOLD: "Hold", Action.RELEASE: "Release", Action.REJECT: "Reject",
+    Action.BOUNCE: "Bounce", Action.DELETE: "Delete", Action.BULK: "Move to bulk",
+    Action.UNBULK: "Move back from bulk",
 }  # fmt: skip
 TITLES = {
     **{action: f"{name} {{}}" for action, name in NAMES.items()},
     Action.RETRY: "Retry {} now", Action.BULK: "Move {} to bulk", Action.UNBULK: "Move {} back from bulk",
 }  # fmt: skip
 MEANINGS = {
-    Action.RETRY: "Each is tried as soon as a worker is free.",
-    Action.HOLD: "Each waits in Held until a person decides.",
-    Action.RELEASE: "Each goes on where it was held.",
-    Action.REJECT: "Each is refused: it ends and is not delivered.",
-    Action.BOUNCE: "Each is returned to its sender, with a notice.",
-    Action.DELETE: "Each ends without being delivered, and nobody is told.",
-    Action.BULK: "Each moves from Processing to Bulk, with low priority.",
-    Action.UNBULK: "Each moves from Bulk back to Processing.",
+    Action.RETRY: "Messages are tried as soon as a worker is free.",
+    Action.HOLD: "Messages wait in Held until a person decides.",
+    Action.RELEASE: "Messages continue where they were held.",
+    Action.REJECT: "Messages end without delivery.",
+    Action.BOUNCE: "Messages return to their senders, with a notice.",
+    Action.DELETE: "Messages end without delivery and without any notice.",
+    Action.BULK: "Messages move from Processing to Bulk, with low priority.",
+    Action.UNBULK: "Messages move from Bulk back to Processing.",
 }
 STATES: dict[str, tuple[str, str, str]] = {  # tone, icon, word
-    "making": ("wait", "delayed", "Being made"),
+    "making": ("wait", "delayed", "Collecting"),
     "ready": ("wait", "delayed", "Not applied yet"),
     "expired": ("plain", "close", "Never applied"),
-    "applying": ("busy", "normal", "Being applied"),
+    "applying": ("busy", "normal", "Applying"),
     "applied": ("good", "good", "Applied"),
-    "undoing": ("busy", "normal", "Being undone"),
+    "undoing": ("busy", "normal", "Undoing"),
     "undone": ("hold", "left", "Undone"),
-    "ending": ("busy", "normal", "Being ended"),
-    "final": ("good", "good", "Done, for good"),
+    "ending": ("busy", "normal", "Finishing"),
+    "final": ("good", "good", "Final"),
 }
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """An action that may be planned."""
+    """An action offered for a new plan."""
 
     value: str
     name: str
@@ -65,7 +66,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A list of shares beside the others."""
+    """One list of names and counts on a plan's page."""
 
     title: str
     shares: list[tuple[str, int]]
@@ -100,11 +101,11 @@ class Shown(msgspec.Struct, frozen=True):
     expires: Millis | None  # while it can be applied
     undo_until: Millis | None  # while it can be undone
     left: str  # until then, as m:ss
-    again: str  # the address to make it anew
+    again: str  # the address for making the same plan again
 
 
 def line(listing: Listing, now: Millis) -> str:
-    """What a queue page shows, as one line of the search language: as it was typed, where that says the same."""
+    """What a queue page shows, as one line of the search language; as it was typed where that means the same."""
     if listing.field is not Field.ALL:  # says of the bare words where they are looked for
         return write(listing.filter(now))
     beside, span = msgspec.structs.replace(listing, text=""), ""
@@ -116,7 +117,7 @@ def line(listing: Listing, now: Millis) -> str:
 
 
 def new_address(query: str, action: Action | None = None, back: str = "") -> str:
-    """Where a plan for this is made; `back`: where one comes from."""
+    """The address of the form for a new plan; `back`: the page to return to."""
     given = {"line": query, "action": action.value if action else "", "next": back}
     return f"{PREFIX}/plans/new?{urlencode({name: value for name, value in given.items() if value})}"
 
@@ -129,7 +130,7 @@ def read_action(text: str) -> Action:
 
 
 def choices(wanted: Filter, chosen: str, settings: Plans) -> list[Choice]:
-    """What can be done to what a filter means."""
+    """The actions that apply to a filter's queues."""
     queues = wanted.queues or tuple(Queue)
     return [
         Choice(action.value, NAMES[action], meaning(action, settings), action.value == chosen, action in ENDING)
@@ -142,17 +143,17 @@ def meaning(action: Action, settings: Plans) -> str:
     window = wording.span_text(settings.undo_window)
     text = MEANINGS[action]
     if action in ENDING:
-        return f"{text} Out of sight at once, for good after {window}: until then it can be undone."
+        return f"{text} They leave the queue at once. You can undo this for {window}; after that it is final."
     if ACTIONS[action].paced:
-        pace = f"At most {settings.retry_rate} in {wording.span_text(settings.retry_window)} for one destination."
-        return f"{text} {pace} For {window} it can be undone for what has not left by then."
-    return f"{text} For {window} it can be undone."
+        pace = f"At most {settings.retry_rate} per {wording.span_text(settings.retry_window)} for each destination."
+        return f"{text} {pace} For {window} you can undo this for messages that have not left yet."
+    return f"{text} You can undo this for {window}."
 
 
 def shown(
     plan: plans.Plan, settings: Plans, now: Millis, reasons: Sequence[plans.Share] = (), *, held: bool = True
 ) -> Shown:
-    """`reasons`: why entries were skipped or not undone; `held`: held mail may be shown to who looks."""
+    """`reasons`: why entries were skipped or not undone; `held`: the viewer may see held mail."""
     tone, symbol, word = STATES[plan.state]
     summary, how_many = plan.summary if held else plans.without_held(plan.summary), messages(plan.entries)
     title = TITLES[plan.action].format(how_many)
@@ -197,7 +198,7 @@ def _progress(plan: plans.Plan) -> tuple[int, int]:
 
 
 def _results(plan: plans.Plan) -> list[tuple[str, int]]:
-    """What became of the entries; what is 0 and says nothing is left out."""
+    """The results in numbers; zeros that say nothing are left out."""
     if plan.state in ("making", "ready", "expired"):
         return []
     gone = [("Undone", plan.undone), ("Not undone", plan.kept)] if plan.state in ("undoing", "undone") else []
@@ -212,12 +213,12 @@ def _record(plan: plans.Plan) -> list[tuple[str, str, str]]:
     if plan.undoer:
         found.append(("Undone", wording.moment(plan.finished) if plan.finished else "", plan.undoer))
     elif plan.finished is not None:
-        found.append(("Done, for good", wording.moment(plan.finished), ""))
+        found.append(("Final", wording.moment(plan.finished), ""))
     return found
 
 
 def left_text(span: Millis) -> str:
-    """`14:58`, `1:02:03`: as the script counts it down."""
+    """`14:58`, `1:02:03`; the page's script counts it down."""
     span = max(span, 0)
     seconds = -(-span // SECOND)
     hours, minutes = seconds * SECOND // HOUR, seconds * SECOND // MINUTE % 60

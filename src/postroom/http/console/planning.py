@@ -1,10 +1,9 @@
-"""Plans: act on everything that matches, preview it, watch it, undo it.
+"""Plans: act on all messages that match. Preview a plan, apply it, watch its progress, undo it.
 
-Promises: each step asks for the permissions of `/v1/plans`; a person who has rejected held mail (rejecting.py) needs
-only the permission for held mail to undo that. Opening an address changes nothing; doing something takes a reason. A
-page may be left at any time: what has begun goes on.
-Fails: 400 for a query that cannot be read, 403 without the permission, 404 for a plan that is not kept, 409 for one
-that cannot be read, 422 for a search that is too broad; the page of a plan says why it was refused.
+Promises: the same permissions as `/v1/plans`, checked at each step; a person who rejected held mail (rejecting.py) may
+undo that with the permission for held mail alone. A GET changes nothing; applying needs a reason; work that was started
+continues when the page is left. Fails: 400 for a query that cannot be read, 403 without the permission, 404 for an
+unknown plan, 409 for a damaged one, 422 for a search that is too broad; the plan's page shows why it was refused.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from postroom.errors import PeerError
 from postroom.http.admin import plans as admin_plans
 from postroom.http.console import answers, plan_words, visits
 from postroom.http.console.desk import Desk
-from postroom.http.console.jobs import Job, outcome
+from postroom.http.console.jobs import Job, banner
 from postroom.http.console.language import Trouble, too_broad, unreadable
 from postroom.http.console.listing import PREFIX
 from postroom.http.console.pages import PERMISSIONS, to_login
@@ -37,16 +36,16 @@ SETTLED = ("applied", "undone", "final")
 
 
 def _turned_away(desk: Desk, request: Request, seen: visits.Visit, permission: str) -> Response | None:
-    """The answer to who may not; None: go on."""
+    """The answer without a session or the permission; None: go on."""
     if seen.session is None:
         return to_login(request)
     if not seen.allows(permission):
-        return visits.problem(seen, desk, 403, "Not allowed", f"Plans take “{permission}”.")
+        return visits.problem(seen, desk, 403, "Not allowed", f"Plans need the permission “{permission}”.")
     return None
 
 
 def _caller(seen: visits.Visit) -> Caller:
-    """The person, as the other API knows callers."""
+    """The person, as the caller that `/v1/plans` expects."""
     assert seen.session is not None
     return Caller("", "console", seen.session.role, seen.session.email)
 
@@ -54,7 +53,7 @@ def _caller(seen: visits.Visit) -> Caller:
 async def _told_if_refused(
     desk: Desk, request: Request, seen: visits.Visit, path: str, work: Coroutine[Any, Any, admin_plans.PlanShown]
 ) -> admin_plans.PlanShown:
-    """What is refused may be so long after the answer to the form: it is written down here."""
+    """Writes refusals to the audit log here, because a plan may be refused after the form was answered."""
     try:
         return await work
     except admin_plans.PlanProblem as problem:
@@ -71,7 +70,7 @@ def is_noted(request: Request) -> bool:
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What the form for a new plan says."""
+    """The fields of the form for a new plan."""
 
     line: str
     action: str
@@ -79,7 +78,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 async def new_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
-    """What is meant, and what can be done to it. Nothing is frozen yet."""
+    """The number of matches and the actions to choose from. No plan is made yet."""
     if away := _turned_away(desk, request, seen, permissions.PLANS):
         return away
     return await _new_page(desk, seen, _asked(request.query_params))
@@ -129,7 +128,7 @@ def _meant(wanted: Filter, queue: Queue) -> bool:
 
 
 async def _count(desk: Desk, seen: visits.Visit, wanted: Filter) -> int:
-    """Of what this role may see."""
+    """The number of matches in the queues that the role may see."""
     allowed = tuple(queue for queue in Queue if seen.allows(PERMISSIONS[queue]) and _meant(wanted, queue))
     if not allowed:
         return 0
@@ -144,7 +143,7 @@ async def make(desk: Desk, request: Request, seen: visits.Visit) -> Response:
     assert seen.session is not None
     asked = _asked(fields)
     if not asked.line:
-        return await _new_page(desk, seen, asked, wrong="Say which messages are meant.", status=400)
+        return await _new_page(desk, seen, asked, wrong="Enter a search first.", status=400)
     try:
         action = plan_words.read_action(asked.action)
     except PeerError as problem:
@@ -160,17 +159,17 @@ async def make(desk: Desk, request: Request, seen: visits.Visit) -> Response:
 
 
 async def making_page(desk: Desk, request: Request, seen: visits.Visit) -> Response:
-    """While the messages are gathered; afterwards it leads to the plan."""
+    """Shown while the matching messages are collected; then it leads to the plan."""
     if away := _turned_away(desk, request, seen, permissions.PLANS):
         return away
     assert seen.session is not None
     job = desk.jobs.find(request.path_params["key"], seen.session.email)
     if job is None:
-        text = "This is not known any more. A plan that was made stands among the plans."
+        text = "This page has expired. If the plan was made, you find it under Plans."
         return visits.problem(seen, desk, 404, "Nothing here", text)
     if job.done:
         if job.problem is not None and visits.is_fragment(request):
-            return answers.page("fragment.html", {}, 401)  # the script reloads the page: what is wrong is told there
+            return answers.page("fragment.html", {}, 401)  # the script reloads the page, which shows the problem
         return await _made(desk, seen, job, _asked(request.query_params))
     values = {**visits.frame(seen, desk), "place": "plans", "here": f"{PREFIX}/plans", "layout": _layout(request)}
     return answers.page("plan_making.html", values)
@@ -182,7 +181,7 @@ async def _made(desk: Desk, seen: visits.Visit, job: Job, asked: _Asked) -> Resp
         return answers.see_other(f"{PREFIX}/plans/{job.task.result().id}")
     if isinstance(problem, admin_plans.PlanProblem) and problem.query is not None:
         return await _new_page(desk, seen, asked, trouble=unreadable(asked.line, problem.query), status=400)
-    told = outcome(problem)
+    told = banner(problem)
     status = problem.status if isinstance(problem, admin_plans.PlanProblem) else 503
     return await _new_page(desk, seen, asked, trouble=Trouble(told.title, told.text), status=status)
 
@@ -227,7 +226,7 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
     if not own and (away := _turned_away(desk, request, seen, permissions.to_see(held=False))):
         return away
     if found is None:
-        text = "No such plan is kept. Plans are kept as long as the history."
+        text = "It never existed, or it has left the history."
         return visits.problem(seen, desk, 404, "There is no such plan", text)
     if isinstance(found, plans.Damaged):
         return visits.problem(seen, desk, 409, "This plan cannot be read", _told(found))
@@ -246,7 +245,7 @@ async def plan_page(desk: Desk, request: Request, seen: visits.Visit) -> Respons
         "here": shown.address,
         "layout": _layout(request),
         "plan": shown,
-        "told": None if problem is None else outcome(problem),
+        "told": None if problem is None else banner(problem),
         "may": own or seen.allows(permissions.PLANS),
         "begun": plan.state == "ready" and desk.jobs.running(about),
         "still": under_way and plan.state != "ending" and desk.jobs.stands_still(about, plan.reached),
@@ -264,7 +263,8 @@ _Looked = tuple[plans.Plan, list[plans.Share]] | plans.Damaged | None
 
 
 def _is_own(seen: visits.Visit, found: _Looked) -> bool:
-    """Whether this person has applied it to nothing but held mail: that took only the permission for held mail."""
+    """A rejection of held mail by this person. Rejecting needs only the permission for held mail, so undoing does
+    too."""
     if not isinstance(found, tuple) or found[0].actor != _caller(seen).actor:
         return False
     plan = found[0]
@@ -298,7 +298,7 @@ def _layout(request: Request) -> str:
 
 
 async def apply(desk: Desk, request: Request, seen: visits.Visit) -> Response:
-    """Do it. Given again, an interrupted one goes on."""
+    """Apply a plan, or continue one that was interrupted."""
     return await _do(desk, request, seen, "apply")
 
 

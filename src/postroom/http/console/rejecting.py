@@ -1,9 +1,8 @@
-"""Reject the chosen messages: a plan of exactly these, made and applied at once, so that it can be undone.
+"""Reject the selected messages: makes a plan of exactly these and applies it at once, so that it can be undone.
 
-Promises: what has begun is carried to its end even when the person leaves the page. Messages that the role may not
-reject, or that are being worked on, are left out and counted. Nothing ends, and no sender is notified, before the undo
-window is over. Fails: PeerError for more messages than the role may have in one plan, nothing done; StoreUnavailable,
-after which the plan is listed and can be applied again.
+Promises: the work continues when the page is left; entries that the role may not reject, or that are being worked on,
+are left out and reported; no entry ends and no notice is sent before the undo window is over. Fails: PeerError for more
+entries than the role may have in a plan, with nothing done; StoreUnavailable, after which the plan can be continued.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from postroom.model import Action, Filter, Queue
 from postroom.query import write
 from postroom.store import plans
 
-EVERY = 100  # percent: nobody has looked at this plan before, so that what changes under it is left out like the rest
+EVERY = 100  # percent: nobody reviewed this plan, so entries that changed since are simply left out
 
 
 async def reject(desk: Desk, seen: Visit, wanted: Wanted, reason: str) -> tuple[plans.Plan, list[plans.Share]]:
-    """The plan, and why some of it was skipped."""
+    """The applied plan, and the reasons for skipped entries."""
     return await desk.jobs.finish(_planned(desk, seen, wanted, reason))
 
 

@@ -1,7 +1,7 @@
-"""An entry as a row of the queue table, and the light that says how it stands. Pure.
+"""An entry as a row of the queue table, and its light: locked, delayed, normal or held. Pure.
 
-Promises: one entry has exactly one light, told by a word, an icon and a colour, never by colour alone; the words of the lights
-are the vendor's (contract section 8). Fails: never.
+Promises: an entry has exactly one light, shown as a word, an icon and a colour, never as a colour alone; the words are
+the vendor's (contract section 8). Fails: never.
 """
 
 from __future__ import annotations
@@ -106,21 +106,21 @@ def row(entry: Entry, listing: Listing, now: Millis) -> Row:
 
 
 def sender(entry: Entry) -> str:
-    """The header's author, or else the envelope's."""
+    """The address in the From field, or else the envelope sender."""
     return entry.from_address or entry.env_from or EMPTY_SENDER
 
 
 def gate(entry: Entry, pauses: Mapping[Scope, Millis], now: Millis) -> str:
-    """Why it waits, in one sentence: the one gate that holds it and when that opens."""
+    """Why an entry waits, in one sentence, and until when."""
     shown = light(entry, now)
     if shown is Light.LOCKED:
         assert entry.locked_until is not None
-        return f"A worker has it. Its lease ends in {span_text(entry.locked_until - now)} unless it is renewed."
+        return f"A worker has it. The lock ends in {span_text(entry.locked_until - now)} unless the worker renews it."
     if shown is Light.HELD:
-        return "It is held: a person decides what happens to it."
+        return "Held until a person decides."
     scope = Scope.DELIVERY if entry.queue in (Queue.DELIVERY, Queue.SYSTEM) else Scope.PROCESSING
     if scope in pauses:
-        return f"{scope.value.capitalize()} is paused since {moment(pauses[scope])}. It goes on when it is resumed."
+        return f"{scope.value.capitalize()} is paused since {moment(pauses[scope])}. It continues after the pause."
     if shown is Light.NORMAL:
-        return f"It waits for its next try in {span_text(entry.next_attempt - now)}."
-    return "It is due now and waits for a free worker."
+        return f"Waits for its next try in {span_text(entry.next_attempt - now)}."
+    return "Due now; waits for a free worker."

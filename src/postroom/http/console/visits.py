@@ -1,7 +1,8 @@
-"""Who is looking: session and form cookies, the forms' tokens, where a login leads.
+"""One visit of a browser: session and form cookies, form tokens, the page after a login.
 
-Promises: a cookie holds a random token and nothing else, is not readable by scripts and not sent by other sites; a form without the
-token of this browser's page is refused; `local_address` lets nothing through that could lead elsewhere. Fails: Refused carries the answer.
+Promises: a cookie holds a random token and nothing else; scripts cannot read it and other sites cannot send it; a form
+without this browser's token is refused; `local_address` returns console pages only, so that no link can redirect
+elsewhere. Fails: Refused carries the answer.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _LOCAL = re.compile(
 
 
 class Refused(Exception):
-    """The request goes no further; this is what it gets."""
+    """The request is refused with this answer."""
 
     def __init__(self, answer: Response) -> None:
         super().__init__(answer.status_code)
@@ -45,7 +46,7 @@ class Refused(Exception):
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """One request of somebody, logged in or not."""
+    """One request, with or without a session."""
 
     secret: str  # of the cookie that forms are bound to
     fresh: bool  # the secret is new and must be set
@@ -59,16 +60,16 @@ class Visit(msgspec.Struct, frozen=True):
 
 
 async def visit(desk: Desk, request: Request) -> Visit:
-    """Reads the cookies; a session is looked up in the store on every request, so that a dropped one ends at once."""
+    """Read the cookies. Looks the session up in the store on every request, so that a dropped session ends at once."""
     theme = request.cookies.get(THEME_COOKIE, "")
     theme = theme if theme in THEMES else "auto"
-    # A proxy that ends TLS says so in a header that anybody can send: it only ever makes the sender's own cookie stricter.
+    # A proxy that ends TLS says so in this header. Anyone can send it, but it only makes the sender's cookie stricter.
     secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
     ip = request.client.host if request.client else ""
     token = _cookie(request, _named(SESSION_COOKIE, secure))
     if token:
         now = desk.services.clock.now()
-        # Not in the console's reader slot: it takes microseconds, and a long search there would keep everybody waiting.
+        # Not in the console's reader slot: this takes microseconds, and must not wait for a long search there.
         session = await desk.services.store.read(access.find_session(token, now=now))
         if session is not None:
             return Visit(token, False, secure, ip, theme, session)
@@ -98,25 +99,25 @@ async def form(desk: Desk, request: Request, seen: Visit) -> dict[str, str]:
     except ValueError:
         raise Refused(problem(seen, desk, 400, "Not a form", "The form could not be read.")) from None
     if not desk.form_is_ours("" if seen.fresh else seen.secret, fields.get("token", "")):
-        text = "The page was too old or your browser keeps no cookies. Go back, reload the page and try again."
+        text = "The page was too old, or your browser blocks cookies. Go back, reload the page and try again."
         raise Refused(problem(seen, desk, 403, "Form not accepted", text))
     return fields
 
 
 def note_refused(desk: Desk, seen: Visit, what: str, detail: str) -> None:
-    """For the audit log. `what`: the address, without what stands for one message or plan; `detail`: nothing of what was sent."""
+    """Write an audit line. `what`: the route, without ids; `detail`: nothing that was sent."""
     actor = f"user:{seen.session.email}" if seen.session else ""
     desk.guard.trail.note("call", outcome=logs.REFUSED, actor=actor, what=what, address=seen.ip, detail=detail)
 
 
 def problem(seen: Visit, desk: Desk, status: int, title: str, text: str) -> Response:
-    """A whole page that says what is wrong."""
+    """A page that shows an error."""
     answer = answers.page("problem.html", {**frame(seen, desk), "title": title, "text": text}, status)
     return with_form_cookie(answer, seen)
 
 
 def frame(seen: Visit, desk: Desk) -> dict[str, object]:
-    """What every page's frame needs."""
+    """The values that every page's frame needs."""
     return {
         "theme": seen.theme,
         "themes": THEMES,
@@ -154,7 +155,7 @@ def set_theme(answer: Response, seen: Visit, theme: str) -> None:
 
 
 def _set_bound(answer: Response, seen: Visit, name: str, value: str, max_age: int | None = None) -> None:
-    """To this very host, over https. The prefix demands the path `/`, and https."""
+    """Bound to this host when secure: the __Host- prefix demands the path `/` and https."""
     _set(answer, seen, _named(name, seen.secure), value, max_age, path="/" if seen.secure else PREFIX)
 
 
@@ -163,7 +164,7 @@ def _set(answer: Response, seen: Visit, name: str, value: str, max_age: int | No
 
 
 def local_address(text: str) -> str:
-    """The address when it is one of the console's own pages, else the console's first page."""
+    """The address if it is a page of the console, else the console's first page."""
     return text if _LOCAL.fullmatch(text) else f"{PREFIX}/"
 
 

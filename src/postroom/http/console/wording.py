@@ -1,7 +1,7 @@
-"""Words, figures and times as people read them. Pure.
+"""Names, numbers and times as the console shows them. Pure.
 
-Promises: `visible` leaves no character in a text that could end a line, reorder or hide what stands around it; a message can
-only ever look like text. Returns text for every input; never fails.
+Promises: `visible` leaves no character that could end a line, or reorder or hide the text around it, so that text from
+a message cannot disguise the page. Returns text for every input; never fails.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ QUEUE_TITLES = {
 QUEUE_PURPOSES = {
     Queue.PROCESSING: "Mail waits here while checks and policies run, then moves to Delivery.",
     Queue.BULK: "Mailshots: the same mail to many, processed with lower priority.",
-    Queue.DELIVERY: "Accepted and processed; waiting to be handed to the next server.",
-    Queue.HELD: "Waiting for a person to decide.",
-    Queue.SYSTEM: "Notices written by the gateway itself, such as bounces.",
+    Queue.DELIVERY: "Checked mail that waits to be sent to the next server.",
+    Queue.HELD: "Mail that waits for a person to decide.",
+    Queue.SYSTEM: "Notices that the gateway itself sends, such as bounces.",
 }
 QUEUE_EMPTY = {
     Queue.PROCESSING: "Nothing is waiting. Mail normally stays here for seconds.",
     Queue.BULK: "No mailshot is waiting. Mail comes here when one sender sends the same body many times.",
     Queue.DELIVERY: "Nothing is waiting. Mail stays here only while its destination cannot take it.",
-    Queue.HELD: "Nothing is held. Mail comes here when a check asks for a person's decision.",
+    Queue.HELD: "Nothing is held. Mail comes here when a check or a person holds it.",
     Queue.SYSTEM: "No notice is waiting. Bounces pass through here on their way to the sender.",
 }
 ROUTE_NAMES = {
@@ -50,10 +50,10 @@ ROUTE_NAMES = {
     Route.EXTERNAL: "External",
 }
 ROUTE_MEANINGS = {
-    Route.INBOUND: "to one of our domains",
-    Route.OUTBOUND: "from one of our domains to elsewhere",
-    Route.INTERNAL: "between our domains",
-    Route.EXTERNAL: "neither side is ours",
+    Route.INBOUND: "from outside to an internal domain",
+    Route.OUTBOUND: "from an internal domain to outside",
+    Route.INTERNAL: "between internal domains",
+    Route.EXTERNAL: "neither side is internal",
 }
 OUTCOME_NAMES = {
     Outcome.DELIVERED: "Delivered",
@@ -66,21 +66,21 @@ OUTCOME_NAMES = {
 }
 EVENT_NAMES = {
     "accepted": "Accepted",
-    "claimed": "Taken into work",
+    "claimed": "Claimed by a worker",
     "checked": "Checked",
     "bulked": "Moved to Bulk as part of a mailshot",
     "unbulked": "Moved back from Bulk",
-    "moved": "Moved on",
-    "deferred": "To be tried again",
+    "moved": "Moved",
+    "deferred": "Deferred",
     "held": "Held",
     "released": "Released",
-    "retried": "Retry asked for",
-    "taken_over": "Taken over: the worker that had it ended without a result",
-    "requested": "Action asked for while it was being worked on",
+    "retried": "Retry requested",
+    "taken_over": "Taken over: the previous worker was lost",
+    "requested": "Action requested while a worker had it",
     "restored": "Restored from a backup",
-    "repaired": "Put right by verify",
-    "leaving": "To end when the undo window is over",
-    "undone": "Taken back",
+    "repaired": "Repaired by verify",
+    "leaving": "Ends when the undo time is over",
+    "undone": "Undone",
     "delivered": "Delivered",
     "bounced": "Bounced",
     "rejected": "Rejected",
@@ -92,14 +92,14 @@ EVENT_NAMES = {
 }
 ORIGIN_NAMES = {
     "accepted": "Accepted over SMTP",
-    "notice": "Notices of our own",
+    "notice": "Notices from this gateway",
     "copy": "Copies",
     "redirect": "Redirects",
     "import": "Imported",
     "correction": "Corrections by postroom verify",
 }
 PAUSE_MEANINGS = {
-    Scope.PROCESSING: "Mail is accepted and kept; nothing is checked until processing is resumed.",
+    Scope.PROCESSING: "Mail is accepted; nothing is checked until processing is resumed.",
     Scope.DELIVERY: "Mail is accepted and checked; nothing is sent until delivery is resumed.",
 }
 EMPTY_SENDER = "<>"  # RFC 5321 4.5.5: the null reverse-path of notices
@@ -168,17 +168,17 @@ def moment(at: Millis) -> str:
 
 
 def until_text(at: Millis, now: Millis) -> str:
-    """When something ends: `14:20 UTC`, with its day when that is not today's. Rounded down, so that nobody is late."""
+    """When something ends: `14:20 UTC`, with the date unless it is today. Rounded down, so that nobody is late."""
     text = moment(at)[:16]
     return f"{text.removeprefix(moment(now)[:11])} UTC"
 
 
 def unaccounted(difference: int) -> str:
-    """What a difference of the ledger means; empty when there is none."""
+    """The meaning of a difference of the ledger; empty without one."""
     entries = f"{abs(difference):,} {'entry' if abs(difference) == 1 else 'entries'}"
     if difference > 0:
-        return f"{entries} came in and neither ended nor wait."
-    return f"{entries} ended or wait that never came in." if difference else ""
+        return f"{entries} created, but neither ended nor queued."
+    return f"{entries} ended or queued, but never created." if difference else ""
 
 
 def machine_moment(at: Millis) -> str:

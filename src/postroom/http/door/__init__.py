@@ -1,1 +1,1 @@
-"""Who calls, whether they may, how often: everything between a request and its function."""
+"""Authentication, rate limits and audit: everything between a request and its function."""

@@ -28,7 +28,7 @@ _SIGNED = (b"authorization", b"x-mc-app-id", b"x-mc-date", b"x-mc-req-id")
 
 
 class SignedRequest(msgspec.Struct, frozen=True):
-    """The pieces of a request that its signature covers, as sent."""
+    """The parts of a request that its signature covers, as sent."""
 
     authorization: bytes
     app_id: bytes
@@ -82,7 +82,7 @@ def read_request(headers: Iterable[tuple[bytes, bytes]], path: bytes, query: byt
 
 
 def authorization(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """As sent; empty when there is none."""
+    """The header as sent; empty when missing."""
     for name, value in headers:
         if name == b"authorization":
             return value
@@ -109,7 +109,7 @@ def check_realm(authorization: bytes) -> None:
 
 
 def read_signature(authorization: bytes) -> Signature:
-    """`MC key:signature`: the last colon divides, blanks do not count (contract 1.1). Raises Failure."""
+    """Reads `MC key:signature`, split at the last colon, without blanks (contract 1.1). Raises Failure."""
     check_realm(authorization)
     _, _, rest = authorization.strip().partition(b" ")
     key, colon, text = rest.rpartition(b":")
@@ -123,7 +123,7 @@ def read_signature(authorization: bytes) -> Signature:
 
 
 def expected_digests(request: SignedRequest, secret_key: bytes, app_key: str) -> list[bytes]:
-    """HMAC-SHA1 over `date:request id:target:application key`, for each target that can have been signed."""
+    """HMAC-SHA1 over `date:request id:target:application key`, for each target that the client may have signed."""
     head = request.date + b":" + request.request_id + b":"
     tail = b":" + app_key.encode()
     return [hmac.digest(secret_key, head + target + tail, "sha1") for target in request.targets]
@@ -178,7 +178,7 @@ def binding_expired() -> Failure:
 
 
 def invalid_signature() -> Failure:
-    """Recorded: one and the same for a wrong secret, a wrong application key and an unknown access key."""
+    """Recorded: the same for a wrong secret, a wrong application key and an unknown access key."""
     return Failure(401, "err_xdk_invalid_signature", "0004 Invalid Signature")
 
 
@@ -192,7 +192,7 @@ def _span(millis: Millis) -> str:
 
 
 class Applications:
-    """Applications by id, as it was sent."""
+    """Look up applications by id, as sent."""
 
     __slots__ = ("_known",)
 
@@ -208,6 +208,6 @@ class Applications:
 
 
 def _app_id(sent: bytes) -> str:
-    """Empty: it cannot be one of ours."""
+    """The id if it can be one of ours, else empty."""
     text = sent.decode("ascii", "replace").strip()
     return text if text.isascii() and len(text) <= MAX_ECHO else ""

@@ -1,4 +1,4 @@
-"""Who calls: the access token of API 2.0 (contract section 2), and what the gateway in front of that API answered.
+"""Authentication by access token of API 2.0 (contract section 2), with the answers of the vendor's API gateway.
 
 Promises: an answer says no more about a token than whether it was one of ours and has expired. Fails: Failure, with the
 flat element (`code` and `message`, no `errors`) that clients of this era read.
@@ -33,7 +33,7 @@ def is_bearer(authorization: bytes) -> bool:
 
 
 def read_token(authorization: bytes) -> bytes:
-    """Raises FlatFailure when there is none."""
+    """The token. Raises FlatFailure when there is none."""
     realm, _, token = authorization.strip().partition(b" ")
     token = token.strip()
     if realm.lower() != b"bearer" or not token or len(token) > MAX_TOKEN:
@@ -48,7 +48,7 @@ def caller(token: access.Token) -> Caller:
 
 
 def expired() -> Failure:
-    """One client logs in again only when it reads this code."""
+    """The token has expired. One known client logs in again only for this code."""
     return FlatFailure(401, "token_expired", "The access token has expired", headers=(CHALLENGE,))
 
 

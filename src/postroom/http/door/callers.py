@@ -1,4 +1,4 @@
-"""Who calls the API: the order in which rate, application, signature or token are judged, and what is counted for whom.
+"""Authenticates API calls: checks rate, application, and signature or token in this order, and counts calls.
 
 Promises: only calls that an application has signed, or that carry its token, count as its own. All others count for the
 address they come from, and cost no query once that address has used up its share. A refusal is written down, folded,

@@ -1,8 +1,9 @@
-"""Log lines that anybody can cause who only connects: what is no HTTP, refused and slowed logins, calls while the store fails.
+"""Bounds the log lines that strangers can cause: malformed HTTP, refused and slowed logins, calls while the store
+fails.
 
-Promises: of each kind the first within a minute is written at once and in full; the others are counted, and one line says at the
-end of that minute how many they were. Nobody is kept from anything: only the log is bounded, the audit log keeps its own count.
-Mistakes of ours, with their trace, are no such lines and are all written. Fails: never.
+Promises: the first line of each kind within a minute is written at once and in full; the others are counted, and one
+line at the end of that minute gives their number. Only the log is bounded: no call is refused for it, and the audit log
+counts on its own. Bugs are always logged, with their traceback. Fails: never.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class _Kind:
     def __init__(self, say: Callable[..., None], end: asyncio.TimerHandle, fields: dict[str, object]) -> None:
         self.say = say
         self.end = end
-        self.fields = fields  # what tells this kind from others of the same event
+        self.fields = fields  # what distinguishes this kind from others of the same event
         self.more = 0
 
 
@@ -38,7 +39,7 @@ class Folded:
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def warning(self, event: str, kind: dict[str, str] | None = None, **fields: object) -> None:
-        """`kind`: fields that tell what is folded apart, `fields` those that only the first line has."""
+        """`kind`: fields that make lines different kinds; `fields`: only in the first line."""
         self._say(self._log.warning, event, kind, fields)
 
     def error(self, event: str, kind: dict[str, str] | None = None, **fields: object) -> None:
@@ -66,13 +67,13 @@ class Folded:
             kind.say(key[0], **kind.fields, more=kind.more, within=f"{MINUTE:g} seconds")
 
     def close(self) -> None:
-        """The rest of each minute is told now. Idempotent."""
+        """Write the outstanding counts now. Idempotent."""
         for key in list(self._kinds):
             self._end(key)
 
 
 class ToOurLog(logging.Handler):
-    """What uvicorn has to say, from warnings on, goes where everything goes."""
+    """Sends uvicorn's warnings and errors to our log."""
 
     def __init__(self, log: Log, folded: Folded) -> None:
         super().__init__(logging.WARNING)

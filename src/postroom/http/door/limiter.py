@@ -1,7 +1,7 @@
 """Calls per caller and function in a fixed window, as the vendor counts them (contract section 5).
 
-Promises: the window starts with its first call and is not moved by later ones; `reset` is in milliseconds; memory is bounded
-whatever callers make up. Fails: never; a caller over its limit is told so, which is a value.
+Promises: a window starts with its first call and later calls do not move it; `reset` is in milliseconds; memory is
+bounded for any number of callers. Fails: never; a caller over its limit is a return value.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Limiter:
         self._windows: dict[tuple[str, str], list[int]] = {}  # caller, function -> [start, calls]
 
     def apply(self, limit: int, window: Millis) -> None:
-        """Other bounds from now on; what was counted stays counted."""
+        """New limits; the counts stay."""
         self._limit = limit
         self.window = window
 
     def untouched(self) -> Allowance:
-        """What an answer says when we could not even tell who called."""
+        """The rate headers when the caller is not known."""
         return Allowance(self._limit, self._limit, self.window, True, self.window)
 
     def spent(self, caller: str, function: str) -> bool:
@@ -63,7 +63,7 @@ class Limiter:
         now = self._clock.now()
         key = (caller, function)
         window = self._windows.get(key)
-        if window is None or not 0 <= now - window[0] < self.window:  # a clock set back starts anew
+        if window is None or not 0 <= now - window[0] < self.window:  # a clock set back starts a new window
             if window is None and len(self._windows) >= MAX_WINDOWS:
                 self._forget(now)
             window = self._windows[key] = [now, 0]
@@ -72,7 +72,8 @@ class Limiter:
         return Allowance(self._limit, max(left, 0), self.window - (now - window[0]), left >= 0, self.window)
 
     def _forget(self, now: Millis) -> None:
-        """Drop the windows that are over; when few are, all of them: bounded memory and time before exact counts."""
+        """Drop finished windows, or all when few have finished: bounded memory and time matter more than exact
+        counts."""
         self._windows = {key: w for key, w in self._windows.items() if 0 <= now - w[0] < self.window}
         if len(self._windows) > MAX_WINDOWS // 2:
             self._windows = {}
@@ -80,7 +81,7 @@ class Limiter:
 
 @lru_cache(maxsize=1024)
 def network(ip: str) -> str:
-    """Whose address it is: an IPv6 customer has at least a /64 to choose from."""
+    """The key of an address: an IPv6 customer has a whole /64, so the network is the key."""
     try:
         address = ipaddress.ip_address(ip.partition("%")[0])
     except ValueError:

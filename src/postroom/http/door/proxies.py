@@ -1,8 +1,8 @@
-"""Who called, when a proxy stands before us: X-Forwarded-For, X-Forwarded-Proto and Forwarded (RFC 7239).
+"""The caller's address behind a proxy: X-Forwarded-For, X-Forwarded-Proto and Forwarded (RFC 7239).
 
-Promises: what these headers say counts only when it comes from a trusted proxy; each proxy appends the address that it saw, so
-the rightmost address that is not itself a trusted proxy is the caller, and whatever the caller wrote in front of it is ignored.
-Fails: never; a header that cannot be read, or two that disagree, leave the proxy's own address standing.
+Promises: these headers count only from a trusted proxy. Each proxy appends the address that it saw, so the caller is
+the rightmost address that is not a trusted proxy; anything left of it is ignored. Fails: never; with unreadable or
+contradictory headers the proxy's own address counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Proxies:
         return any(address in network for network in self._networks)
 
     def caller(self, peer: str, headers: Headers) -> tuple[str, str]:
-        """(the caller's address, "http" or "https", or "" when nothing is said of it), for a peer that is trusted."""
+        """(the caller's address, the scheme or "" when unknown), for a trusted peer."""
         lists, scheme = _said(headers)
         found = {self._rightmost(peer, addresses) for addresses in lists if addresses}
         host = found.pop() if len(found) == 1 else peer
@@ -46,7 +46,7 @@ class Proxies:
         caller = peer
         for text in addresses[: -MAX_HOPS - 1 : -1]:
             address = read_address(text)
-            if address is None:  # "unknown", "_hidden", or nonsense: whoever stands behind it cannot be told
+            if address is None:  # "unknown", "_hidden", or nonsense: the addresses further left are unknown, too
                 return caller
             caller = str(address)
             if not self._holds(address):
@@ -55,7 +55,7 @@ class Proxies:
 
 
 def read_address(text: str) -> Address | None:
-    """`192.0.2.7`, `192.0.2.7:4711`, `2001:db8::7`, `[2001:db8::7]:4711`; a mapped address is the one that it maps."""
+    """Reads `192.0.2.7`, `192.0.2.7:4711`, `2001:db8::7`, `[2001:db8::7]:4711`; an IPv4-mapped address becomes IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -69,9 +69,9 @@ def read_address(text: str) -> Address | None:
 
 
 def _said(headers: Headers) -> tuple[list[list[str]], str]:
-    """The addresses of each kind of header, left to right, and the scheme that the nearest proxy was called with.
+    """The addresses of each kind of header, left to right, and the scheme that the nearest proxy saw.
 
-    Cut at every comma, quoted or not: no address holds one, and so a quote that the caller left open hides nothing behind it.
+    Split at every comma, even inside quotes: no address holds one, and a quote that the caller left open hides nothing.
     """
     fors: list[str] = []
     forwarded: list[str] = []
@@ -96,7 +96,7 @@ def _pairs(element: str) -> list[tuple[str, str]]:
 
 
 class Behind:
-    """Wraps the application: from here on `client` and `scheme` are the caller's, not the proxy's."""
+    """Wraps the application: replaces `client` and `scheme` of the proxy with those of the caller."""
 
     def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
         self._app = app

@@ -1,6 +1,6 @@
-"""What was found in the store, remembered for a second: a hot client costs no query, and a revocation works at once all the same.
+"""A cache of look-ups for one second: a busy client costs no query, and a revocation still works within a second.
 
-Promises: what nobody has is remembered apart, so that however much is made up, nothing real is pushed out; memory is bounded.
+Promises: misses are cached separately, so that invented keys cannot push out real ones; memory is bounded.
 Fails: as the look-up does.
 """
 
@@ -28,7 +28,7 @@ class Remembered(Generic[K, V]):
         self._unknown: dict[K, Millis] = {}
 
     def met(self, key: K) -> bool:
-        """Whether it was there when it was last looked up, however long ago."""
+        """Whether the last look-up found it, however old it is."""
         return key in self._known
 
     async def find(self, key: K) -> V | None:
@@ -49,13 +49,13 @@ class Remembered(Generic[K, V]):
         return found
 
     def forget(self, key: K) -> None:
-        """It has changed, and whoever changed it wants to see that at once."""
+        """Forget it, so that a change is seen at once."""
         self._known.pop(key, None)
         self._unknown.pop(key, None)
 
 
 def _remember(kept: dict[Any, Any], key: Hashable, value: object) -> None:
-    """The oldest goes when there is no room."""
+    """Drops the oldest entry when the cache is full."""
     kept.pop(key, None)
     if len(kept) >= MAX_KNOWN:
         del kept[next(iter(kept))]

@@ -1,4 +1,4 @@
-"""Slows the guessing of passwords: tries per address and per account. No I/O.
+"""Slows down password guessing: limits tries per address and per account. No I/O.
 
 A key may fail `attempts` times at once; after that it gets one more try every `window / attempts`. An address from
 which an account's owner has logged in is not slowed by tries from elsewhere, so that nobody can lock the owner out.
@@ -38,7 +38,7 @@ class Throttle:
         self._full_at = {key: min(at, latest) for key, at in self._full_at.items()}
 
     def wait(self, ip: str, account: str) -> int:
-        """Count a try. 0 = go on; else the seconds until the next one is allowed, and nothing is counted."""
+        """Count a try and return 0, or return the seconds to wait until the next try without counting."""
         now = self._clock.now()
         keys = self._keys(ip, account)
         over = max(self._full_at.get(key, now) + self._spacing - self._window - now for key in keys)
@@ -51,7 +51,7 @@ class Throttle:
         return 0
 
     def succeeded(self, ip: str, account: str) -> None:
-        """The try was the owner's: it costs nothing, and the address is known from now on."""
+        """A login succeeded: give the try back, and remember the address for this account."""
         now = self._clock.now()
         for key in self._keys(ip, account):
             at = self._full_at.get(key, now) - self._spacing
@@ -74,6 +74,6 @@ class Throttle:
         return keys
 
     def _forget(self, now: Millis) -> None:
-        """Drop what has all its tries; when that is not enough, the half that is nearest to it."""
+        """Drop keys that have all their tries; when that is not enough, also the half that is closest to it."""
         left = sorted(((at, key) for key, at in self._full_at.items() if at > now), reverse=True)
         self._full_at = {key: at for at, key in left[: MAX_KEYS // 2]}

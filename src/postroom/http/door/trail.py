@@ -30,12 +30,12 @@ FLUSH_EVERY = 1.0  # seconds between two writes: however many come, the writer i
 _Key = tuple[str, str, str, str, str, str]  # actor, kind, what, address, outcome, detail: as in AuditNote
 
 _OTHERS = "others, not listed one by one"
-MAX_TOLD = 100  # characters of an address that somebody typed
+MAX_TOLD = 100  # characters of a typed address that the logs show
 _ADDRESS = re.compile(r"[\w.+'=/&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}")
 
 
 def told(typed: str) -> str:
-    """What the logs repeat of the name in a login: people type passwords into the wrong field."""
+    """The name of a login as the logs may show it: people type passwords into the wrong field."""
     return typed if len(typed) <= MAX_TOLD and _ADDRESS.fullmatch(typed) else "not an address"
 
 
@@ -101,7 +101,7 @@ class Trail:
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="audit-trail")
 
     def _of_stranger(self, key: _Key) -> _Key:
-        """The key of a line of its own, or of the one that names nobody."""
+        """The key of the line to count in: its own, or the one without names."""
         _, kind, _, address, outcome, _ = key
         place = network(address)
         if self._of_sort[outcome] >= MAX_LINES or len(self._changed) >= MAX_WAITING:
@@ -166,13 +166,13 @@ class Trail:
     async def _try(self) -> None:
         try:
             await self.flush()
-        except Exception as problem:  # noqa: BLE001 - whatever it was: it is kept, told once, and tried again
+        except Exception as problem:  # noqa: BLE001 - any failure: the lines are kept, logged once, and tried again
             if not self._failing:
                 self._log.error("audit_not_written", problem=f"{type(problem).__name__}: {problem}")
             self._failing = True
 
     async def close(self) -> None:
-        """Write the rest. Idempotent."""
+        """Write the remaining lines. Idempotent."""
         self._closing.set()
         if self._writing is not None:
             await self._writing

@@ -1,1 +1,1 @@
-"""The vendor-compatible API. `wire` alone knows the contradictions of its words; `front` alone knows HTTP."""
+"""The vendor-compatible API. Only `wire` knows the vendor's terms and their contradictions; only `front` knows HTTP."""

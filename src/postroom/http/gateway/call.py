@@ -1,4 +1,4 @@
-"""A call as its function sees it: authenticated, permitted, its body read."""
+"""A call as its function gets it: authenticated, permitted, with its body parsed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Call(msgspec.Struct, frozen=True):
 
     @property
     def actor(self) -> str:
-        """Who does it, for timelines and the audit log."""
+        """The actor for timelines and the audit log."""
         return self.app.actor
 
 
 def read_call(app: Caller, request_id: str, body: Any, query: str = "") -> Call:
-    """Nothing, `{}`, `data` missing, null, an object or a list: all are seen (contract 6.4). Raises Failure."""
+    """Accepts no body, `{}`, and `data` missing, null, an object or a list (contract 6.4). Raises Failure."""
     if body is None:
         body = {}
     if not isinstance(body, dict):

@@ -1,8 +1,8 @@
-"""The door of the vendor-compatible API: one ASGI application for everything below `/api/`, and for `/oauth/token`.
+"""The entry point of the vendor-compatible API: one ASGI application for `/api/...` and `/oauth/token`.
 
-Promises: the recorded order - rate limiter, credentials, application id, signature, permission, body, function - and the
-envelope for every outcome, our own failures included, whose details stay in the log. `callers` says who calls; a changing call is
-written into the audit log. Fails: never; an exception that reaches it becomes a 500 envelope.
+Promises: checks in the recorded order - rate limit, credentials, application id, signature, permission, body, function;
+every answer is an envelope, also for our own failures, whose details stay in the log. `callers` authenticates; changing
+calls are audited. Fails: never; an exception becomes a 500 envelope.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ _CLOSE = ((b"connection", b"close"),)  # the rest of a body that is too large is
 
 
 class Function(msgspec.Struct, frozen=True):
-    """One address of the API. `run` gives the body of a 200 answer; `changes`: it is no mere look (replays.py, audit log).
+    """One address of the API. `run` gives the body of a 200 answer; `changes`: it is no mere look (replays.py, audit
+    log).
 
     `permission` empty: whoever may call anything may call this.
     """
@@ -56,7 +57,7 @@ class Function(msgspec.Struct, frozen=True):
 
 
 def functions(services: Services) -> dict[str, Function]:
-    """The one table of what signed calls and calls with a token reach."""
+    """The table of all functions for signed calls and calls with a token."""
     return {
         find.PATH: Function(permissions.PROCESSING_READ, find.function(services)),
         held.LIST: Function(permissions.DASHBOARD_READ, held.function(services)),
@@ -78,7 +79,7 @@ def functions(services: Services) -> dict[str, Function]:
 
 class GatewayApi:
     def __init__(self, services: Services, guard: Guard, callers: Callers | None = None) -> None:
-        """`callers`: those of before a reload."""
+        """`callers`: kept from before a reload."""
         self._services = services
         self._trail = guard.trail
         self.callers = callers or Callers(services, guard)
@@ -142,7 +143,7 @@ class GatewayApi:
         return body
 
     async def _once(self, scope: Scope, receive: Receive, admitted: Admitted, function: Function) -> bytes:
-        """The signature is used up by the bytes that came with it, before anybody looks at what they say."""
+        """The signature is bound to these bytes before they are parsed."""
         try:
             data = await _data(scope, receive)
         except Failure:
@@ -151,12 +152,12 @@ class GatewayApi:
         return await self._replays.once(admitted, data, lambda: _run(scope, data, admitted, function))
 
     def _note(self, path: str, scope: Scope, admitted: Admitted, outcome: str, why: Failure | None) -> None:
-        """Status and code only: what was sent may hold anything."""
+        """Status and code only, because what was sent may contain secrets."""
         actor, detail = admitted.caller.actor, "" if why is None else f"{why.status} {why.fault.code}"
         self._trail.note("call", outcome=outcome, actor=actor, what=path, address=caller_address(scope), detail=detail)
 
     async def _knocked(self, door: Door, scope: Scope, receive: Receive, counted: Counted) -> bytes:
-        """A call of somebody who has no keys yet: counted for where it comes from."""
+        """A call without keys; counts for its address."""
         counted.allowance = self.callers.count_unsigned(scope)
         if not counted.allowance.allowed:
             raise too_many(counted.allowance)
@@ -166,7 +167,7 @@ class GatewayApi:
         return await door(knock)
 
     async def _broken(self, scope: Scope, send: Send, problem: Exception, counted: Counted) -> None:
-        """Without details: those are in the log, under the request id."""
+        """An answer without details: they are in the log, under the request id."""
         log_failure(self._services.log, scope, problem)
         environment = isinstance(problem, EnvironmentFailed)
         text = "Not available just now, try again" if environment else "Internal error"

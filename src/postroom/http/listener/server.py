@@ -1,8 +1,8 @@
-"""One HTTP server inside the gateway's own event loop: uvicorn without its signal handlers, its logging or its access log.
+"""The HTTP server in the gateway's event loop: uvicorn without its signal handlers, logging and access log.
 
-Promises: `addresses` are those really bound; a request head is bounded in bytes and time, connections in number; a stop lets
-running requests finish within its grace, and then cuts whoever is left. Fails: EnvironmentFailed names the address that cannot
-be bound.
+Promises: `addresses` are the addresses really bound; request heads are bounded in bytes and time, connections in
+number; a stop lets running requests finish within its grace, then cuts the rest. Fails: EnvironmentFailed names the
+address that cannot be bound.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ END_LOOK = 0.005  # seconds between two looks, at a stop, whether the last conne
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """The parser has no bounds of its own: a head that never ends would be kept in memory, and waited for, for ever.
+    """Adds the bounds that the parser lacks: a head that never ends would fill memory and hold the connection for ever.
 
-    So would an answer that nobody reads: a mere `close` waits until all of it is sent, hence `abort` in this class.
+    So would an answer that the client does not read: `close` waits until all of it is sent, so this class uses `abort`.
     """
 
     _in_head = True
@@ -83,7 +83,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets an envelope, too, and an id: nothing else of ours has seen it."""
+        """Malformed HTTP also gets an envelope with a request id; it reaches no other code of ours."""
         content = Failure(400, "err_invalid_request", msg).body()
         headers = [CONTENT_TYPE, *SECURITY, (b"x-request-id", new_request_id().encode()), *CLOSE]
         headers.append((b"content-length", b"%d" % len(content)))
@@ -137,7 +137,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._wait_for_reader()
 
     def _wait_for_reader(self) -> None:
-        """From now on, unless nothing waits to be read or the time runs already."""
+        """Start the timer, unless it runs already or there is nothing to wait for."""
         if self._unread is None:
             waiting = self.transport.get_write_buffer_size()
             if waiting:
@@ -163,7 +163,8 @@ async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Signals are the composition root's; and whoever starts this wants to know when it listens."""
+    """uvicorn's server without signal handlers, which belong to the composition root; `start` returns when it
+    listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -179,7 +180,7 @@ class _Uvicorn(uvicorn.Server):
         self.listening.set()
 
     async def main_loop(self) -> None:
-        """Once a second for the Date header, in place of ten looks a second at a flag."""
+        """Once a second, for the Date header; uvicorn's own loop polls a flag ten times a second."""
         ticks = 0
         while not await self.on_tick(ticks):
             ticks += 10
@@ -187,7 +188,7 @@ class _Uvicorn(uvicorn.Server):
                 await asyncio.wait_for(self.leaving.wait(), 1.0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's own pauses for a tenth of a second before it looks whether anything is left to wait for."""
+        """Without the tenth of a second that uvicorn sleeps before it looks for something to wait for."""
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
         try:
@@ -196,7 +197,7 @@ class _Uvicorn(uvicorn.Server):
             await self._cut()
 
     async def _cut(self) -> None:
-        """Who still reads learns of it. Who does not would keep the connection, and a call that waits to answer."""
+        """Cut the remaining connections: a client that does not read would keep its call waiting."""
         for connection in list(self.server_state.connections):
             if connection.transport.get_write_buffer_size():
                 connection.transport.abort()
@@ -225,7 +226,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _Application:
-    """The API's calls go straight to its door; the rest is routed. Starlette costs a hot call as much as our own work."""
+    """Passes API calls straight to their front; Starlette routes the rest. Its routing costs as much as a fast call."""
 
     def __init__(self, api: GatewayApi, admin: AdminApi, pages: Starlette) -> None:
         self._api = api
@@ -242,7 +243,7 @@ class _Application:
 
 
 def application(services: Services, guard: Guard | None = None, callers: Callers | None = None) -> ASGIApp:
-    """Everything on the one port."""
+    """The application with everything on the one port."""
     guard = guard or Guard(services)
     api = GatewayApi(services, guard, callers)
     routes: list[BaseRoute] = [
@@ -279,12 +280,12 @@ async def _wrong_method(request: Request, problem: Exception) -> Response:
 
 
 async def _failed(request: Request, problem: Exception) -> Response:
-    """The trace goes to the log, where Envelop writes it."""
+    """The answer for a bug; Envelop logs the traceback."""
     return _enveloped(Failure(500, "err_internal", "Internal error"))
 
 
 class _Current:
-    """The application as the last settings want it; what has begun ends as it began."""
+    """The application for the current settings; running requests keep the one they started with."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -312,7 +313,7 @@ class HttpServer:
         self.addresses: list[Address] = []
 
     def apply(self, settings: Settings) -> None:
-        """New settings, for calls that come from now on; where we listen stays."""
+        """New settings for calls from now on; the listeners stay."""
         self._services = services = msgspec.structs.replace(self._services, settings=settings)
         self.guard.apply(settings)
         self._callers.apply(services)
@@ -350,7 +351,7 @@ class HttpServer:
             self._watch = asyncio.create_task(certificate.watch(), name="http-certificate")
 
     async def stop(self, grace: float) -> None:
-        """Idle connections are closed at once, running requests have `grace` seconds."""
+        """Close idle connections at once; running requests have `grace` seconds."""
         if self._server is None or self._task is None:
             return
         if self._watch is not None:

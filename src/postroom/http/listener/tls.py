@@ -1,9 +1,9 @@
-"""HTTPS: the certificate of the one HTTP port, read again when its files change.
+"""HTTPS: the certificate of the HTTP port, reloaded when its files change.
 
-Promises: TLS 1.2 or newer; a changed pair serves from the next connection on, once both files have stayed the same for one look,
-so that none is read half written; a pair that does not fit keeps the old one in force, with one error in the log; the audit log tells
-of both.
-Fails: EnvironmentFailed at the start names the file and what is wrong with the pair; afterwards never.
+Promises: TLS 1.2 or newer. A changed pair is used from the next connection on, after both files were unchanged for one
+look, so that no half-written file is read. A pair that does not match keeps the old one in force, with one error in the
+log; the audit log records both cases.
+Fails: EnvironmentFailed at the start names the file and the problem; afterwards never.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificate:
-    """`context` is what the server listens with; which certificate it shows is decided connection by connection."""
+    """`context`: the server's TLS context; the certificate is chosen for each connection."""
 
     def __init__(self, tls: HttpTls, data: str, log: Log, trail: Trail | None = None) -> None:
-        """`trail`: where changes are written down; None: nowhere but in the log."""
+        """`trail`: the audit trail for changes; None: only the log."""
         self._trail = trail
         self._files = (Path(data) / tls.certificate, Path(data) / tls.key)
         self._log = log
@@ -51,11 +51,11 @@ class Certificate:
             self.look()
 
     def look(self) -> bool:
-        """Whether another pair is in force from now on."""
+        """Look at the files; whether a new pair is in force."""
         before, self._seen = self._seen, self._stamp()
         if self._seen in (self._loaded, ()) or self._seen != before:
             return False
-        self._loaded = self._seen  # told once, also when it does not fit
+        self._loaded = self._seen  # logged once, also when it does not match
         try:
             self._current, expires = self._load()
         except (OSError, ValueError) as problem:
@@ -70,11 +70,11 @@ class Certificate:
         return True
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        """OpenSSL asks at every handshake, whether the client named a host or not."""
+        """Called by OpenSSL at every handshake, also when the client names no host."""
         connection.context = self._current
 
     def _stamp(self) -> _Stamp:
-        """What changes when the files do; empty: one of them is not there, just now or for good."""
+        """A mark that changes when the files do; empty while one of them is missing."""
         try:
             found = [file.stat() for file in self._files]
         except OSError:

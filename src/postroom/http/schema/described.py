@@ -1,7 +1,7 @@
-"""What the vendor-compatible API takes and gives, function by function, for the published schema.
+"""Requests and answers of the vendor-compatible API, function by function, for the published schema.
 
-The answers are the very types that the functions write; the requests are the documented spelling, of which the readers take many more
-(docs/api.md). A test compares this table with the one that is served. Fails: never; it is a table.
+The answers are the types that the functions write; the requests show the documented spelling only, although the readers
+accept many more (docs/api.md). A test compares this table with the one that is served. Fails: never; it is a table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Schema = dict[str, Any]
 
 
 class Described(msgspec.Struct, frozen=True):
-    """`item`: one element of the request's `data`; `answers`: the type of one element of the answer's."""
+    """`item`: the schema of one element of the request's `data`; `answers`: the type of one element of the answer's."""
 
     summary: str
     item: Schema
@@ -105,7 +105,7 @@ ACCOUNT: Schema = {"type": "object", "properties": _MEMBERS, "required": sorted(
 
 GATEWAY: dict[str, Described] = {
     find.PATH: Described(
-        "The processing queue, page by page.",
+        "Messages in the processing queue, in pages.",
         _object(
             start={**DATE, "description": "Accepted at or after; a week before now, when it is not given."},
             end={**DATE, "description": "Accepted at or before; now, when it is not given."},
@@ -119,7 +119,7 @@ GATEWAY: dict[str, Described] = {
         paged=True,
     ),
     held.LIST: Described(
-        "What is held, page by page.",
+        "Held messages, in pages.",
         _object(
             admin=BOOLEAN,
             start=DATE,
@@ -138,9 +138,9 @@ GATEWAY: dict[str, Described] = {
         wire_held.HeldMessage,
         paged=True,
     ),
-    held.SUMMARY: Described("How much is held, by what holds it.", ANYTHING, held.Counted),
+    held.SUMMARY: Described("Number of held messages by reason.", ANYTHING, held.Counted),
     release.RELEASE: Described(
-        "Let held messages go on.",
+        "Release held messages.",
         _object(
             ("id",), id=IDENT, action=_enum("release"), reason={"type": "string", "maxLength": wire_held.MAX_MESSAGE}
         ),
@@ -149,7 +149,7 @@ GATEWAY: dict[str, Described] = {
         most=wire_held.MAX_RELEASED,
     ),
     release.REJECT: Described(
-        "Reject held messages, with a notice to their senders or without.",
+        "Reject held messages, with or without a notice to the senders.",
         _object(
             ("ids",),
             ids=_array(IDENT, 1, wire_held.MAX_REJECTED),
@@ -177,7 +177,7 @@ GATEWAY: dict[str, Described] = {
         paged=True,
     ),
     queues.PATH: Described(
-        "How much mail waited, each 10 minutes.",
+        "Number of waiting messages, every 10 minutes.",
         _object(("start", "end"), start=DATE, end=DATE),
         queues.Listed,
     ),
@@ -195,7 +195,7 @@ GATEWAY: dict[str, Described] = {
         most=1,
     ),
     tracking.INFO: Described(
-        "Everything known of one message.",
+        "Everything about one message.",
         _object(("id",), id=IDENT),
         _object(
             ("recipientInfo", "deliveredMessage", "status", "spamInfo", "id"),
@@ -211,12 +211,12 @@ GATEWAY: dict[str, Described] = {
         most=1,
     ),
     account.PATH: Described(
-        "The account record: this gateway.",
+        "The account record of this gateway.",
         ANYTHING,
         ACCOUNT,
     ),
     rejections.PATH: Described(
-        "What was refused when it arrived.",
+        "Mail refused over SMTP.",
         _object(
             admin=BOOLEAN,
             mailbox=TEXT,
@@ -259,7 +259,7 @@ class Discovered(msgspec.Struct, frozen=True):
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """`duration`: milliseconds until they expire; not there when they never do."""
+    """`duration`: milliseconds until the keys expire; missing when they never do."""
 
     accessKey: str  # noqa: N815 - the wire's name, as below
     secretKey: str  # noqa: N815
@@ -277,14 +277,14 @@ class Token(msgspec.Struct, frozen=True):
 
 DOORS: dict[str, Door] = {
     login.DISCOVER: Door(
-        "Where an address belongs.",
+        "The login methods for an address.",
         "application/json",
         _object(data=_array(_object(("emailAddress",), emailAddress={"type": "string"}), most=login.MAX_ITEMS)),
         Discovered,
         [{}],
     ),
     login.LOGIN: Door(
-        "Keys for a person; with `accessKey` the same ones are good again.",
+        "Issues keys for a person; with `accessKey`, renews those keys.",
         "application/json",
         _object(data=_array(_object(userName={"type": "string"}, accessKey={"type": "string"}), most=1)),
         Keys,

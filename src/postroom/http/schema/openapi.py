@@ -1,7 +1,7 @@
-"""The published schema (OpenAPI 3.1) of both APIs, made from the types that the functions write and the tables that serve them.
+"""The published schema (OpenAPI 3.1) of both APIs, made from the types of the answers and the tables of functions.
 
-Promises: the same document for the same tables; every served function is in it, with its permission (a test compares). Pure. Fails:
-never; a function that `described` does not know is left out, which that test finds.
+Promises: the same tables give the same document; it has every served function with its permission (tested). Pure.
+Fails: never; a function that `described` lacks is left out, which that test finds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from postroom.http.gateway.front import Function
 from postroom.http.gateway.wire.envelope import Fault, Pagination
 from postroom.http.schema.described import DOORS, GATEWAY, Described, Door, Schema
 
-VERSION = "1"  # of the document's form; the gateway's own is not told to strangers
+VERSION = "1"  # of the document; the gateway's version is not shown to strangers
 REFERENCE = "#/components/schemas/{name}"
 PERMISSION = "x-permission"
 CHANGES = "x-changes"
@@ -53,7 +53,7 @@ _PROBLEMS = {
     422: "The search is too broad to be answered within its bound.",
     429: "Too many calls, or too many refused ones.",
     500: "A failure of the gateway.",
-    503: "The store does not answer just now.",
+    503: "The store does not answer.",
 }
 
 
@@ -143,9 +143,7 @@ def _gateway(path: str, described: Described, function: Function, answer: Schema
         ],
         "requestBody": {"required": bool(described.least), "content": {"application/json": {"schema": request}}},
         "responses": {
-            "200": _success(
-                "The function ran; what it could not do stands in `fail`.", _envelope(answer, described.paged)
-            ),
+            "200": _success("The function ran; `fail` lists what it could not do.", _envelope(answer, described.paged)),
             **_refusals(_REFUSED, "application/json", "Refusal"),
         },
     }
@@ -219,7 +217,10 @@ def _envelope(item: Schema, paged: bool) -> Schema:
         meta["pagination"] = {"$ref": REFERENCE.format(name="Pagination")}
     failed = {
         "type": "object",
-        "properties": {"key": {}, "errors": {"type": "array", "minItems": 1, "items": {"$ref": REFERENCE.format(name="Fault")}}},
+        "properties": {
+            "key": {},
+            "errors": {"type": "array", "minItems": 1, "items": {"$ref": REFERENCE.format(name="Fault")}},
+        },
         "required": ["errors"],
     }  # fmt: skip
     return {
@@ -234,7 +235,7 @@ def _envelope(item: Schema, paged: bool) -> Schema:
 
 
 def _refusal() -> Schema:
-    """Whatever came first: nested errors, or the flat ones of the gateway before the functions; also both."""
+    """The error envelope: nested errors, or the flat ones of the vendor's API gateway, or both."""
     return {
         "type": "object",
         "properties": {
@@ -269,8 +270,13 @@ def _request_meta() -> Schema:
             "pagination": {
                 "type": "object",
                 "properties": {
-                    "pageSize": {"type": "integer", "minimum": 1, "description": "More than the maximum means the maximum."},
-                    "pageToken": {"type": "string", "description": "`next` or `previous` of an earlier answer; it holds the query."},
+                    "pageSize": {
+                        "type": "integer", "minimum": 1, "description": "Larger values mean the maximum.",
+                    },
+                    "pageToken": {
+                        "type": "string",
+                        "description": "`next` or `previous` of an earlier answer; it holds the query.",
+                    },
                 },
             }
         },
@@ -327,7 +333,7 @@ def _security() -> Schema:
 
 
 def _tidy(components: dict[str, Any], types: Iterable[Any]) -> dict[str, Any]:
-    """Members that may be left out are not required; no reference to papers that only we have."""
+    """Makes optional members optional in the schema, and removes references to internal papers."""
     absent: dict[str, set[str]] = {}
     for kind in _structs(types):
         hints = typing.get_type_hints(kind)
@@ -359,7 +365,7 @@ def _structs(types: Iterable[Any]) -> set[type[msgspec.Struct]]:
 
 
 def _renamed(found: Schema) -> Schema:
-    """`postroom.http.gateway.calls.release_logs.Shown`, which msgspec calls one of two of the same name, is `ReleaseLogsShown` outside."""
+    """A public name for types of the same name in two modules: `...calls.release_logs.Shown` -> `ReleaseLogsShown`."""
     text = msgspec.json.encode(found).decode()
     for name in sorted(found["components"]["schemas"], key=len, reverse=True):
         if "." in name:

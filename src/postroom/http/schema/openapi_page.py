@@ -1,4 +1,4 @@
-"""`/v1/docs`: the published schema as a page that people can read. Plain HTML made on the server: no script, nothing from elsewhere.
+"""`/v1/docs`: the published schema as a page for people. Plain HTML made on the server, without scripts or other sites.
 
 Promises: every text is escaped. Pure. Fails: never.
 """
@@ -34,7 +34,8 @@ def page(document: Schema) -> bytes:
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>Postroom API</title><style>{_STYLE}</style></head><body><h1>Postroom API</h1>",
-        f"<p>{_text(document['info']['description'])} The same for programs: <a href='/v1/openapi.json'>openapi.json</a>.</p>",
+        f"<p>{_text(document['info']['description'])} "
+        "The same for programs: <a href='/v1/openapi.json'>openapi.json</a>.</p>",
     ]
     for tag in document["tags"]:
         parts.append(f"<h2>{escape(tag['name'])}</h2><p>{_text(tag['description'])}</p>")
@@ -96,7 +97,7 @@ def _table(rows: list[tuple[str, Schema, str, bool]]) -> str:
 
 
 def _kind(schema: Schema) -> str:
-    """What a value is, in a few words."""
+    """The type of a value in a few words."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f"<a href='#{name}'><code>{name}</code></a>"
@@ -121,6 +122,6 @@ def _kind(schema: Schema) -> str:
 
 
 def _text(text: str) -> str:
-    """Backquoted words are code."""
+    """Escaped text, with backquoted words as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))

@@ -160,7 +160,7 @@
     const ago = seconds < 90 ? `${seconds} s ago` : `${Math.round(seconds / 60)} min ago`;
     const state = failures ? "down" : busy() ? "wait" : "on";
     chip.dataset.state = state;
-    chipText.textContent = state === "down" ? `Unreachable · ${ago}` : state === "wait" ? `Refresh waits · ${ago}` : `Updated ${ago}`;
+    chipText.textContent = state === "down" ? `Unreachable · ${ago}` : state === "wait" ? `Refresh paused · ${ago}` : `Updated ${ago}`;
     for (const part of document.querySelectorAll("[data-until]")) {
       part.textContent = countdown(Number(part.dataset.until) - Date.now() - ahead);
     }

@@ -1,1 +1,1 @@
-"""One file a call of the compatible API."""
+"""The functions of the compatible API, one file each."""

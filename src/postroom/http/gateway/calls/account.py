@@ -1,4 +1,4 @@
-"""`POST /api/account/get-account`: the account record, which clients use as "test connection".
+"""`POST /api/account/get-account`: the account record, which clients use as a connection test.
 
 Promises: there is one account, the gateway itself; its values change only with the settings; the members that clients
 were seen to read are there. Fails: never.

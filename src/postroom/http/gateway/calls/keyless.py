@@ -1,6 +1,6 @@
-"""What the functions for callers without keys have in common (login, discovery, the OAuth token), and how a body is read.
+"""What the functions for callers without keys share (login, discovery, OAuth token), and how a body is read.
 
-Fails: `read_json` raises Failure saying where a body cannot be read.
+Fails: `read_json` raises Failure naming the place where a body cannot be read.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _LARGE = 16 * 1024  # bytes; above this a body is read off the event loop (256 K
 
 
 class Knock(msgspec.Struct, frozen=True):
-    """One such call: not signed, its body read as bytes."""
+    """A call without a signature, with its body as bytes."""
 
     scope: Scope
     address: str
     data: bytes
 
     def header(self, name: bytes) -> bytes:
-        """The first of this name; empty when there is none."""
+        """The first header of this name; empty when there is none."""
         for found, value in self.scope["headers"]:
             if found == name:
                 return bytes(value)

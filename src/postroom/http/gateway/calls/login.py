@@ -45,7 +45,7 @@ _HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?
 
 
 class LoginFailure(Failure):
-    """With the name that was sent beside the reason, as recorded."""
+    """The recorded answer: the reason and the name that was sent."""
 
     def __init__(self, username: str, code: str, message: str) -> None:
         super().__init__(401, code, message)

@@ -110,7 +110,7 @@ class TokenDoor:
 
 
 async def read_fields(knock: Knock) -> dict[str, str]:
-    """HTTP Basic counts before the body, the body before the query. Raises Failure."""
+    """Credentials from HTTP Basic, or else the body, or else the query. Raises Failure."""
     found = dict(_basic(knock.header(b"authorization")))
     for name, value in [*await _body(knock.data), *_form(knock.scope["query_string"])]:
         found.setdefault(name, value)
@@ -118,7 +118,7 @@ async def read_fields(knock: Knock) -> dict[str, str]:
 
 
 def _basic(authorization: bytes) -> list[tuple[str, str]]:
-    """RFC 6749 2.3.1: both are written as in a form. What is not readable is not there."""
+    """RFC 6749 2.3.1: id and secret are form-encoded. Unreadable credentials count as missing."""
     realm, _, text = authorization.strip().partition(b" ")
     if realm.lower() != b"basic":
         return []
@@ -130,7 +130,7 @@ def _basic(authorization: bytes) -> list[tuple[str, str]]:
 
 
 async def _body(data: bytes) -> list[tuple[str, str]]:
-    """A form, whatever its header says; or JSON."""
+    """The fields of a form, whatever its content type, or of JSON."""
     if data.lstrip()[:1] != b"{":
         return _form(data)
     found = await read_json(data)

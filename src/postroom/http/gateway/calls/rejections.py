@@ -27,7 +27,7 @@ _KINDS = {kind: kind for kind in logs.REJECTION_KINDS}
 
 
 class Shown(msgspec.Struct, frozen=True, gc=False):
-    """One refusal, or `count` alike ones of one peer within a minute."""
+    """One refusal, or `count` similar ones of one peer within a minute."""
 
     fromAddress: str  # noqa: N815 - the wire's name, as below
     toAddress: str  # noqa: N815
@@ -48,7 +48,7 @@ def function(services: Services) -> LogListing[logs.Rejection]:
 
 
 def read_query(item: Any, now: Millis) -> logs.LogQuery:
-    """Unknown members are ignored. `admin`: an application has no mailbox, so that it sees all either way."""
+    """Unknown members are ignored. `admin` changes nothing: an application has no mailbox and sees everything."""
     item = an_object(item)
     faults: list[Fault] = []
     truth(item.get("admin"), "admin", faults)

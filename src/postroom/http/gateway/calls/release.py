@@ -1,8 +1,9 @@
-"""`POST /api/gateway/hold-release` and `hold-reject`: what a person decides about held mail.
+"""`POST /api/gateway/hold-release` and `hold-reject`: a person's decision about held mail.
 
-Promises: an item is obeyed only when every member of it is understood; nothing is released that another item of the same call, which
-was refused, could mean; the answer says of each id what became of it, and `fail` says why where nothing did; who asked stands in the
-timeline and in the release log. Fails: what is wrong with an item stands in `fail`, with HTTP 200; the other items are done.
+Promises: an item is executed only when every member of it is understood; no entry is released that a refused item of
+the same call may also name; the answer gives the result for each id, and `fail` the reason where nothing was done; the
+timeline and the release log record who did it. Fails: `fail` lists what is wrong with an item, with HTTP 200; the other
+items are executed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class HoldRelease:
         if refused is not None:
             return refused
         read = [(item, *_read(item)) for item in call.items]
-        if any(faults and not _is_flat(item) for item, _, faults in read):  # nobody can tell which ids it means
+        if any(faults and not _is_flat(item) for item, _, faults in read):  # it is unknown which ids it means
             return answer([], [ItemFailure(item, faults or (_unclear(),)) for item, _, faults in read], None)
         failed: list[ItemFailure] = []
         data: list[Any] = []
@@ -110,7 +111,7 @@ class HoldReject:
 
 
 def _refused(call: Call, field: str, *, releasing: bool) -> bytes | None:
-    """What makes the whole call a mistake."""
+    """The fault that makes the whole call wrong."""
     fault = check_call(call.body, call.query, releasing=releasing)
     if fault is None and not call.items:
         fault = missing(field)
@@ -128,14 +129,14 @@ def _read(item: Any) -> tuple[tuple[str, str], tuple[Fault, ...]]:
 
 
 def _is_flat(item: Any) -> bool:
-    """An object of texts, numbers and truth values, or nothing at all."""
+    """Whether this is an object of texts, numbers and booleans, or nothing."""
     if isinstance(item, dict):
         return not any(isinstance(value, dict | list) for value in item.values())
     return item is None
 
 
 def _said(item: Any) -> str:
-    """Every text in a flat item."""
+    """All texts in a flat item."""
     return "\n".join([str(text) for pair in (item or {}).items() for text in pair]).lower()
 
 

@@ -36,7 +36,7 @@ INFO = "/api/message-finder/get-message-info"
 
 
 class Spot(msgspec.Struct, frozen=True, array_like=True):
-    """Where the next page of a search begins."""
+    """The start of the next page of a search."""
 
     wanted: find.Wanted
     size: int

@@ -1,1 +1,1 @@
-"""Pages: tokens, totals, and the two kinds of list (queues and logs)."""
+"""Paging: tokens, totals, and the two kinds of lists (queues and logs)."""

@@ -1,4 +1,4 @@
-"""A log, page by page: what `get-rejections` and `get-held-release-logs` have in common.
+"""Logs in pages, for `get-rejections` and `get-held-release-logs`.
 
 Promises: as `paging/queues.py` does for the queue, the token holds query, size, top, border, total and expiry, and is
 good for one application and function only. Lines that arrive later are not shown; lines that are forgotten vanish. A

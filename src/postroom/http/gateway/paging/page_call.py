@@ -1,8 +1,8 @@
-"""A call that lists, from what is asked to its answer: queues (`queue_listing`) and logs (`listing`) alike.
+"""A call that lists, from request to answer; for queues (`paging.queues`) and logs (`paging.logs`).
 
-Promises: a page token's own query decides, whatever `data` says; else every item of `data` is a query of its own, answered in order, and
-what is wrong with one of them does not keep the others from being answered. Fails: what is wrong with an item or a token stands in
-`fail`, with HTTP 200.
+Promises: with a page token, its query counts and `data` is ignored; otherwise every item of `data` is a query of its
+own, answered in order, and a wrong item does not stop the others. Fails: `fail` lists what is wrong with an item or a
+token, with HTTP 200.
 """
 
 from __future__ import annotations

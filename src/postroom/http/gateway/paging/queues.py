@@ -1,6 +1,6 @@
-"""What waits in a queue, page by page: what `find-processing-messages` and `get-hold-message-list` have in common.
+"""Queues in pages, for `find-processing-messages` and `get-hold-message-list`.
 
-Promises: one look, no lease, no lock; pages and tokens as `paging` has them. Fails: as `page_call` does.
+Promises: read-only, without lease or lock; pages and tokens as in `paging.tokens`. Fails: as `page_call` does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from postroom.http.services import Services
 
 
 class QueueListing:
-    """The function. Its state is a cipher and the totals it knows. `read_query` may raise BadItem; `shown` makes `data` of the pages."""
+    """The function. Its state is a cipher and the totals it knows. `read_query` may raise BadItem; `shown` makes `data`
+    of the pages."""
 
     def __init__(
         self, services: Services, path: str, *, read_query: Callable[[Any, Millis], Query],
@@ -57,7 +58,7 @@ class QueueListing:
         return await self._services.store.read(lambda reader: read_page(reader, spot, self._totals), like=known_as)
 
     def pagination(self, pages: list[Page], context: str) -> Pagination | None:
-        """Of several queries in one call: the sums, and no token, which can stand for one query only."""
+        """For several queries in one call: the sums, without a token, which holds one query only."""
         if not pages:
             return None
         total = sum(page.place.total for page in pages)

@@ -1,8 +1,8 @@
-"""Pages: the size asked for, the token that leads to the next one, and what `meta.pagination` says (contract section 4).
+"""Pages: the requested size, the token of the next page, and `meta.pagination` of the answer (contract section 4).
 
-Promises: a token holds everything its page needs - filter, order, top id, border id, direction, page size, the total of page one, an
-expiry - so that pages stay consistent while the queue moves and a repeated or missing `data` changes nothing; it is
-encrypted and authenticated, and good only for the application and function it was made for. Fails: PageRefused.
+Promises: a token holds everything that its page needs - filter, order, top id, border id, direction, page size, the
+total of page one, an expiry - so that pages stay consistent while the queue changes, and `data` beside a token has no
+effect. It is encrypted and authenticated, and valid only for its application and function. Fails: PageRefused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What was read of it; `place.total` is known."""
+    """A page as read; `place.total` is known."""
 
     place: Place
     entries: list[Entry]
@@ -68,7 +68,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def read_asked(body: dict[str, Any], items: list[Any], maximum: int) -> Asked:
-    """From `meta.pagination`, or where some clients put it: `data[0].meta.pagination`, `data[0].pagination` (contract 4)."""
+    """From `meta.pagination`, or where some clients put it: `data[0].meta.pagination`, `data[0].pagination` (contract
+    4)."""
     first = items[0] if items and isinstance(items[0], dict) else {}
     found: dict[str, Any] = {}
     for meta in (body.get("meta"), first.get("meta"), first):
@@ -83,7 +84,7 @@ def read_asked(body: dict[str, Any], items: list[Any], maximum: int) -> Asked:
 
 
 def _size(value: Any, maximum: int) -> int:
-    """1 to the maximum; what lies outside is clamped, neither refused nor honoured."""
+    """A size from 1 to the maximum; values outside are clamped, not refused."""
     if value is None or value == "":
         return maximum
     if isinstance(value, str):
@@ -97,7 +98,7 @@ def _size(value: Any, maximum: int) -> int:
 
 
 class TokenSeal:
-    """Makes opaque text of bytes and reads it back. `context`: the application and function it is good for."""
+    """Encrypts bytes to opaque text, and decrypts it. `context`: the application and function that it is valid for."""
 
     __slots__ = ("_aead", "_nonces")
 
@@ -154,7 +155,8 @@ def expired() -> PageRefused:
 
 
 def read_page(reader: Reader, place: Place, totals: Totals) -> Page:
-    """In a reader thread, as one snapshot. An entry more than asked tells that a page follows; the other side is looked up."""
+    """In a reader thread, as one snapshot. An entry more than asked tells that a page follows; the other side is looked
+    up."""
     with reader.snapshot():
         page = _read(reader, place, totals)
     return page
@@ -192,7 +194,7 @@ def _first(reader: Reader, place: Place, entries: list[Entry], more: bool, total
 
 
 def _just_before(ident: int, order: Order) -> int:
-    """A border that lets `ident` itself through on the far side."""
+    """A border that still includes `ident`."""
     return ident + 1 if order is Order.NEWEST else ident - 1
 
 

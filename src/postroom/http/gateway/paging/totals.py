@@ -56,7 +56,7 @@ class Totals:
 
 
 def without_window(filter: Filter) -> Filter:
-    """What a total is known by: its window moves on."""
+    """The key of a known total: the filter without its window, which moves."""
     return msgspec.structs.replace(filter, since=None, until=None)
 
 

@@ -1,1 +1,1 @@
-"""Bodies of the compatible API: how requests are read and answers are written."""
+"""The wire format of the compatible API: reading requests, writing answers."""

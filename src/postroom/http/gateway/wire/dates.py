@@ -1,6 +1,6 @@
-"""Dates of the vendor's API: read in every form that clients were seen to send, written in the one that the vendor writes.
+"""Dates of the vendor's API: reads every form that clients are known to send, writes the form that the vendor writes.
 
-Pure. Fails: a text that is no such date gives None; the caller knows the field and says what was expected.
+Pure. Fails: None for a text that is no such date; the caller knows the field and names what was expected.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from postroom.clock import HOUR, MINUTE, SECOND, Millis
 MAX_TEXT = 64  # characters of any date
 
 _MONTHS = {
-    "jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12,
+    "jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11,
+    "dec": 12,
 }  # fmt: skip
 
 # Zone names without a second meaning in mail; clients print their local zone (contract 1.2). Hours east of UTC.
 _ZONES = {
-    "ut": 0, "utc": 0, "gmt": 0, "z": 0, "wet": 0, "bst": 1, "west": 1, "cet": 1, "met": 1, "cest": 2, "mest": 2, "eet": 2,
-    "sast": 2, "eest": 3, "msk": 3, "jst": 9, "aest": 10, "aedt": 11, "nzst": 12, "nzdt": 13,
+    "ut": 0, "utc": 0, "gmt": 0, "z": 0, "wet": 0, "bst": 1, "west": 1, "cet": 1, "met": 1, "cest": 2, "mest": 2,
+    "eet": 2, "sast": 2, "eest": 3, "msk": 3, "jst": 9, "aest": 10, "aedt": 11, "nzst": 12, "nzdt": 13,
     "edt": -4, "est": -5, "cdt": -5, "cst": -6, "mdt": -6, "mst": -7, "pdt": -7, "pst": -8,
 }  # fmt: skip
 
@@ -32,7 +33,8 @@ _ISO = re.compile(
 )
 _TICKS = re.compile(r"\\?/Date\((-?\d{1,15})(?:[+-]\d{4})?\)\\?/")  # .NET; a zone there changes only the display
 _HEADER = re.compile(
-    r"(?:\w{2,9}\.?,\s*)?(\d{1,2})[ -]([A-Za-z]{3})\w{0,6}[ -](\d{4})\s+(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\s+(\S{1,10}))?"
+    r"(?:\w{2,9}\.?,\s*)?(\d{1,2})[ -]([A-Za-z]{3})\w{0,6}[ -](\d{4})"
+    r"\s+(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\s+(\S{1,10}))?"
 )
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,7 +48,7 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def last(self) -> Millis:
-        """The last millisecond that the text can mean: dates go out as whole seconds, and come back so."""
+        """The last millisecond that the text can mean: we write whole seconds, and clients send them back."""
         return self.at + SECOND - 1 if self.whole else self.at
 
 

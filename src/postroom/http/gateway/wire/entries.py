@@ -1,7 +1,7 @@
-"""The vendor's words and ours, for the processing queue. This module alone knows the contradictions of contract section 6.
+"""Translates the processing queue to the vendor's terms, with the contradictions of contract section 6.
 
-Pure. `read_query` takes an item of `data` in every spelling that clients send and gives a Query, or all that is wrong with the
-item at once; `messages` writes entries as the vendor does. Fails: BadItem with one fault per wrong field.
+Pure. `read_query` accepts an item of `data` in every known spelling and returns a Query, or all faults of the item at
+once; `messages` writes entries as the vendor does. Fails: BadItem with one fault per wrong field.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FIELDS = {
 
 
 class Query(msgspec.Struct, frozen=True):
-    """What one item asks for, resolved: its window no longer depends on when it is read."""
+    """The query of one item, with an absolute time window."""
 
     filter: Filter
     order: Order
@@ -97,7 +97,7 @@ class QueuedMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 def messages(entries: list[Entry], idents: EntryIds, now: Millis) -> list[QueuedMessage]:
-    """A page of rows, as cheap as it gets: a page of 100 has a millisecond for everything."""
+    """A page of rows, optimised: a page of 100 has a budget of one millisecond."""
     unset = msgspec.UNSET
     return [
         QueuedMessage(

@@ -1,7 +1,7 @@
-"""The one envelope of every answer, `{"meta":..,"data":[..],"fail":[..]}`, compact, in that order (contract section 3).
+"""The envelope of every answer, `{"meta":..,"data":[..],"fail":[..]}`, compact, in that order (contract section 3).
 
-Pure. Promises: `fail` and `meta.status` are always there, nulls never; `<` and `>` leave as escapes, as the vendor's do.
-A Failure is an answer of its own: whoever finds one raises it, the front sends it.
+Pure. Promises: `fail` and `meta.status` are always present, nulls never; `<` and `>` are escaped, as the vendor does.
+A Failure is a complete answer: raise it anywhere, and the front sends it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONTENT_TYPE = (b"content-type", b"application/json")
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One reason, in the recorded order; a field stands first, when there is one."""
+    """One reason, members in the recorded order; `field` comes first, when there is one."""
 
     field: str | msgspec.UnsetType
     code: str
@@ -37,7 +37,7 @@ class ItemFailure(msgspec.Struct, frozen=True):
 
 
 class Pagination(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`pageSize` is the number of items on this page; what does not exist is left out."""
+    """`pageSize` is the number of items on this page; members without a value are left out."""
 
     pageSize: int  # noqa: N815 - the wire's name, as below
     totalCount: int | None = None  # noqa: N815
@@ -113,7 +113,7 @@ _written = msgspec.json.Decoder(_Written).decode
 
 
 def refusal(body: bytes) -> Failure | None:
-    """The first reason why a function that ran did nothing at all; None when it did something."""
+    """The first reason why a function did nothing; None when it did something."""
     found = _written(body)
     if found.data or not found.fail:
         return None
@@ -132,10 +132,10 @@ def malformed(field: str, expected: str) -> Fault:
 
 
 def too_broad(problem: PeerError) -> Fault:
-    """A search that cannot be answered within its bound; the text says what to give instead."""
+    """A search that is too broad; the text says what to send instead."""
     return Fault(msgspec.UNSET, "err_search_too_broad", f"Search not answered: {problem}", True)
 
 
 def invalid_token(reason: str = "") -> Fault:
-    """A page token or id that is not ours, or no longer good (contract section 3: `0007 Invalid token`)."""
+    """A page token or id that is not ours, or has expired (contract section 3: `0007 Invalid token`)."""
     return Fault(msgspec.UNSET, "xdk_failure", f"0007 Invalid token{reason}", False)

@@ -1,7 +1,7 @@
-"""The vendor's words and ours, for held mail (contract section 7). Together with `wire`, `wire_tracking` it alone knows them.
+"""Translates held mail to the vendor's terms (contract section 7), as `entries` and `tracking` do for their functions.
 
-Pure. What the vendor keeps in three members - reason, its id, its code - is one text with us, `info`: the code is that text's
-head as words joined by underscores, the id the same in capitals, as every recorded answer has them. Fails: BadItem.
+Pure. The vendor has three members - reason, its id, its code - for our one text, `info`: the code is the head of the
+text as words joined by underscores, the id the same in capitals, as in every recorded answer. Fails: BadItem.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ _REASONS = {reason.lower(): reason.capitalize() for reason in REASONS} | {
 
 
 def policy_of(info: str) -> str:
-    """What holds it, without the details of the one message: `Held by a person: asked for by legal` -> `Held by a person`."""
+    """What holds it, without the details of the one message: `Held by a person: asked for by legal` -> `Held by a
+    person`."""
     return _HEAD.split(info, maxsplit=1)[0].strip() or "Held"
 
 
@@ -64,7 +65,7 @@ def code_of(info: str) -> str:
 
 
 def read_held(item: Any, now: Millis) -> Query:
-    """All that is held, unless a window is given. `admin`: an application has no mailbox, it sees all either way."""
+    """All held messages, unless a window is given. `admin` changes nothing: an application sees everything."""
     item = an_object(item)
     faults: list[Fault] = []
     truth(item.get("admin"), "admin", faults)
@@ -152,8 +153,9 @@ _NOTHING = "absent: of this call only the body is read"
 
 
 def check_call(body: dict[str, Any], query: str, *, releasing: bool) -> Fault | None:
-    """What stands around the items. Beside `data` and `meta` nothing may, nor in the query, nor in `meta` what nobody reads: somebody
-    who puts `action: reject` there means it. `action: release` says no more than hold-release itself does."""
+    """What stands around the items. Beside `data` and `meta` nothing may, nor in the query, nor in `meta` what nobody
+    reads: somebody who puts `action: reject` there means it. `action: release` says no more than hold-release itself
+    does."""
     for name, value in parse_qsl(query, keep_blank_values=True):
         if not (releasing and name == "action"):
             return malformed(f"query.{name[:100]}", _NOTHING)
@@ -167,7 +169,7 @@ def _releases(value: Any) -> bool:
 
 
 def _strange(place: dict[str, Any], known: tuple[str, ...], where: str, releasing: bool) -> Fault | None:
-    """The first member that nobody reads."""
+    """The first unknown member."""
     for key, value in place.items():
         if releasing and key == "action":
             if not _releases(value):
@@ -178,7 +180,8 @@ def _strange(place: dict[str, Any], known: tuple[str, ...], where: str, releasin
 
 
 def _strange_meta(place: dict[str, Any], releasing: bool) -> Fault | None:
-    """Of a body or an item: `meta`, and `pagination` in it or beside it, wherever pages are asked for (contract section 4)."""
+    """Of a body or an item: `meta`, and `pagination` in it or beside it, wherever pages are asked for (contract section
+    4)."""
     meta = place.get("meta")
     for found, known, where in (
         (meta, _META, "meta"),
@@ -214,7 +217,7 @@ def read_release(item: Any) -> tuple[str, str]:
 
 
 class Rejecting(msgspec.Struct, frozen=True):
-    """What an item of hold-reject asks for."""
+    """An item of hold-reject."""
 
     ids: tuple[str, ...]
     reason: str
@@ -255,7 +258,7 @@ def _ident(value: Any, field: str, faults: list[Fault]) -> str:
 
 
 def _said(value: Any, field: str, faults: list[Fault]) -> str:
-    """Shown to people and told to the sender: one line."""
+    """One line that is shown to people and sent to the sender."""
     if not given(value):
         return ""
     said = " ".join(value.split()) if isinstance(value, str) else None

@@ -1,7 +1,7 @@
 """Entry ids as the API shows them: opaque, tamper-evident, always the same text for the same entry.
 
-One AES block each: the id beside a constant, so that a text that was not made here deciphers to something without the
-constant (odds 2^-64 a try). One cipher call serves a whole page. Fails: a text that is not ours gives None.
+Each is one AES block: the id and a constant, so that a forged text decrypts to something without the constant (chance
+2^-64 per try). One cipher call serves a whole page. Fails: None for a text that is not ours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class EntryIds:
     __slots__ = ("_decipher", "_encipher")
 
     def __init__(self, sealer: Sealer) -> None:
-        # Single blocks with built-in redundancy: equal blocks mean equal ids, which is the point (RUF/S305 do not apply).
+        # Single blocks with built-in redundancy: equal blocks mean equal ids, which is the point (RUF/S305 do not
+        # apply).
         cipher = Cipher(AES(sealer.key("postroom.entry-id")), ECB())  # noqa: S305
         # Kept: whole blocks leave nothing behind in ECB.
         self._encipher, self._decipher = cipher.encryptor(), cipher.decryptor()

@@ -1,9 +1,10 @@
-"""Request bodies, read as leniently as the vendor reads them (contract 6.4).
+"""Reads request bodies as leniently as the vendor does (contract 6.4).
 
-Takes JSON and what clients send in its place: single quotes (Python's `str(dict)`), `True`, `None` and their kin in any case,
-`u'..'` of Python 2, unquoted names, trailing commas, a byte order mark, blanks of every kind between the parts, a form with a `data` field, multipart or not, nothing at all. Promises: linear
-time, bounded depth, nothing evaluated; the result holds only dict, list, str, int, float, bool and None, all of which can be
-written as JSON again. Fails: UnreadableBody says where and what was expected.
+Accepts JSON and what clients send instead: single quotes (Python's `str(dict)`), `True`, `None` and the like in any
+case, `u'..'` of Python 2, unquoted names, trailing commas, a byte order mark, any kind of white space, a form with a
+`data` field (multipart or not), or no body. Promises: linear time, bounded depth, nothing is evaluated; the result
+holds only dict, list, str, int, float, bool and None, and can be written as JSON. Fails: UnreadableBody names the place
+and what was expected.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class UnreadableBody(PeerError):
 
 
 def read_body(data: bytes, *, once: bool = False) -> Any:
-    """The value of a body; None when there is none. `once`, for calls that change something: a name or a form's field that comes twice,
-    and a field that nobody reads, are refused, since what they say would be passed over."""
+    """The value of a body; None when there is none. `once`, for calls that change something: a name or a form's field
+    that comes twice, and a field that nobody reads, are refused, since what they say would be passed over."""
     assert len(data) <= MAX_BODY
     if not once and data.count(b"{") + data.count(b"[") <= MAX_DEPTH:  # cannot be too deep: the fast reader will do
         try:
@@ -136,7 +137,7 @@ def _array(text: str, at: int, depth: int, once: bool) -> tuple[list[Any], int]:
 
 
 def _after_item(text: str, at: int, end: str) -> int:
-    """Past the comma, if there is one (a trailing one is fine), else at the closing bracket."""
+    """Moves past a comma, if there is one (also a trailing one), else to the closing bracket."""
     at = _skip(text, at)
     if text[at : at + 1] == ",":
         return _skip(text, at + 1)
@@ -217,7 +218,7 @@ def _form(data: bytes, once: bool) -> dict[str, Any]:
 
 
 def _body_of(fields: dict[str, Any], once: bool) -> dict[str, Any]:
-    """An item has no member `data` or `meta`, a body has hardly anything else."""
+    """Tells a body from an item: an item has no member `data` or `meta`."""
     found = fields.get("data")
     if not isinstance(found, dict) or not found.keys() & {"data", "meta"}:
         return fields
@@ -227,7 +228,8 @@ def _body_of(fields: dict[str, Any], once: bool) -> dict[str, Any]:
 
 
 def _multipart(data: bytes, once: bool) -> dict[str, Any]:
-    """A multipart form whose field `data` holds the item, or the whole body (a published collection sends this, contract 6.3; RFC 7578)."""
+    """A multipart form whose field `data` holds the item, or the whole body (a published collection sends this,
+    contract 6.3; RFC 7578)."""
     boundary, _, rest = data.lstrip().partition(b"\n")
     boundary = boundary.rstrip()
     parts = rest.split(b"\n" + boundary)

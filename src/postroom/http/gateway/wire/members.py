@@ -1,7 +1,7 @@
-"""Members of a request item, read in every spelling that clients send; each fault is noted and the reading goes on.
+"""Reads the members of a request item in every known spelling; faults are collected and reading continues.
 
-Pure. Promises: null and "" mean "not given"; words in any case; booleans as text; an object where a list is meant and the other
-way round. Fails: never; what is wrong is appended to `faults`, and BadItem carries all of them.
+Pure. Promises: null and "" mean "not given"; words in any case; booleans also as text; an object where a list is
+expected and the reverse. Fails: never; problems are appended to `faults`, and BadItem carries all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class BadItem(PeerError):
-    """An item that cannot be answered, with everything that is wrong with it."""
+    """An item with faults; carries all of them."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         super().__init__("; ".join([f"{fault.field}: {fault.message}" for fault in faults]))
@@ -68,7 +68,7 @@ def given(value: Any) -> bool:
 
 
 def word(value: Any, field: str, words: Mapping[str, T], expected: str, faults: list[Fault]) -> T | None:
-    """One of a closed list, any case; None when not given or (with a fault) when it is not one."""
+    """A word of a closed list, in any case; None when not given, or with a fault when unknown."""
     if not given(value):
         return None
     key = value.strip().lower() if isinstance(value, str) else None
@@ -101,7 +101,8 @@ def window(item: dict[str, Any], faults: list[Fault]) -> Window:
 def period(
     item: dict[str, Any], faults: list[Fault], now: Millis, usual: Callable[[Millis], Millis]
 ) -> tuple[Millis, Millis]:
-    """First and last moment that are meant. End is now unless given; start is `usual` of now, or of an end that lies before that."""
+    """First and last moment that are meant. End is now unless given; start is `usual` of now, or of an end that lies
+    before that."""
     asked = window(item, faults)
     last = now if asked.end is None else asked.end.last
     if asked.start is None:
@@ -113,7 +114,7 @@ def period(
 
 
 def objects(value: Any, field: str, most: int, faults: list[Fault]) -> list[dict[str, Any]]:
-    """An object or a list of them: clients send both where the page says either."""
+    """An object or a list of objects: clients send both, whichever is documented."""
     if not given(value):
         return []
     found = value if isinstance(value, list) else [value]
@@ -137,7 +138,7 @@ def text(value: Any, field: str, faults: list[Fault]) -> str:
 
 
 def bare(value: str) -> str:
-    """`<alice@corp.example>` is how some write an address; no field of ours keeps the brackets."""
+    """Removes the brackets of `<alice@corp.example>`, which some clients send; our fields have none."""
     inner = value.strip()
     return inner[1:-1] if inner[:1] == "<" and inner[-1:] == ">" and "@" in inner else value
 
@@ -145,7 +146,8 @@ def bare(value: str) -> str:
 def search(
     value: Any, fields: Mapping[str, T], expected: str, faults: list[Fault], *, named: bool = False
 ) -> tuple[T | None, str]:
-    """`{fieldName, value}`; (None, "") when nothing is searched. `named`: `{from: text}` is meant by some pages, too."""
+    """`{fieldName, value}`; (None, "") when nothing is searched. `named`: `{from: text}` is meant by some pages,
+    too."""
     for one in objects(value, "searchBy", 1, faults):
         field = word(one.get("fieldName"), "searchBy.fieldName", fields, expected, faults)
         needle = text(one.get("value"), "searchBy.value", faults)

@@ -1,6 +1,7 @@
-"""The vendor's words and ours, for message tracking (contract section 7).
+"""Translates message tracking to the vendor's terms (contract section 7).
 
-Pure. Fails: BadItem with one fault per wrong member; a window that begins before anything is kept has the vendor's own code.
+Pure. Fails: BadItem with one fault per wrong member; a window that starts before our retention has the vendor's own
+code.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def read_search(item: Any, now: Millis, kept: Millis) -> find.Wanted:
         faults.append(
             Fault(
                 "start", "err_track_and_trace_invalid_start_date",
-                f"Start date is too old: messages are kept for {kept // DAY} days, expected {stamp(now - kept)} or later",
+                f"Start date is too old: messages are kept for {kept // DAY} days, "
+                f"expected {stamp(now - kept)} or later",
                 False,
             )
         )  # fmt: skip
@@ -71,7 +73,7 @@ def read_search(item: Any, now: Millis, kept: Millis) -> find.Wanted:
 
 
 def _routes(value: Any, faults: list[Fault]) -> tuple[Route, ...]:
-    """One or several; "all" means no filter."""
+    """One value or several; "all" means no filter."""
     before = len(faults)
     named = [one for one in (value if isinstance(value, list) else [value]) if given(one)][: len(ROUTES)]
     found = [word(one, f"{_OPTIONS}.route", ROUTES, ROUTE_WORDS, faults) for one in named]
