@@ -1,4 +1,4 @@
-"""A complete message -> the store, and the store's result -> the reply.
+"""Between DATA and 250: a complete message goes to the store, and the store's answer becomes the reply.
 
 Promises: "250" only after the intake has committed the message; bodies over INLINE_BODY are joined, scanned and synced
 in a thread, never on the event loop. A body passed to the intake is never deleted here, because a failed commit may

@@ -1,4 +1,4 @@
-"""The next hop of a domain.
+"""The next hop of a domain: the routes of the settings. MX lookup would go here.
 
 Promises: the first matching route of the settings wins, in any case, at two dictionary look-ups per label. Fails: never
 raises; None = no route. MX look-ups will go here.

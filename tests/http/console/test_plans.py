@@ -230,7 +230,11 @@ def test_what_takes_long_goes_on_without_its_page(
     assert visitor.get(making, headers={"x-fragment": "1"}).headers["location"] == plan  # also again
     with stalled(console):
         begun = follow(visitor, visitor.submit(f"{plan}/apply", reason="later"))
-        assert (state(begun), "It begins." in begun, 'id="apply"' in begun) == ("Not applied yet", True, False)
+        assert (state(begun), "Checking what has changed since the plan was made." in begun, 'id="apply"' in begun) == (
+            "Not applied yet",
+            True,
+            False,
+        )
     deadline = time.monotonic() + 60
     while state(shown := seen(visitor, plan)) != "Applied":
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""The table of `/v1`: operations, parameters and permissions. The published schema is made from it.
+"""The table of `/v1`: its operations, their parameters, and who may call them. The published schema is made from it.
 
 Fails: Refused names the parameter and what was expected; StoreUnavailable when the store cannot be read.
 """
