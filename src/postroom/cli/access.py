@@ -1,4 +1,4 @@
-"""`postroom app | role`: API clients and permissions.
+"""`postroom app | role`: API clients, and what they may do.
 
 An application signs API requests or uses OAuth tokens. A role is the set of permissions of an application or a person.
 Promises: secrets are shown once, by the command that creates them, on standard output only; every change writes an

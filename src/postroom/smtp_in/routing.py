@@ -1,4 +1,4 @@
-"""Internal domains, relay permission, and the route of a message (contract section 8).
+"""Internal domains, who may relay, and the route of a message (contract section 8).
 
 Promises: domains are compared in any case; networks are parsed once; results per address are cached. Fails:
 SettingsError for an unreadable network.
