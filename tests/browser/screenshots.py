@@ -86,7 +86,11 @@ def take_all(admin: dict[str, str], to: Path) -> None:
         take(opened, to / "console-login.png")
         opened.log_in(admin["email"], admin["password"])
         maybe = "/console/?queue=held&q=label%3Amaybe-delivered"  # the demo holds such mail
-        wait_for(lambda: shown(opened, maybe, 1), FULL, "a message that may have been delivered")
+        wait_for(
+            lambda: shown(opened, maybe, 1) and max(opened.texts("#rows .c-subject")[0]) < FONTS_END,
+            FULL,
+            "a message that may have been delivered",
+        )
         message = opened.one("#rows [data-open]").get_attribute("href").removeprefix(admin["baseUrl"]).partition("?")[0]
         wait_for(lambda: shown(opened, f"/console/?queue=delivery&q={OLD}", 5), FULL, "mail that waits for delivery")
         for scheme in ("light", "dark"):
