@@ -48,7 +48,7 @@ def delivered(store: Store, got: Accepted, clock: HandClock) -> None:
         entry, entry, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 2.0.0 taken", 1, 0, clock.now(), b"",
         got.message.body_object,
     )  # fmt: skip
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
 
 
 def restored(backup: Path, data: Path, clock: HandClock, *, hold: bool = False) -> Restored:
@@ -273,7 +273,7 @@ def taken(opening: Opener, clock: HandClock, tmp_path: Path) -> tuple[Path, dict
     (lease,) = claimed(store)
     later = clock.now() + 5 * MINUTE
     waited = Waited(lease.entry, lease.lease, Queue.DELIVERY, None, "451 later", 1, later, 0, clock.now(), "deferred")
-    hand(store, lambda batch: batch.waits.append(waited))
+    hand(store, waited)
     (ids["leased"],) = accepted(store, a_message("leased@corp.example"), lease_until=clock.now() + MINUTE).entries
     (ids["asked"],) = accepted(store, a_message("asked@corp.example"), lease_until=clock.now() + MINUTE).entries
     assert store.act_now(Action.HOLD, [ids["asked"]], actor="ops@corp.example").requested

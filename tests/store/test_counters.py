@@ -98,7 +98,7 @@ def test_an_entry_that_ends_leaves_no_counter_behind(store: Store, clock: HandCl
     advance(store, entry)
     assert tallied(store) == 1
     end = EndedEntry(entry, entry, entry, Queue.DELIVERY, Outcome.DELIVERED, "250 OK", 1, 0, clock.now())
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     assert store.read_now().count(Filter()) == 0
     later = accepted(store, a_message()).entries[0]
     advance(store, later)

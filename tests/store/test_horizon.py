@@ -114,7 +114,7 @@ def test_what_waits_beyond_its_schedule_waits_by_its_schedule_after_the_clock_wa
     (first,) = [lease for lease in leases if lease.entry == never_tried]
     for lease in leases:
         later = Waited(lease.entry, lease.lease, Queue.PROCESSING, None, "why", lease.attempts, clock.now() + 10 * SECOND, 0, clock.now(), "deferred")  # fmt: skip
-        hand(store, lambda batch, later=later: batch.waits.append(later))
+        hand(store, later)
     assert first.attempts == 1
     store.close()
     clock.move(-3 * DAY)

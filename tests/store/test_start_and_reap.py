@@ -47,7 +47,7 @@ def test_a_hold_asked_for_before_a_crash_is_honoured_by_the_recovery(opening: Op
     (entry,) = accepted(store, a_message(), lease_until=clock.now() + MINUTE).entries
     assert store.act_now(Action.HOLD, [entry], actor="ops@corp.example").requested == (entry,)
     moved = Moved(entry, entry, Queue.DELIVERY, "Queued for Delivery", 1, clock.now() + MINUTE, clock.now())
-    hand(store, lambda batch: batch.moves.append((moved, None)))
+    hand(store, moved)
     store.close()
     again = opening().read_now().entry(entry)
     assert again is not None

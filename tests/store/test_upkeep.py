@@ -51,7 +51,7 @@ def deferred(store: Store, info: str, clock: HandClock, wait: int = 0) -> int:
         lease.entry, lease.lease, Queue.PROCESSING, None, info, lease.attempts, clock.now() + wait, 0, clock.now(),
         "deferred",
     )  # fmt: skip
-    hand(store, lambda batch: batch.waits.append(later))
+    hand(store, later)
     return lease.entry
 
 
@@ -61,7 +61,7 @@ def ended(store: Store, clock: HandClock) -> int:
     end = EndedEntry(
         lease.entry, lease.lease, lease.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, clock.now()
     )
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     return lease.entry
 
 
@@ -80,7 +80,7 @@ def test_history_is_kept_from_the_end_of_an_entry_not_from_its_acceptance(store:
     accepted(store, a_message())
     (lease,) = claimed(store)
     held = Waited(lease.entry, lease.lease, Queue.HELD, Queue.PROCESSING, "why", 1, clock.now(), 0, clock.now(), "held")
-    hand(store, lambda batch: batch.waits.append(held))
+    hand(store, held)
     clock.move(31 * DAY)
     store.act_now(Action.RELEASE, [lease.entry], actor="ops@corp.example")
     entry = ended(store, clock)

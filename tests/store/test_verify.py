@@ -87,7 +87,7 @@ class Scene:
             self.ended, self.ended, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 2.0.0 kept", 1, 0, clock.now(),
             packed,
         )  # fmt: skip
-        hand(store, lambda batch: batch.ends.append(end))
+        hand(store, end)
         (self.youngest,) = accepted(store, real(data=a_mail("Youngest"))).entries
         store.close()
 
@@ -297,7 +297,7 @@ def test_an_entry_that_stands_in_the_history_too_ends_when_it_is_delivered(scene
     end = EndedEntry(
         lease.entry, lease.lease, lease.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 now", 1, 0, now
     )
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     assert store.read_now().entry(scene.waiting) is None
     ended = store.read_now().ended(scene.waiting)
     assert ended is not None
@@ -572,7 +572,7 @@ def test_mail_of_which_one_entry_ended_and_the_other_was_lost_is_not_taken_for_l
     end = EndedEntry(
         scene.first, leases[scene.first].lease, scene.first, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, START
     )
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     store.close()
     scene.plant("DELETE FROM entry WHERE id = :entry", entry=scene.second)
     assert scene.verify(repair=True).wrong == 0
@@ -765,7 +765,7 @@ def test_an_entry_that_is_being_worked_on_is_left_for_the_next_run(scene: Scene,
     later = Waited(
         scene.large, lease.lease, Queue.PROCESSING, None, "451 later", 1, clock.now() + HOUR, 0, clock.now(), "deferred"
     )
-    hand(store, lambda batch: batch.waits.append(later))
+    hand(store, later)
     assert scene.verify(repair=True).wrong == 0
     assert scene.entry(scene.large)[:2] == (Queue.HELD, damage.BODY_GONE)
 
@@ -914,13 +914,13 @@ def _work_on(store: Store, clock: HandClock, chance: random.Random, lease: objec
                 "deferred",
                 passed,
             )
-            hand(store, lambda batch: batch.waits.append(wait))
+            hand(store, wait)
         case 1:
             held = Waited(entry, ident, Queue.HELD, queue, "Suspicious", attempts, now, 0, now, "held", passed, "size")
-            hand(store, lambda batch: batch.waits.append(held))
+            hand(store, held)
         case 2 if queue is Queue.PROCESSING:
             move = Moved(entry, ident, Queue.DELIVERY, "Queued for Delivery", 1, now + HOUR, now)
-            hand(store, lambda batch: batch.moves.append((move, None)))
+            hand(store, move)
         case _:
             notice = (
                 real(message.env_from, data=a_mail("Not delivered"), queue=Queue.SYSTEM)
@@ -933,7 +933,7 @@ def _work_on(store: Store, clock: HandClock, chance: random.Random, lease: objec
                 entry, ident, message.id, Queue.DELIVERY, Outcome.BOUNCED if notice else Outcome.DELIVERED, "250 kept",
                 attempts, 0, now, body_object=message.body_object, notice=notice,
             )  # fmt: skip
-            hand(store, lambda batch: batch.ends.append(end))
+            hand(store, end)
 
 
 def test_every_kind_has_its_words_and_its_place_in_the_documentation() -> None:

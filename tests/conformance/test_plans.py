@@ -456,7 +456,7 @@ def _end_some(store: Store, clock: HandClock, rng: random.Random) -> None:
         ended = EndedEntry(
             entry.id, lease, entry.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 ok", 1, 0, clock.now()
         )
-        hand(store, lambda batch, ended=ended: batch.ends.append(ended))
+        hand(store, ended)
 
 
 def test_steps_are_found_by_the_plans_rows(store: Store) -> None:
