@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple, TypeVar
 
-from postroom.clock import HandClock, Millis
+from postroom.clock import DAY, HandClock, Millis
 from postroom.errors import StoreUnavailable
 from postroom.model import Client, Facts, Outcome, Queue, Recipient, Route, Verdict
 from postroom.rules.lifecycle import WORKED_ON
-from postroom.store import Accepted, EndedEntry, Lease, Moved, NewMessage, Store, Waited
+from postroom.store import Accepted, EndedEntry, Lease, Moved, NewMessage, Store, Waited, logs
 
 T = TypeVar("T")
 
@@ -151,6 +151,13 @@ def shown(store: Store, entries: Sequence[int]) -> list[object]:
         message = None if entry is None else reader.message(entry.message_id)
         found.append((entry, message, reader.ended(ident), reader.events(ident)))
     return found
+
+
+def released(store: Store) -> list[logs.Released]:
+    """The release log, newest first."""
+    query = logs.LogQuery(0, START + 10_000 * DAY)
+    first = store.read_now().ask(logs.read_first_page(logs.RELEASES, query, size=1_000, instead="less"))
+    return first.page.lines
 
 
 def a_message(

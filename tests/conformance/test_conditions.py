@@ -16,8 +16,8 @@ from postroom.store.sqlite import rarity
 from postroom.store.sqlite import reasons as reason_index
 from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import open_store
-from tests.store.crowd import a_filter, fill
-from tests.store.naive import holds
+from tests.conformance.crowd import a_filter, fill
+from tests.conformance.naive import holds
 
 FILTERS = 400
 

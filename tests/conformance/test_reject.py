@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from postroom.clock import DAY, HandClock
+from postroom.clock import HandClock
 from postroom.model import Action, Filter, Origin, Outcome, Queue, Route
-from postroom.store import Store, logs
-from tests.conformance.driven import START, a_message, accepted, delivered_at_once, difference, hand
+from postroom.store import Store
+from tests.conformance.driven import a_message, accepted, delivered_at_once, difference, hand, released
 
 LARGE = b"Subject: large\r\nX-Large: yes\r\n\r\n" + b"x" * 300_000
 
@@ -22,12 +22,6 @@ def notices(store: Store) -> list[bytes]:
         assert message.body is not None
         found.append(bytes(message.body))
     return found
-
-
-def log_of(store: Store) -> list[logs.Released]:
-    query = logs.LogQuery(0, START + DAY)
-    first = store.read_now().ask(logs.read_first_page(logs.RELEASES, query, size=100, instead="less"))
-    return first.page.lines
 
 
 def test_a_held_entry_ends_with_its_reason_actor_and_log(store: Store, clock: HandClock) -> None:
@@ -46,7 +40,7 @@ def test_a_held_entry_ends_with_its_reason_actor_and_log(store: Store, clock: Ha
     events = reader.events(entry)
     assert [event.kind for event in events] == ["accepted", "held", "rejected"]
     assert events[-1].actor == "app:soar"
-    (line,) = log_of(store)
+    (line,) = released(store)
     assert (line.entry, line.action, line.actor, line.reason) == (entry, Action.REJECT, "app:soar", "against policy")
     assert (line.held_for, line.subject, line.at) == ("Held by a person: looks odd", "Wire", clock.now())
     assert notices(store) == []
@@ -58,7 +52,7 @@ def test_a_release_is_logged_as_well(store: Store) -> None:
     store.act_now(Action.RELEASE, [entry], actor="ann")  # refused: nothing was held
     store.act_now(Action.HOLD, [entry], actor="ann")
     store.act_now(Action.RELEASE, [entry], actor="bob")
-    assert [(line.action, line.actor) for line in log_of(store)] == [(Action.RELEASE, "bob")]
+    assert [(line.action, line.actor) for line in released(store)] == [(Action.RELEASE, "bob")]
 
 
 @pytest.mark.parametrize(

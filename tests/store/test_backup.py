@@ -29,8 +29,8 @@ from postroom.store.plans import run as plan_run
 from postroom.store.records import Accepted, EndedEntry, Waited
 from postroom.store.sqlite import copying
 from postroom.store.store import Store, open_store
+from tests.conformance.driven import claimed
 from tests.store.conftest import Opener, a_message, accepted, hand
-from tests.store.test_queue import claimed
 
 LARGE = 200_000
 

@@ -20,9 +20,9 @@ from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite import schema
 from postroom.store.sqlite.tx import SqliteTx
 from postroom.store.store import Store
+from tests.conformance.crowd import fill, message
+from tests.conformance.naive import holds
 from tests.store.conftest import Opener, a_message, accepted, hand
-from tests.store.crowd import fill, message
-from tests.store.naive import holds
 
 
 def agrees(store: Store, chance: random.Random, number: int = 60) -> None:

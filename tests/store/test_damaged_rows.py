@@ -21,9 +21,9 @@ from postroom.store.logs import lines as logs
 from postroom.store.plans import commands as plans
 from postroom.store.queue import unread
 from postroom.store.store import Store
+from tests.conformance.driven import claimed
+from tests.conformance.test_plans import WINDOW, apply, difference, look_after, make, undo
 from tests.store.conftest import Opener, a_message, accepted
-from tests.store.test_plans import WINDOW, apply, difference, look_after, make, undo
-from tests.store.test_queue import claimed
 
 MOST = (1 << 63) - 1
 

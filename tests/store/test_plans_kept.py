@@ -16,8 +16,8 @@ from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite import search_index
 from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
+from tests.conformance.driven import claimed
 from tests.store.conftest import Opener, a_message, accepted, hand
-from tests.store.test_queue import claimed
 
 ROUNDS = 4
 

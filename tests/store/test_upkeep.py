@@ -19,8 +19,8 @@ from postroom.store.queue.claim import LEASED
 from postroom.store.records import EndedEntry, NewMessage, Waited
 from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
+from tests.conformance.driven import claimed
 from tests.store.conftest import Opener, a_message, accepted, hand
-from tests.store.test_queue import claimed
 
 T = TypeVar("T")
 PAGE = 4096

@@ -30,8 +30,8 @@ from postroom.store.records import EndedEntry, Moved, NewMessage, Waited
 from postroom.store.store import Store
 from postroom.store.verify.proof import KINDS, Report, verify
 from postroom.store.verify.rows import ledger_difference
+from tests.conformance.driven import claimed
 from tests.store.conftest import Opener, accepted, hand
-from tests.store.test_queue import claimed
 
 START = 1_800_000_000_000
 
