@@ -18,10 +18,29 @@ ENGINES = ("sqlite",)
 Opener = Callable[..., Store]
 
 
+def settings_of(engine: str, data: Path) -> Settings:
+    """A store of this engine in this directory."""
+    assert engine == "sqlite"
+    return Settings(data=str(data))
+
+
 @pytest.fixture(params=ENGINES)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    assert request.param == "sqlite"
-    return Settings(data=str(tmp_path))
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(engine: str, tmp_path: Path) -> Settings:
+    return settings_of(engine, tmp_path)
+
+
+Elsewhere = Callable[[Path], Settings]
+
+
+@pytest.fixture
+def elsewhere(engine: str) -> Elsewhere:
+    """Settings of one more store of the same engine."""
+    return lambda data: settings_of(engine, data)
 
 
 @pytest.fixture

@@ -3,58 +3,68 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+import threading
+from collections.abc import Iterator
 
 import pytest
 
 from postroom.clock import HandClock
-from postroom.model import Entry, Filter, Order, Queue
+from postroom.model import Action, Entry, Filter, Order, Queue
 from postroom.settings import Settings
-from postroom.store.find import counters
-from postroom.store.find.reader import Reader
-from postroom.store.sqlite import rarity
-from postroom.store.sqlite import reasons as reason_index
-from postroom.store.sqlite.search_index import Filling
-from postroom.store.store import open_store
-from tests.conformance.crowd import a_filter, fill
+from postroom.store import Reader, open_store
+from postroom.telemetry import Log
+from tests.conformance.conftest import ENGINES, settings_of
+from tests.conformance.crowd import a_filter, fill, message
+from tests.conformance.driven import START, accepted
 from tests.conformance.naive import holds
 
 FILTERS = 400
+LIMIT = 60.0  # seconds
 
 
 class Crowd:
-    """A store full of entries, some of them newer than its index, some of the index ended."""
+    """A store full of entries."""
 
-    def __init__(self, data: Path, index: str) -> None:
-        self.clock = HandClock(1_800_000_000_000)
+    def __init__(self, settings: Settings) -> None:
+        self.clock = HandClock(START)
         self.chance = random.Random(7)
-        self.store = open_store(Settings(data=str(data)), clock=self.clock)
+        self.store = open_store(settings, clock=self.clock)
         self.passed = fill(self.store, self.clock, self.chance, 160)
-        if index:
-            self._index(whole=index == "whole")
+        self.look()
+
+    def look(self) -> None:
+        """What waits now is what the filters are asked of."""
         self.reader: Reader = self.store.read_now()
         self.entries: list[Entry] = self.reader.find(Filter(), limit=1_000)
 
-    def _index(self, *, whole: bool) -> None:
-        ids = [entry.id for entry in self.store.read_now().find(Filter(), limit=1_000)]
-        filling = Filling(self.store.index)
-        filling.fill(ids[0] if whole else ids[60])
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(reason_index, "STEP", 3)
-            while filling.take_in_reasons():
-                pass
-        filling.close()
-        counted = ids[0] if whole else ids[40]
-        while self.store.write_now(lambda tx: counters.advance(tx, counted)):
-            pass
-        self.store.index.replaced(ready=True)
-        ended = ids[2::9]
-        self.store.write_now(lambda tx: tx.many("DELETE FROM entry WHERE id = ?", [(one,) for one in ended]))
+    def indexed(self) -> None:
+        """The index and the counters follow; some entries are newer, and some of what is in the index has ended."""
+        newest, there = self.entries[0].id, threading.Event()
+
+        def advance(reached: int) -> int:
+            number = self.store.advance_counters(reached)
+            if reached >= newest and not number:
+                there.set()
+            return number
+
+        self.store.index.follow(log=Log(), commits=lambda: self.store.counts.commits, advance=advance)
+        assert there.wait(LIMIT)
+        self.store.index.stop()
+        self.store.act_now(Action.DELETE, [entry.id for entry in self.entries[2::9]], actor="ann")
+        for _ in range(20):
+            new = accepted(self.store, message(self.chance, self.clock.now()))
+            self.passed |= dict.fromkeys(new.entries, ())
+        self.look()
 
 
-@pytest.fixture(scope="module", params=["", "half", "whole"], ids=["no index", "half an index", "an index"])
-def crowd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    made = Crowd(tmp_path_factory.mktemp("crowd"), request.param)
+@pytest.fixture(
+    scope="module", params=[(engine, index) for engine in ENGINES for index in ("no index", "an index")], ids=" ".join
+)
+def crowd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
+    engine, index = request.param
+    made = Crowd(settings_of(engine, tmp_path_factory.mktemp("crowd")))
+    if index == "an index":
+        made.indexed()
     yield made
     made.store.close()
 
@@ -64,16 +74,11 @@ def test_the_crowd_is_mixed(crowd: Crowd) -> None:
     assert len(crowd.entries) > 180
 
 
-@pytest.mark.parametrize("way", ["whole phrases", "rare pieces, reasons of many", "merged"])
-def test_a_filter_finds_what_a_plain_reading_of_it_finds(
-    crowd: Crowd, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each way that only a larger queue would take by itself."""
-    if way == "merged":
-        monkeypatch.setattr("postroom.store.find.search.Searches._common", lambda *asked: True)
-    elif way != "whole phrases":
-        monkeypatch.setattr(rarity, "CHEAP", 8)  # nearly every text is looked for by a piece
-        monkeypatch.setattr("postroom.store.find.search.MANY", 3)
+def test_a_filter_finds_what_a_plain_reading_of_it_finds(crowd: Crowd) -> None:
+    finds_what_is_there(crowd)
+
+
+def finds_what_is_there(crowd: Crowd) -> None:
     chance = random.Random(23)
     hits = 0
     for number in range(FILTERS):
@@ -88,6 +93,10 @@ def test_a_filter_finds_what_a_plain_reading_of_it_finds(
 
 
 def test_pages_go_forth_and_back_without_a_gap(crowd: Crowd) -> None:
+    pages_without_a_gap(crowd)
+
+
+def pages_without_a_gap(crowd: Crowd) -> None:
     chance = random.Random(5)
     for number in range(60):
         wanted = a_filter(chance, crowd.entries)
@@ -114,6 +123,10 @@ def test_pages_go_forth_and_back_without_a_gap(crowd: Crowd) -> None:
 
 
 def test_what_is_searched_for_is_literal(crowd: Crowd) -> None:
+    finds_literally(crowd)
+
+
+def finds_literally(crowd: Crowd) -> None:
     for text in ("%", "_", "*", '"', "' OR 1=1 --", "a AND b", "NEAR(a b)", "subject:report", "\\", "x'y", "-alice"):
         wanted = Filter(text=text)
         expected = [e.id for e in crowd.entries if holds(e, wanted, 0)]

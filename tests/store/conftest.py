@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tests.conformance.conftest import Opener, clock, opening, settings, store
+from tests.conformance.conftest import Elsewhere, Opener, clock, elsewhere, engine, opening, settings, store
 from tests.conformance.driven import a_message, accepted, claimed, hand
 
-__all__ = ["Opener", "a_message", "accepted", "claimed", "clock", "hand", "opening", "settings", "store"]
+__all__ = [
+    "Elsewhere",
+    "Opener",
+    "a_message",
+    "accepted",
+    "claimed",
+    "clock",
+    "elsewhere",
+    "engine",
+    "hand",
+    "opening",
+    "settings",
+    "store",
+]
