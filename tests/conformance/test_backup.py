@@ -19,7 +19,6 @@ from postroom.query import parse
 from postroom.settings import Plans, Settings
 from postroom.store import Accepted, Bodies, Store, Waited, access, open_store, plans
 from postroom.store import backup as backing
-from postroom.store.backup import Restored
 from tests.conformance.conftest import Elsewhere, Opener
 from tests.conformance.driven import a_message, accepted, claimed, delivered_at_once, hand
 
@@ -37,7 +36,7 @@ def delivered(store: Store, got: Accepted, clock: HandClock) -> None:
     hand(store, delivered_at_once(got, clock))
 
 
-def restored(backup: Path, target: Settings, clock: HandClock, *, hold: bool = False) -> Restored:
+def restored(backup: Path, target: Settings, clock: HandClock, *, hold: bool = False) -> backing.Restored:
     return backing.restore(backup, target, clock=clock, hold=hold, actor="cli:test")
 
 

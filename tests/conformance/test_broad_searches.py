@@ -1,4 +1,4 @@
-"""A search that would take too long is refused, and says what to ask instead; nothing else waits for it."""
+"""A search that would take too long is refused, and says what to ask instead."""
 
 from __future__ import annotations
 
@@ -30,13 +30,3 @@ def test_a_search_that_takes_too_long_is_refused_and_says_why(store: Store) -> N
     store.index.bound = GENEROUS
     assert reader.count(Filter(text="zz")) == 0
     assert reader.count(Filter(text="whale")) == MANY
-
-
-def test_while_another_broad_search_runs_a_search_is_refused(store: Store) -> None:
-    fill(store)
-    reader = store.read_now()
-    store.index.bound = GENEROUS
-    with store.index.alone, pytest.raises(SearchTooBroad, match="another broad search"):
-        reader.count(Filter(text="zz"))
-    assert reader.count(Filter(text="zz")) == 0
-    assert not store.index.alone.locked()

@@ -18,7 +18,6 @@ from postroom.query import parse
 from postroom.rules.lifecycle import NOT_PERMITTED_TEXT, NULL_SENDER_TEXT
 from postroom.settings import Plans
 from postroom.store import Accepted, Store, logs, plans, verify
-from postroom.store.plans import Plan, PlanRefused, Wish
 from tests.conformance.conftest import Opener
 from tests.conformance.driven import (
     a_message,
@@ -47,17 +46,17 @@ def fill(store: Store, number: int, **given: Any) -> list[int]:
     return [answer.entries[0] for answer in answers if isinstance(answer, Accepted)]
 
 
-def make(store: Store, clock: HandClock, action: Action, query: str = "", **more: Any) -> Plan:
+def make(store: Store, clock: HandClock, action: Action, query: str = "", **more: Any) -> plans.Plan:
     settings = more.pop("settings", SETTINGS)
-    wish = Wish(action, parse(query, clock.now()), query, "cli:ann", **more)
+    wish = plans.Wish(action, parse(query, clock.now()), query, "cli:ann", **more)
     return plans.carry_out_now(store, plans.make(store, wish, settings, clock))
 
 
-def apply(store: Store, clock: HandClock, plan: Plan, settings: Plans = SETTINGS) -> Plan:
+def apply(store: Store, clock: HandClock, plan: plans.Plan, settings: Plans = SETTINGS) -> plans.Plan:
     return plans.carry_out_now(store, plans.apply(store, plan.id, settings, clock, actor="cli:ann", reason="a test"))
 
 
-def undo(store: Store, clock: HandClock, plan: Plan) -> Plan:
+def undo(store: Store, clock: HandClock, plan: plans.Plan) -> plans.Plan:
     return plans.carry_out_now(store, plans.undo(store, plan.id, clock, actor="cli:bob"))
 
 
@@ -155,7 +154,7 @@ def test_what_a_plan_ends_is_kept_hidden_and_counted_until_the_window_is_over(
     assert store.act_now(Action.RELEASE, entries, actor="ann").refused[0][1].startswith("leaving: ")
     assert difference(store) == 0
     clock.move(WINDOW)
-    with pytest.raises(PlanRefused, match="its window is over"):
+    with pytest.raises(plans.PlanRefused, match="its window is over"):
         undo(store, clock, plan)
     assert look_after(store, clock) == 5
     sound(store, clock)
@@ -206,7 +205,7 @@ def test_too_much_changed_refuses_the_plan(store: Store, clock: HandClock) -> No
     plan = make(store, clock, Action.HOLD)
     store.act_now(Action.HOLD, entries[:2], actor="ann")
     before = rows(store)
-    with pytest.raises(PlanRefused, match="2 of 10 entries have changed"):
+    with pytest.raises(plans.PlanRefused, match="2 of 10 entries have changed"):
         apply(store, clock, plan)
     assert rows(store) == before
     assert apply(store, clock, plan, msgspec.structs.replace(SETTINGS, max_changed=20)).done == 8
@@ -242,15 +241,15 @@ def test_a_retry_of_many_is_spread_by_destination_and_delays_nobody(store: Store
 def test_a_plan_is_applied_once_and_undone_once(store: Store, clock: HandClock) -> None:
     fill(store, 3)
     plan = make(store, clock, Action.HOLD)
-    with pytest.raises(PlanRefused, match="is ready: expected applied"):
+    with pytest.raises(plans.PlanRefused, match="is ready: expected applied"):
         undo(store, clock, plan)
-    with pytest.raises(PlanRefused, match="a reason is needed"):
+    with pytest.raises(plans.PlanRefused, match="a reason is needed"):
         plans.carry_out_now(store, plans.apply(store, plan.id, SETTINGS, clock, actor="ann", reason=" "))
     apply(store, clock, plan)
-    with pytest.raises(PlanRefused, match="is applied: expected ready"):
+    with pytest.raises(plans.PlanRefused, match="is applied: expected ready"):
         apply(store, clock, plan)
     undo(store, clock, plan)
-    with pytest.raises(PlanRefused, match="is undone: expected applied"):
+    with pytest.raises(plans.PlanRefused, match="is undone: expected applied"):
         undo(store, clock, plan)
 
 
@@ -258,7 +257,7 @@ def test_a_plan_expires_and_is_forgotten_with_its_entries(store: Store, clock: H
     fill(store, 3)
     plan = make(store, clock, Action.HOLD)
     clock.move(SETTINGS.expiry)
-    with pytest.raises(PlanRefused, match="has expired"):
+    with pytest.raises(plans.PlanRefused, match="has expired"):
         apply(store, clock, plan)
     look_after(store, clock)
     reader = store.read_now()
@@ -273,7 +272,7 @@ def test_a_plan_expires_and_is_forgotten_with_its_entries(store: Store, clock: H
 
 def test_a_limit_refuses_a_plan_that_is_too_large(store: Store, clock: HandClock) -> None:
     fill(store, 3)
-    with pytest.raises(PlanRefused, match="more than 2 entries"):
+    with pytest.raises(plans.PlanRefused, match="more than 2 entries"):
         make(store, clock, Action.HOLD, most=2)
     assert make(store, clock, Action.HOLD, most=3).entries == 3
 
@@ -386,7 +385,7 @@ def test_a_step_that_fails_changes_nothing(
 
 def test_random_plans_beside_other_work_keep_the_ledger_at_zero(store: Store, clock: HandClock) -> None:
     rng = random.Random(7)
-    open_plans: list[Plan] = []
+    open_plans: list[plans.Plan] = []
     doing: dict[str, Callable[[], None]] = {
         "mail": lambda: fill(store, 5) and None,
         "plan": lambda: open_plans.append(
@@ -406,12 +405,12 @@ def test_random_plans_beside_other_work_keep_the_ledger_at_zero(store: Store, cl
     sound(store, clock)
 
 
-def _try_undo(store: Store, clock: HandClock, open_plans: list[Plan], rng: random.Random) -> None:
+def _try_undo(store: Store, clock: HandClock, open_plans: list[plans.Plan], rng: random.Random) -> None:
     if open_plans:
         plan = open_plans.pop(rng.randrange(len(open_plans)))
         try:
             undo(store, clock, plan)
-        except PlanRefused as why:
+        except plans.PlanRefused as why:
             assert "window is over" in str(why) or "is final" in str(why)  # noqa: PT017 - either is right
 
 

@@ -15,7 +15,6 @@ from postroom import facts
 from postroom.clock import HOUR, MINUTE, HandClock
 from postroom.model import Action, Client, Filter, Outcome, Queue, Recipient, Route, Verdict, VerdictKind
 from postroom.store import Bodies, EndedEntry, Lease, Moved, NewMessage, Store, Waited, pack_events, verify
-from postroom.store.verify import Report
 from tests.conformance.conftest import Opener
 from tests.conformance.driven import START, accepted, claimed, deferred, hand, shown
 
@@ -70,15 +69,15 @@ class Mail:
         (self.youngest,) = accepted(store, real(data=a_mail("Youngest"))).entries
 
 
-def kinds(report: Report, *states: str) -> set[str]:
+def kinds(report: verify.Report, *states: str) -> set[str]:
     return {kind for kind, counted in report.counts.items() if counted.keys() & set(states)}
 
 
-def wrong(report: Report) -> set[str]:
+def wrong(report: verify.Report) -> set[str]:
     return kinds(report, "found", "left")
 
 
-def told(report: Report) -> list[tuple[str, str, str]]:
+def told(report: verify.Report) -> list[tuple[str, str, str]]:
     return [(one.finding.kind, one.finding.what, one.done) for one in report.results if one.state != "noted"]
 
 

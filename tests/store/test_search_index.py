@@ -351,6 +351,18 @@ def test_while_the_index_is_being_made_the_refusal_tells_how_far_it_is(store: St
     filling.close()
 
 
+def test_one_broad_search_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(60):
+        accepted(store, a_message(*[f"r{number}@corp.example" for number in range(100)]))
+    monkeypatch.setattr("postroom.store.find.search.TOGETHER", 0.0)
+    reader = store.read_now()
+    store.index.bound = GENEROUS
+    with store.index.alone, pytest.raises(SearchTooBroad, match="another broad search"):
+        reader.count(Filter(text="zz"))
+    assert reader.count(Filter(text="zz")) == 0
+    assert not store.index.alone.locked()
+
+
 def test_a_sweep_comes_when_much_has_ended(store: Store) -> None:
     accepted(store, a_message())
     accepted(store, a_message())
