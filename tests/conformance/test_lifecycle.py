@@ -179,7 +179,11 @@ def test_a_plan_does_nothing_to_what_is_leased_when_its_turn_comes(
 
 @pytest.mark.parametrize("action", list(ENDING))
 def test_what_a_plan_ends_leaves_when_its_window_is_over(store: Store, clock: HandClock, action: Action) -> None:
-    made = cases(store, clock)
+    planned_and_over(store, clock, cases(store, clock), action)
+
+
+def planned_and_over(store: Store, clock: HandClock, made: dict[int, Case], action: Action) -> None:
+    """What a plan has ended is in the history when its undo window is over, and nothing else is."""
     plan = _applied(store, clock, _made(store, clock, action))
     clock.move(SETTINGS.undo_window + SECOND)
     assert plans.carry_out_now(store, plans.look_after(store, clock, 0)) == plan.done

@@ -21,8 +21,12 @@ from tests.conformance.test_conditions import Crowd, finds_literally, finds_what
 class Indexed(Crowd):
     """Some entries are newer than the index, and some of what is in it has ended."""
 
-    def __init__(self, data: Path, *, whole: bool) -> None:
+    def __init__(self, data: Path, index: str) -> None:
         super().__init__(Settings(data=str(data)))
+        if index:
+            self._index(whole=index == "whole")
+
+    def _index(self, *, whole: bool) -> None:
         ids = [entry.id for entry in self.store.read_now().find(Filter(), limit=1_000)]
         filling = Filling(self.store.index)
         filling.fill(ids[0] if whole else ids[60])
@@ -41,9 +45,9 @@ class Indexed(Crowd):
         assert self.reader.searches.attached
 
 
-@pytest.fixture(scope="module", params=["half", "whole"], ids=["half an index", "an index"])
+@pytest.fixture(scope="module", params=["", "half", "whole"], ids=["no index", "half an index", "an index"])
 def crowd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexed]:
-    made = Indexed(tmp_path_factory.mktemp("crowd"), whole=request.param == "whole")
+    made = Indexed(tmp_path_factory.mktemp("crowd"), request.param)
     yield made
     made.store.close()
 

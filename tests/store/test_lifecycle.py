@@ -7,9 +7,17 @@ import pytest
 
 from postroom.clock import HOUR, HandClock
 from postroom.model import Action, Filter, Queue
+from postroom.rules.lifecycle import ENDING
 from postroom.settings import Plans
 from postroom.store import Store, plans
-from tests.conformance.test_lifecycle import Case, alone, cases, place_of, planned_and_undone
+from tests.conformance.test_lifecycle import (
+    Case,
+    alone,
+    cases,
+    place_of,
+    planned_and_over,
+    planned_and_undone,
+)
 
 SETTINGS = msgspec.structs.replace(Plans(), max_changed=100)
 
@@ -38,6 +46,11 @@ def test_an_action_alone(store: Store, clock: HandClock, action: Action, held: b
 @pytest.mark.parametrize("action", list(Action))
 def test_an_action_in_a_plan_and_its_undo(store: Store, clock: HandClock, action: Action) -> None:
     planned_and_undone(store, clock, with_held_and_leased(store, clock), action)
+
+
+@pytest.mark.parametrize("action", list(ENDING))
+def test_what_a_plan_ends_leaves_when_its_window_is_over(store: Store, clock: HandClock, action: Action) -> None:
+    planned_and_over(store, clock, with_held_and_leased(store, clock), action)
 
 
 @pytest.mark.parametrize("action", list(Action))

@@ -1,4 +1,4 @@
-"""What many entries at once may cost mail: the size of a step, the turns of those made due, and the line before SQLite's lock."""
+"""What many entries at once may cost mail: the size of a step, and the line before SQLite's lock."""
 
 from __future__ import annotations
 

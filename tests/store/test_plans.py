@@ -15,9 +15,11 @@ from postroom.store.verify.plans import LOST_PLAN
 from postroom.store.verify.proof import verify
 from tests.conformance.driven import difference
 from tests.conformance.test_plans import (
+    MANY,
     SETTINGS,
     Crash,
     apply,
+    crash,
     entry_of,
     fill,
     look_after,
@@ -51,22 +53,19 @@ def test_an_undo_takes_back_every_column(store: Store, clock: HandClock, action:
     assert rows(store) == before
 
 
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("action", [Action.DELETE, Action.BOUNCE, Action.HOLD])
 def test_an_interrupted_plan_is_taken_back_to_every_column(
-    store: Store, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    store: Store, clock: HandClock, action: Action, at: int
 ) -> None:
-    mixed(store, clock)
+    fill(store, MANY)
     before = rows(store)
-    plan = make(store, clock, Action.DELETE)
-    monkeypatch.setattr(plan_steps._Slice, "reach", _fail)
-    with pytest.raises(Crash):
+    plan = make(store, clock, action)
+    with crash(store, at), pytest.raises(Crash):
         apply(store, clock, plan)
-    assert rows(store) == before
-    monkeypatch.undo()
     apply(store, clock, plan)
-    monkeypatch.setattr(plan_steps._Slice, "reach", _fail)
-    with pytest.raises(Crash):
+    with crash(store, at), pytest.raises(Crash):
         undo(store, clock, plan)
-    monkeypatch.undo()
     undo(store, clock, plan)
     assert rows(store) == before
 

@@ -1,4 +1,4 @@
-"""Two stores in one place, and what a writer does that could not write."""
+"""Two stores in one place, a writer that could not write, and one batch of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from postroom.clock import MINUTE, HandClock
+from postroom.model import Queue
 from postroom.settings import Settings
 from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite import writer
+from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
 from postroom.telemetry import Log
+from tests.conformance.driven import delivered_at_once
 from tests.store.conftest import Opener, a_message, accepted
 
 
@@ -66,3 +70,22 @@ def test_a_start_that_meets_a_command_looking_at_the_lock_goes_on(
     lock = sqlite.lock_directory(tmp_path)
     os.close(looking)
     os.close(lock)
+
+
+def test_a_claim_sees_the_ends_of_its_own_batch_though_a_neighbour_breaks_a_rule(
+    store: Store, clock: HandClock
+) -> None:
+    got = accepted(store, a_message(), lease_until=clock.now() + MINUTE)
+    (entry,) = got.entries
+    clock.move(2 * MINUTE)
+    taken: list[object] = []
+    batch = Batch()
+    batch.arrivals.append((a_message(subject="\ud800"), None, taken.append))
+    batch.calls.append(
+        (lambda tx: store._claim(tx, [(Queue.PROCESSING, 9)], 9, frozenset()), lambda got, _: taken.append(got))
+    )
+    batch.ends.append(delivered_at_once(got, clock))
+    store._engine.hand(batch)
+    store.write_now(lambda tx: None)
+    assert [part.leases for part in taken[-1]] == [[]]
+    assert store.read_now().ended(entry) is not None
