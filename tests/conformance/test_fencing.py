@@ -43,6 +43,9 @@ def write_late(
     assert taken.lease != stale.lease
     if not now_leased:
         hand(store, a_wait(taken, clock.now()))
+    leased = store.read_now().entry(entry)
+    assert leased is not None
+    assert leased.lease == (taken.lease if now_leased else None)
     lost: list[int] = []
     store.on_lost = lost.append
     before = state(entry)

@@ -44,6 +44,27 @@ def test_a_start_ends_every_lease_wherever_the_clock_stands(
     assert {due(again, entry) for entry in entries} == {clock.now()}
 
 
+@pytest.mark.parametrize("later", [SECOND, 2 * MINUTE, DAY])
+def test_a_start_ends_leases_that_were_given_long_after_the_first(
+    opening: Opener, clock: HandClock, later: int
+) -> None:
+    store = opening()
+    accepted(store, a_message(), lease_until=clock.now() + SECOND)
+    for _ in range(3):
+        clock.move(later)
+        assert len(claimed(store)) == 1
+        clock.move(MINUTE)
+        accepted(store, a_message(received=clock.now()), lease_until=clock.now() + SECOND)
+        hand(store, *(deferred(lease, clock.now(), clock.now() + 9 * DAY) for lease in claimed(store, limit=1)))
+    clock.move(later)
+    leased = claimed(store)
+    store.close()
+    clock.move(-30 * DAY)
+    again = opening()
+    assert again.recovered[0] == len(leased) == 1
+    assert again.read_now().entry(leased[0].entry).locked_until is None
+
+
 def test_a_lease_that_was_longer_once_is_found_too(opening: Opener, clock: HandClock) -> None:
     store = opening(limits=Limits(lease=HOUR))
     accepted(store, a_message())

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from postroom.clock import MINUTE, HandClock
 from postroom.model import Action, Outcome, Queue
@@ -80,12 +81,15 @@ def test_ends_are_committed_though_nothing_else_comes(store: Store, clock: HandC
     assert told.wait(LIMIT)
 
 
-def test_what_was_handed_over_is_committed_at_a_stop(opening: Opener, clock: HandClock) -> None:
+@pytest.mark.parametrize("at_once", [True, False], ids=["in the same turn", "later"])
+def test_what_was_handed_over_is_committed_at_a_stop(opening: Opener, clock: HandClock, at_once: bool) -> None:
     store = opening()
     got = accepted(store, a_message(), lease_until=clock.now() + MINUTE)
 
     async def turn() -> None:
         store.end(delivered_at_once(got, clock))
+        if at_once:
+            store.close()
 
     on_loop(store, turn)
     store.close()
