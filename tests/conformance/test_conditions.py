@@ -1,4 +1,4 @@
-"""Every filter finds exactly what a plain reading of it finds, in every order and page, with and without the search index."""
+"""Every filter finds exactly what a plain reading of it finds, in every order and page, with and without an index."""
 
 from __future__ import annotations
 

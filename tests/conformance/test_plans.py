@@ -17,7 +17,7 @@ from postroom.model import Action, Entry, Filter, Order, Outcome, Queue
 from postroom.query import parse
 from postroom.rules.lifecycle import NOT_PERMITTED_TEXT, NULL_SENDER_TEXT
 from postroom.settings import Plans
-from postroom.store import Accepted, Store, logs, plans, verify
+from postroom.store import Accepted, Store, Write, logs, plans, verify
 from tests.conformance.conftest import Opener
 from tests.conformance.driven import (
     a_message,
@@ -289,6 +289,10 @@ class Crash(Exception):
     """The process ends here."""
 
 
+def _crash(result: object) -> None:
+    raise Crash
+
+
 @contextmanager
 def crash(store: Store, at: int) -> Iterator[None]:
     """The process ends after so many writes of a command."""
@@ -367,11 +371,7 @@ def test_a_step_that_fails_changes_nothing(
             return write(function)
         before.append(shown(store, entries))
 
-        def fails(inside: Any) -> None:
-            function(inside)
-            raise Crash
-
-        return write(fails)
+        return write(Write(function).then(_crash))
 
     monkeypatch.setattr(store, "write_now", failing)
     with pytest.raises(Crash):
@@ -386,10 +386,11 @@ def test_a_step_that_fails_changes_nothing(
 def test_random_plans_beside_other_work_keep_the_ledger_at_zero(store: Store, clock: HandClock) -> None:
     rng = random.Random(7)
     open_plans: list[plans.Plan] = []
+    tolerant = msgspec.structs.replace(SETTINGS, max_changed=100)
     doing: dict[str, Callable[[], None]] = {
         "mail": lambda: fill(store, 5) and None,
         "plan": lambda: open_plans.append(
-            apply(store, clock, make(store, clock, rng.choice(list(Action))), msgspec.structs.replace(SETTINGS, max_changed=100))
+            apply(store, clock, make(store, clock, rng.choice(list(Action))), tolerant)
         ),
         "undo": lambda: _try_undo(store, clock, open_plans, rng),
         "time": lambda: clock.move(rng.randrange(WINDOW // 2)),

@@ -23,7 +23,7 @@ from postroom.model import (
 )
 from postroom.store import EndedEntry, Moved, Store, Waited, access
 from tests.conformance.conftest import Opener
-from tests.conformance.driven import a_message, accepted, claimed, hand
+from tests.conformance.driven import a_message, accepted, claimed, deferred, hand
 
 
 def test_an_accepted_message_is_there_for_each_recipient_after_its_commit(store: Store) -> None:
@@ -138,8 +138,7 @@ def test_waiting_keeps_info_time_and_verdicts_and_writes_an_event(store: Store, 
     accepted(store, a_message())
     (lease,) = claimed(store)
     verdicts = (Verdict(VerdictKind.PASS, "size"),)
-    hand(store, Waited(lease.entry, lease.lease, Queue.PROCESSING, None, "Scanner down", 1, clock.now() + MINUTE, 0, clock.now(),
-               "deferred", verdicts))  # fmt: skip
+    hand(store, deferred(lease, clock.now(), clock.now() + MINUTE, "Scanner down", verdicts=verdicts))
     entry = store.read_now().entry(lease.entry)
     assert entry is not None
     assert (entry.info, entry.lease, entry.next_attempt) == ("Scanner down", None, clock.now() + MINUTE)
@@ -250,7 +249,8 @@ def test_pages_follow_each_other_both_ways_and_ignore_newer_mail(store: Store, c
     [
         (Field.ALL, "QUARTERLY", 1), (Field.SUBJECT, "arterly rep", 1), (Field.SUBJECT, "alice", 0),
         (Field.FROM, "ÄPFEL", 1), (Field.FROM, "bob", 0), (Field.TO, "bob", 1), (Field.IP, "192.0.2", 1),
-        (Field.INFO, "queued for", 1), (Field.SUBJECT, "%", 0), (Field.ALL, "_", 0), (Field.FROM, "example\x1falice", 0),
+        (Field.INFO, "queued for", 1), (Field.SUBJECT, "%", 0), (Field.ALL, "_", 0),
+        (Field.FROM, "example\x1falice", 0),
         (Field.SUBJECT, "192", 0), (Field.ALL, "queued for", 1), (Field.ALL, "nothing such", 0),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a start may delete, what was asked for before it, what a stop still commits, and what a batch shows to others."""
+"""What a start may delete, what was asked for before it, what a stop still commits, what a claim sees."""
 
 from __future__ import annotations
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 import msgspec
+import pytest
 
 from postroom.clock import DAY, HOUR, MINUTE, HandClock
+from postroom.errors import EnvironmentFailed
 from postroom.model import Action, Filter, Origin, Outcome, Queue
 from postroom.store import NewMessage, Store, Waited, access
 from postroom.store import keep as keeping
@@ -171,6 +173,15 @@ def test_what_waits_in_the_line_to_the_writer_is_decided_before_a_doubtful_body(
 
     assert on_loop(store, late) == 0
     assert store.bodies.names() == [new.body_object]
+
+
+def test_only_what_is_a_bodys_name_is_a_path(store: Store) -> None:
+    beside = store.bodies.root / "ab" / "x"
+    beside.write_bytes(b"x")
+    store.bodies.delete("ab/x")
+    assert beside.exists()
+    with pytest.raises(EnvironmentFailed, match="not the name of a message body"):
+        store.bodies.path("../../etc/x")
 
 
 # -- sessions

@@ -21,7 +21,8 @@ from tests.conformance.driven import START, accepted, claimed, deferred, hand, s
 
 def a_mail(subject: str = "Quarterly report", size: int = 300) -> bytes:
     head = (
-        f"From: =?utf-8?q?Alice_=C3=84pfel?= <alice@corp.example>\r\nTo: Bob <bob@corp.example>\r\nSubject: {subject}\r\n"
+        "From: =?utf-8?q?Alice_=C3=84pfel?= <alice@corp.example>\r\nTo: Bob <bob@corp.example>\r\n"
+        f"Subject: {subject}\r\n"
         f"Message-ID: <{subject.replace(' ', '-')}@corp.example>\r\nContent-Type: text/plain\r\n\r\n"
     ).encode()
     return head + b"Hello, Bob.\r\n" * (1 + (size - len(head)) // 13)
@@ -62,8 +63,8 @@ class Mail:
         (self.ended,) = got.entries
         packed = pack_events([(clock.now(), "moved", "delivery", "")])
         end = EndedEntry(
-            self.ended, self.ended, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 2.0.0 kept", 1, 0, clock.now(),
-            packed,
+            self.ended, self.ended, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 2.0.0 kept", 1, 0,
+            clock.now(), packed,
         )  # fmt: skip
         hand(store, end)
         (self.youngest,) = accepted(store, real(data=a_mail("Youngest"))).entries

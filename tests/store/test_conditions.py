@@ -1,5 +1,5 @@
-"""The searches of the conformance suite again, with the index filled to a point, and in each way that only a larger queue
-would take by itself.
+"""The searches of the conformance suite again: with the index filled to a point, and in each way that only a larger
+queue would take by itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the conformance suite cannot see of plans: rows to the last column, their own tables, the plans of statements."""
+"""What the conformance suite cannot see of plans: every column, their own tables, how their statements are run."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_steps_are_found_by_the_plans_rows(store: Store) -> None:
     tx = store.read_now().tx
     full = {"plan": 1, "after": 0, "upto": 5}
     statements = (
-        plan_steps.NOT_AS_FROZEN, plan_steps.NOT_AS_LEFT, plan_steps._RESTORE, plan_steps._NOTE_LEFT, plan_steps._EVENTS,
-        plan_steps._RELEASE_LOG,
+        plan_steps.NOT_AS_FROZEN, plan_steps.NOT_AS_LEFT, plan_steps._RESTORE, plan_steps._NOTE_LEFT,
+        plan_steps._EVENTS, plan_steps._RELEASE_LOG,
     )  # fmt: skip
     event = {"now": 1, "kind": "x", "info": 1, "actor": "x", "state": 1}
     values = {**full, **event, "first_id": 1, "action": 1, "reason": "b"}

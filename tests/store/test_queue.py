@@ -1,4 +1,4 @@
-"""What the conformance suite cannot see of the queue: bodies that are gone from their table, and schemas that do not fit."""
+"""What the conformance suite cannot see of the queue: the table of bodies, and schemas that do not fit."""
 
 from __future__ import annotations
 
