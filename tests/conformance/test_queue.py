@@ -370,7 +370,7 @@ def test_a_command_beside_the_gateway_writes_and_the_gateway_sees_it(opening: Op
 
 
 def test_a_call_that_fails_takes_nobody_down(store: Store) -> None:
-    def wrong(made: None) -> None:
+    def wrong(made: access.Role) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
