@@ -267,7 +267,14 @@ def outside_the_store() -> Iterator[tuple[str, ast.Module]]:
 
 def behind_the_face(tree: ast.Module) -> list[tuple[int, str]]:
     """What a module uses of the store that is not for others: (line, name)."""
-    rooms: dict[str, ModuleType] = {}  # those that say what they show
+    rooms: dict[str, ModuleType] = {}  # those that say what they show, by the name they have in this module
+    also = {
+        name.name: name.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "postroom.store"
+        for name in node.names
+        if name.asname
+    }
     found = []
     for line, name in imports(tree):
         if name == "postroom.store":
@@ -277,7 +284,7 @@ def behind_the_face(tree: ast.Module) -> list[tuple[int, str]]:
             if shown not in store.__all__:
                 found.append((line, name))
             elif hasattr(room := getattr(store, shown), "__all__"):
-                rooms[shown] = room
+                rooms[also.get(shown, shown)] = room
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):
             continue
@@ -312,6 +319,33 @@ def test_nobody_outside_sees_a_transaction() -> None:
         f"src/{path}:{line}: {what}" for path, tree in outside_the_store() for line, what in transactions_seen(tree)
     ]
     assert wrong == [], "make it a verb of the room that it belongs to (store/verbs.py), or a method of Reader or Store"
+
+
+def inside_of_an_engine(tree: ast.Module) -> list[tuple[int, str]]:
+    """What a test uses that is not the face of the store: (line, what)."""
+    found = behind_the_face(tree) + transactions_seen(tree)
+    found += [
+        (line, name) for line, name in imports(tree) if re.match(r"apsw\b|sqlite3\b|tests\.store\b|bench\b", name)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            hidden = node.attr.startswith("_") and not node.attr.startswith("__")
+            if node.attr == "execute" or (hidden and dotted(node.value) != "self"):
+                found.append((node.lineno, dotted(node)))
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("postroom.store."):
+            found.append((node.lineno, str(node.value)))  # what a monkeypatch would replace
+    return found
+
+
+def test_the_conformance_suite_talks_to_the_face_alone() -> None:
+    files = sorted((ROOT / "tests/conformance").rglob("*.py"))
+    assert len(files) > 10
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {what}"
+        for path in files
+        for line, what in inside_of_an_engine(ast.parse(path.read_bytes()))
+    ]
+    assert wrong == [], "every engine runs these tests: what must look inside SQLite is a test in tests/store"
 
 
 def test_rules_are_pure() -> None:

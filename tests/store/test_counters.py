@@ -1,4 +1,4 @@
-"""The counters agree with the entries after whatever was written, by whomever, and wherever `upto` stands."""
+"""The tables of the counters agree with the entries after whatever was written, and wherever `upto` stands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import HOUR, MINUTE, HandClock
-from postroom.model import Action, Filter, Outcome, Queue, Route
+from postroom.model import Action, Filter, Outcome, Queue
 from postroom.settings import Settings
 from postroom.store import codes
 from postroom.store.damage import INFO_LOST
@@ -20,28 +20,14 @@ from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite import schema
 from postroom.store.sqlite.tx import SqliteTx
 from postroom.store.store import Store
+from tests.conformance.crowd import fill, message
+from tests.conformance.test_counters import agrees as counts_agree
 from tests.store.conftest import Opener, a_message, accepted, hand
-from tests.store.crowd import fill, message
-from tests.store.naive import holds
 
 
-def agrees(store: Store, chance: random.Random, number: int = 60) -> None:
-    reader = store.read_now()
+def agrees(store: Store, chance: random.Random) -> None:
     _agrees_by_reason(store)
-    entries = reader.find(Filter(), limit=10_000)
-    assert reader.queue_counts() == {queue: sum(e.queue is queue for e in entries) for queue in Queue}
-    for _ in range(number):
-        one, other = chance.choice(entries), chance.choice(entries)
-        wanted = Filter(
-            queues=tuple(chance.sample(list(Queue), chance.randrange(3))),
-            routes=tuple(chance.sample(list(Route), chance.randrange(3))),
-            attachment=chance.choice((None, True, False)),
-            since=chance.choice((None, one.created, one.created - one.created % HOUR, one.created - 30 * HOUR)),
-            until=chance.choice((None, other.created, other.created - other.created % HOUR - 1, other.created + HOUR)),
-        )
-        top = chance.choice((None, other.id))
-        expected = sum(holds(e, wanted, 0) and (top is None or e.id <= top) for e in entries)
-        assert reader.count(wanted, top=top) == expected, (wanted, top)
+    counts_agree(store, chance)
 
 
 def _agrees_by_reason(store: Store) -> None:
@@ -98,7 +84,7 @@ def test_an_entry_that_ends_leaves_no_counter_behind(store: Store, clock: HandCl
     advance(store, entry)
     assert tallied(store) == 1
     end = EndedEntry(entry, entry, entry, Queue.DELIVERY, Outcome.DELIVERED, "250 OK", 1, 0, clock.now())
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     assert store.read_now().count(Filter()) == 0
     later = accepted(store, a_message()).entries[0]
     advance(store, later)
@@ -113,14 +99,6 @@ def test_they_take_in_a_step_at_a_time(store: Store, monkeypatch: pytest.MonkeyP
     assert counters.wanting(store.read_now().tx, ids[6])
     assert not counters.wanting(store.read_now().tx, ids[5])
     assert (tallied(store), store.read_now().count(Filter())) == (6, 7)
-
-
-def test_a_command_beside_keeps_them_too(store: Store, opening: Opener) -> None:
-    ids = [accepted(store, a_message()).entries[0] for _ in range(4)]
-    advance(store, ids[-1])
-    opening(beside=True).act_now(Action.HOLD, ids[:1], actor="cli:root")
-    counts = store.read_now().queue_counts()
-    assert (counts[Queue.HELD], counts[Queue.PROCESSING]) == (1, 3)
 
 
 def test_they_are_counted_anew_from_the_entries(store: Store) -> None:

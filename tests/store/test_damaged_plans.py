@@ -19,8 +19,8 @@ from postroom.store.verify.plans import LOST_PLAN
 from postroom.store.verify.proof import verify
 from postroom.telemetry import Counts, Log
 from postroom.work.upkeep import Upkeep
+from tests.conformance.test_plans import WINDOW, apply, difference, entry_of, fill, look_after, make, undo
 from tests.store.test_damaged_rows import plant
-from tests.store.test_plans import WINDOW, apply, difference, entry_of, fill, look_after, make, undo
 
 DAMAGE = [
     ("action = 'dance'", "action"), ("action = x'00'", "action"), ("state = 'gone'", "state"),

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import DAY, MINUTE, HandClock
-from postroom.errors import EnvironmentFailed
 from postroom.http.console.detail import look_up
 from postroom.ids import public_id
 from postroom.model import Action, Entry, Filter, Outcome, Queue, Route
@@ -21,9 +20,9 @@ from postroom.store.logs import lines as logs
 from postroom.store.plans import commands as plans
 from postroom.store.queue import unread
 from postroom.store.store import Store
+from tests.conformance.driven import claimed
+from tests.conformance.test_plans import WINDOW, apply, difference, look_after, make, undo
 from tests.store.conftest import Opener, a_message, accepted
-from tests.store.test_plans import WINDOW, apply, difference, look_after, make, undo
-from tests.store.test_queue import claimed
 
 MOST = (1 << 63) - 1
 
@@ -203,15 +202,6 @@ def test_a_backup_goes_on_beside_what_is_no_bodys_name(store: Store, tmp_path: P
     with Pins(store.bodies) as pins:
         assert pins.hold(["../../etc/x", name]) == ["../../etc/x"]
         assert pins.sizes == {name: 1}
-
-
-def test_only_what_is_a_bodys_name_is_a_path(store: Store) -> None:
-    beside = store.bodies.root / "ab" / "x"
-    beside.write_bytes(b"x")
-    store.bodies.delete("ab/x")
-    assert beside.exists()
-    with pytest.raises(EnvironmentFailed, match="not the name of a message body"):
-        store.bodies.path("../../etc/x")
 
 
 @pytest.mark.parametrize(

@@ -1,46 +1,14 @@
-"""The ledger adds up what each process counted, and says when it does not agree with the queue."""
+"""The ledger of a store whose lines were written by hand: many lives, a correction, a difference."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 
-from postroom.clock import HandClock
-from postroom.model import Outcome, Queue
+from postroom.store import Store
 from postroom.store.keep import ledger
-from postroom.store.records import EndedEntry
-from postroom.store.store import Store
 from postroom.telemetry import Log
-from tests.store.conftest import Opener, a_message, accepted, hand
-
-
-def delivered(store: Store, clock: HandClock) -> None:
-    got = accepted(store, a_message(), lease_until=clock.now() + 60_000)
-    (entry,) = got.entries
-    end = EndedEntry(entry, entry, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, clock.now())
-    hand(store, lambda batch: batch.ends.append(end))
-
-
-def test_each_life_counts_for_itself_and_together_they_agree(opening: Opener, clock: HandClock) -> None:
-    first = opening()
-    accepted(first, a_message("bob@corp.example", "carol@corp.example"))
-    delivered(first, clock)
-    first.close()
-    clock.move(1000)
-    second = opening()
-    delivered(second, clock)
-    beside = opening(beside=True)
-    accepted(beside, a_message(queue=Queue.BULK))
-
-    found = ledger.read(second.read_now())
-    assert found.difference == 0
-    assert {kind: number for kind, number in found.created.items() if number} == {"accepted": 5}
-    assert {kind: number for kind, number in found.ended.items() if number} == {"delivered": 2}
-    assert {queue: number for queue, number in found.queued.items() if number} == {Queue.PROCESSING: 2, Queue.BULK: 1}
-    assert [(life.beside, life.created, life.ended) for life in found.lives] == [
-        (True, 1, 0), (False, 1, 1), (False, 3, 1),
-    ]  # fmt: skip
-    assert found.lives[1].began >= clock.now() > found.lives[2].began
+from tests.conformance.driven import a_message, accepted
 
 
 def test_old_lives_are_added_up_and_only_the_newest_told_one_by_one(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What many entries at once may cost mail: the size of a step, the turns of those made due, and the line before SQLite's lock."""
+"""What many entries at once may cost mail: the size of a step, and the line before SQLite's lock."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from types import SimpleNamespace
 import apsw
 import pytest
 
-from postroom.clock import HOUR, MINUTE, SECOND, HandClock
-from postroom.model import Action, Queue
 from postroom.store.plans.run import LEAST, LEAST_COMMITTED, MOST, STEP_TIME, Pace
 from postroom.store.queue import actions
 from postroom.store.sqlite import connections as sqlite
-from postroom.store.store import Store
-from tests.store.conftest import a_message, accepted
 
 SYNC = 0.030  # seconds: a disk that is slow whatever it is given
 
@@ -49,44 +45,6 @@ def test_one_slow_commit_does_not_make_the_steps_tiny() -> None:
     for _ in range(20):
         pace.learn(0.001, SYNC + 100 * STEP_TIME)
     assert pace.size == LEAST_COMMITTED
-
-
-def waiting(store: Store, clock: HandClock, number: int) -> list[int]:
-    entries = [accepted(store, a_message(f"r{i}@{'dD'[i % 2]}{i % 3}.example")).entries[0] for i in range(number)]
-    later = clock.now() + HOUR
-    store.write_now(lambda tx: tx.rows("UPDATE entry SET next_attempt = ?", (later,)))
-    clock.move(MINUTE)
-    return entries
-
-
-def due(store: Store, entries: list[int]) -> list[int]:
-    found = [store.read_now().entry(ident) for ident in entries]
-    return [entry.next_attempt for entry in found if entry is not None]
-
-
-def test_a_direct_retry_or_release_of_many_overruns_no_destination(
-    store: Store, clock: HandClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(actions, "SLICE", 2)  # the turns go on from slice to slice
-    entries = waiting(store, clock, 9)  # three destinations, in whatever case they are written
-    soon = clock.now() + 1
-    store.write_now(lambda tx: tx.rows("UPDATE entry SET next_attempt = ? WHERE id = ?", (soon, entries[8])))
-    store.act_now(Action.RETRY, entries, actor="ann")
-    now, gap = clock.now(), SECOND // 20
-    assert due(store, entries) == [now] * 3 + [now + gap] * 3 + [now + 2 * gap] * 2 + [soon], "nothing is put off"
-    store.act_now(Action.HOLD, entries, actor="ann")
-    clock.move(MINUTE)
-    store.act_now(Action.RELEASE, entries, actor="ann")
-    now = clock.now()
-    assert due(store, entries) == [now] * 3 + [now + gap] * 3 + [now + 2 * gap] * 3
-    assert store.read_now().queue_counts()[Queue.PROCESSING] == 9
-
-
-async def test_the_same_on_an_event_loop(store: Store, clock: HandClock) -> None:
-    entries = waiting(store, clock, 6)
-    await store.act(Action.RETRY, entries, actor="ann")
-    now = clock.now()
-    assert due(store, entries) == [now] * 3 + [now + SECOND // 20] * 3
 
 
 def test_a_command_rests_between_its_slices_for_as_long_as_they_took(monkeypatch: pytest.MonkeyPatch) -> None:

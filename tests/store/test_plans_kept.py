@@ -16,8 +16,8 @@ from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite import search_index
 from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
+from tests.conformance.driven import claimed
 from tests.store.conftest import Opener, a_message, accepted, hand
-from tests.store.test_queue import claimed
 
 ROUNDS = 4
 
@@ -50,12 +50,12 @@ def a_round(store: Store, filling: Filling, clock: HandClock, number: int) -> No
     end = EndedEntry(
         ends.entries[0], ends.entries[0], ends.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250", 1, 0, clock.now()
     )
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     accepted(store, a_message(f"to{number}@corp.example", f"cc{number}@corp.example", subject=f"zanzibar {number}"))
     for lease in claimed(store):
         waited = Waited(lease.entry, lease.lease, Queue.PROCESSING, None, "Scanner down", 1,
                         clock.now() + MINUTE, 0, clock.now(), "deferred")  # fmt: skip
-        hand(store, lambda batch, waited=waited: batch.waits.append(waited))  # type: ignore[misc]
+        hand(store, waited)  # type: ignore[misc]
         store.act_now(Action.HOLD, [lease.entry], actor="ann")
         store.act_now(Action.RELEASE, [lease.entry], actor="ann")
     clock.move(MINUTE)

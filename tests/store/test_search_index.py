@@ -19,8 +19,8 @@ from postroom.store.sqlite import rarity
 from postroom.store.sqlite.search_index import ENDED_LEAST, Filler, Filling
 from postroom.store.store import Store
 from postroom.telemetry import Log
+from tests.conformance.crowd import fill
 from tests.store.conftest import Opener, a_message, accepted
-from tests.store.crowd import fill
 
 GENEROUS = 60.0  # seconds
 

@@ -1,4 +1,4 @@
-"""What a start may delete, what a person asked for before it, and what a batch shows to those behind it."""
+"""Two stores in one place, a writer that could not write, and one batch of it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,15 @@ import msgspec
 import pytest
 
 from postroom.clock import MINUTE, HandClock
-from postroom.model import Action, Outcome, Queue
+from postroom.model import Queue
 from postroom.settings import Settings
-from postroom.store.records import EndedEntry, Moved
 from postroom.store.sqlite import connections as sqlite
 from postroom.store.sqlite import writer
 from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
 from postroom.telemetry import Log
-from tests.store.conftest import Opener, a_message, accepted, hand
-
-
-def test_a_start_deletes_only_files_that_postroom_named(opening: Opener, settings: Settings, tmp_path: Path) -> None:
-    letter = tmp_path / "shared" / "alice" / "letter.txt"
-    letter.parent.mkdir(parents=True)
-    letter.write_text("not ours")
-    opening(store=msgspec.structs.replace(settings.store, bodies=f"file:///{letter.parent.parent}"))
-    assert letter.read_text() == "not ours"
+from tests.conformance.driven import delivered_at_once
+from tests.store.conftest import Opener, a_message, accepted
 
 
 def test_a_start_never_deletes_the_bodies_of_another_store(opening: Opener, settings: Settings) -> None:
@@ -40,29 +32,6 @@ def test_a_start_never_deletes_the_bodies_of_another_store(opening: Opener, sett
     except Exception:  # noqa: BLE001 - refusing to start is as good as leaving the file alone
         assert one.bodies.path(name).exists()
     assert one.bodies.path(name).exists()
-
-
-def test_a_hold_asked_for_before_a_crash_is_honoured_by_the_recovery(opening: Opener, clock: HandClock) -> None:
-    store = opening()
-    (entry,) = accepted(store, a_message(), lease_until=clock.now() + MINUTE).entries
-    assert store.act_now(Action.HOLD, [entry], actor="ops@corp.example").requested == (entry,)
-    moved = Moved(entry, entry, Queue.DELIVERY, "Queued for Delivery", 1, clock.now() + MINUTE, clock.now())
-    hand(store, lambda batch: batch.moves.append((moved, None)))
-    store.close()
-    again = opening().read_now().entry(entry)
-    assert again is not None
-    assert again.queue is Queue.HELD
-
-
-def test_a_record_that_breaks_a_rule_does_not_call_the_disk_bad(store: Store) -> None:
-    failing: list[str] = []
-    hand(
-        store,
-        lambda batch: batch.arrivals.append(
-            (a_message(subject="\ud800"), None, lambda answer: failing.append(store.failing))
-        ),
-    )
-    assert failing == [""]
 
 
 def test_a_writer_that_failed_calls_the_disk_good_only_after_it_has_written(
@@ -110,15 +79,13 @@ def test_a_claim_sees_the_ends_of_its_own_batch_though_a_neighbour_breaks_a_rule
     (entry,) = got.entries
     clock.move(2 * MINUTE)
     taken: list[object] = []
-    end = EndedEntry(entry, entry, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, clock.now())
-
-    def fill(batch: Batch) -> None:
-        batch.arrivals.append((a_message(subject="\ud800"), None, taken.append))
-        batch.calls.append(
-            (lambda tx: store._claim(tx, [(Queue.PROCESSING, 9)], 9, frozenset()), lambda got, _: taken.append(got))
-        )
-        batch.ends.append(end)
-
-    hand(store, fill)
+    batch = Batch()
+    batch.arrivals.append((a_message(subject="\ud800"), None, taken.append))
+    batch.calls.append(
+        (lambda tx: store._claim(tx, [(Queue.PROCESSING, 9)], 9, frozenset()), lambda got, _: taken.append(got))
+    )
+    batch.ends.append(delivered_at_once(got, clock))
+    store._engine.hand(batch)
+    store.write_now(lambda tx: None)
     assert [part.leases for part in taken[-1]] == [[]]
     assert store.read_now().ended(entry) is not None

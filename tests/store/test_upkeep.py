@@ -1,68 +1,21 @@
-"""What upkeep deletes, and above all what it does not."""
+"""What upkeep leaves in tables, dictionary, indexes and pages, and what SQLite is asked."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-import msgspec
 import pytest
 
 from postroom.clock import DAY, HOUR, MINUTE, HandClock
-from postroom.model import Action, Filter, Origin, Outcome, Queue
+from postroom.model import Action, Filter
 from postroom.store.access import identity
 from postroom.store.find.reader import LOCKED_COUNT
 from postroom.store.keep import expiry, upkeep
 from postroom.store.queue.claim import LEASED
-from postroom.store.records import EndedEntry, NewMessage, Waited
-from postroom.store.sqlite.writer import Batch
 from postroom.store.store import Store
-from tests.store.conftest import Opener, a_message, accepted, hand
-from tests.store.test_queue import claimed
+from tests.conformance.conftest import Opener
+from tests.conformance.driven import a_message, accepted, on_loop
+from tests.conformance.test_upkeep import aged, deferred, ended, keep, reaped
 
-T = TypeVar("T")
 PAGE = 4096
-
-
-def during(store: Store, work: Callable[[], Awaitable[T]]) -> T:
-    """Run it as the serving process does: on a loop that the store answers on."""
-
-    async def once() -> T:
-        store.attach(asyncio.get_running_loop())
-        return await work()
-
-    try:
-        return asyncio.run(once())
-    finally:
-        store._engine.writer.loop = None
-        store._loop = None
-
-
-def reaped(store: Store, before: int) -> int:
-    return during(store, lambda: upkeep.Forgetting(store).round(before))
-
-
-def deferred(store: Store, info: str, clock: HandClock, wait: int = 0) -> int:
-    """What is due waits for this reason."""
-    (lease,) = claimed(store, limit=1)
-    later = Waited(
-        lease.entry, lease.lease, Queue.PROCESSING, None, info, lease.attempts, clock.now() + wait, 0, clock.now(),
-        "deferred",
-    )  # fmt: skip
-    hand(store, lambda batch: batch.waits.append(later))
-    return lease.entry
-
-
-def ended(store: Store, clock: HandClock) -> int:
-    """What is due is delivered."""
-    (lease,) = claimed(store, limit=1)
-    end = EndedEntry(
-        lease.entry, lease.lease, lease.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, clock.now()
-    )
-    hand(store, lambda batch: batch.ends.append(end))
-    return lease.entry
 
 
 def texts(store: Store) -> set[str]:
@@ -74,18 +27,6 @@ def count(store: Store, table: str) -> int:
 
 
 # -- history
-
-
-def test_history_is_kept_from_the_end_of_an_entry_not_from_its_acceptance(store: Store, clock: HandClock) -> None:
-    accepted(store, a_message())
-    (lease,) = claimed(store)
-    held = Waited(lease.entry, lease.lease, Queue.HELD, Queue.PROCESSING, "why", 1, clock.now(), 0, clock.now(), "held")
-    hand(store, lambda batch: batch.waits.append(held))
-    clock.move(31 * DAY)
-    store.act_now(Action.RELEASE, [lease.entry], actor="ops@corp.example")
-    entry = ended(store, clock)
-    assert reaped(store, clock.now() - 30 * DAY) == 0
-    assert store.read_now().ended(entry) is not None
 
 
 def test_the_events_of_what_history_has_forgotten_go_too(store: Store, clock: HandClock) -> None:
@@ -120,7 +61,7 @@ def test_forgetting_goes_on_behind_old_entries_that_ended_late(
     store.write_now(lambda tx: tx.rows(fetch_all, (last, clock.now() + DAY)))
     clock.move(MINUTE)
     forgetting = upkeep.Forgetting(store)
-    rounds = [during(store, lambda: forgetting.round(clock.now())) for _ in range(5)]
+    rounds = [on_loop(store, lambda: forgetting.round(clock.now())) for _ in range(5)]
     assert sum(rounds) == 3
     assert rounds[0] == 0, "a round is bounded"
     assert count(store, "history") == 27
@@ -135,12 +76,12 @@ def test_free_pages_are_given_back_but_for_a_reserve(store: Store) -> None:
         accepted(store, a_message(body=b"x" * 500_000))
     store.write_now(lambda tx: tx.rows("DELETE FROM body"))
     pages = int(store.read_now().tx.connection.pragma("page_count"))
-    given = during(store, lambda: upkeep.give_back(store))
+    given = on_loop(store, lambda: upkeep.give_back(store))
     tx = store.read_now().tx
     assert tx.connection.pragma("freelist_count") <= upkeep.SPARE
     assert pages - given - 20 <= tx.connection.pragma("page_count") <= pages - given  # and pages of SQLite's own map
     assert given > 60 * 500_000 // PAGE - upkeep.SPARE - 100
-    assert during(store, lambda: upkeep.give_back(store)) == 0
+    assert on_loop(store, lambda: upkeep.give_back(store)) == 0
 
 
 def test_a_step_that_takes_long_makes_the_next_one_smaller(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +89,9 @@ def test_a_step_that_takes_long_makes_the_next_one_smaller(store: Store, monkeyp
     pace = upkeep.Pace(100, least=5, most=1000)
     monkeypatch.setattr(upkeep, "SHARE", 0)
     monkeypatch.setattr(upkeep.time, "perf_counter", lambda: next(ticks))
-    during(store, lambda: pace.step(store, lambda tx: None))
+    on_loop(store, lambda: pace.step(store, lambda tx: None))
     assert pace.size == 10
-    during(store, lambda: pace.step(store, lambda tx: None))
+    on_loop(store, lambda: pace.step(store, lambda tx: None))
     assert pace.size == 16
 
 
@@ -166,14 +107,14 @@ def test_a_sweep_deletes_what_neither_an_entry_nor_an_event_uses(store: Store, c
     clock.move(HOUR)
     for _ in range(3):
         ended(store, clock)
-    during(store, lambda: upkeep.sweep_infos(store, clock.now()))
+    on_loop(store, lambda: upkeep.sweep_infos(store, clock.now()))
     assert {f"421 try again, id {number}" for number in range(3)} < texts(store), "timelines use them"
     clock.move(1)
     assert reaped(store, clock.now()) == 3
-    sweep = during(store, lambda: upkeep.sweep_infos(store, clock.now()))
+    sweep = on_loop(store, lambda: upkeep.sweep_infos(store, clock.now()))
     assert sweep == 3
     assert texts(store) == {"the reason of the last"}
-    assert not during(store, lambda: upkeep.sweep_infos(store, clock.now()))
+    assert not on_loop(store, lambda: upkeep.sweep_infos(store, clock.now()))
     entry = store.read_now().entry(last)
     assert entry is not None
     assert entry.info == "the reason of the last"
@@ -201,9 +142,7 @@ def test_a_text_taken_while_a_sweep_looks_is_kept(
         monkeypatch.setattr(upkeep, "_look", lambda *given: look(*given))
         return await upkeep.sweep_infos(store, clock.now())
 
-    # The reader thread, on which `look` runs, waits for the writer, whose answers need no loop.
-    store._engine.writer.loop = None
-    during(store, sweep)
+    on_loop(store, sweep)
     (entry,) = store.read_now().find(Filter(), limit=9)
     assert entry.info == "comes back"
     assert "comes back" in texts(store)
@@ -217,22 +156,11 @@ def test_a_command_beside_takes_a_text_anew_in_each_transaction(opening: Opener,
     beside.act_now(Action.HOLD, [one.id], actor="ops")
     beside.act_now(Action.RELEASE, [one.id], actor="ops")
     store.write_now(lambda tx: tx.rows("DELETE FROM event"))
-    assert during(store, lambda: upkeep.sweep_infos(store, clock.now())) >= 1
+    assert on_loop(store, lambda: upkeep.sweep_infos(store, clock.now())) >= 1
     beside.act_now(Action.HOLD, [one.id], actor="ops")
     (held,) = store.read_now().find(Filter(), limit=1)
     assert held.info == "Held by a person"
     assert [event.info for event in store.read_now().events(one.id)][1:] == ["Held by a person"]
-
-
-def test_the_numbers_of_a_sweep_follow_transactions_not_clocks(store: Store, clock: HandClock) -> None:
-    accepted(store, a_message())
-    deferred(store, "why", clock)
-    clock.move(-400 * DAY)
-    during(store, lambda: upkeep.sweep_infos(store, clock.now()))
-    clock.move(800 * DAY)
-    during(store, lambda: upkeep.sweep_infos(store, clock.now()))
-    (entry,) = store.read_now().find(Filter(), limit=1)
-    assert entry.info == "why"
 
 
 def test_a_sweep_is_due_by_growth_and_by_the_day(
@@ -250,7 +178,7 @@ def test_a_sweep_is_due_by_growth_and_by_the_day(
     assert not due()
     grow(0, 6)
     assert due(), "never swept, and grown a little"
-    during(store, lambda: upkeep.sweep_infos(store, clock.now()))
+    on_loop(store, lambda: upkeep.sweep_infos(store, clock.now()))
     assert count(store, "info") == 1, "the newest stays"
     grow(0, 6)
     assert not due(), "swept today"
@@ -265,42 +193,6 @@ def test_a_sweep_is_due_by_growth_and_by_the_day(
 # -- bodies
 
 
-def keep(store: Store, size: int = 200_000) -> NewMessage:
-    name = store.bodies.put(b"x" * size)
-    return msgspec.structs.replace(a_message(), body=None, body_object=name, size=size)
-
-
-def aged(store: Store, name: str, clock: HandClock, age: int = 2 * HOUR) -> str:
-    at = (clock.now() - age) / 1000
-    os.utime(store.bodies.path(name), (at, at))
-    return name
-
-
-def test_an_orphan_is_deleted_once_it_is_old(opening: Opener, clock: HandClock) -> None:
-    store = opening()
-    orphan = store.bodies.put(b"never had a row")
-    store.close()
-    store = opening()
-    aged(store, orphan, clock, HOUR - MINUTE)
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
-    clock.move(2 * MINUTE)
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 1
-    assert store.bodies.names() == []
-
-
-def test_a_body_with_a_row_or_in_flight_is_never_an_orphan(store: Store, clock: HandClock) -> None:
-    kept, coming = keep(store), keep(store)
-    accepted(store, kept)
-    store.bodies.settled(kept.body_object)
-    for new in (kept, coming):
-        aged(store, new.body_object, clock)  # as the files of a process that was stopped for hours look
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
-    accepted(store, coming)
-    store.bodies.settled(coming.body_object)
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
-    assert set(store.bodies.names()) == {kept.body_object, coming.body_object}
-
-
 def test_damage_to_the_index_or_to_a_row_costs_no_body(
     store: Store, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,46 +205,10 @@ def test_damage_to_the_index_or_to_a_row_costs_no_body(
     monkeypatch.setattr(upkeep, "objects_used", lambda rows: f"SELECT '' WHERE '' IN ({','.join('?' * rows)})")
     garbage = "UPDATE message SET body_object = ? WHERE id = ?"
     store.write_now(lambda tx: tx.rows(garbage, ("what was this?", entry)))
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
+    assert on_loop(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
     store.write_now(lambda tx: tx.rows(garbage, (kept.body_object, entry)))
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 1
+    assert on_loop(store, lambda: upkeep.collect_orphans(store, clock.now())) == 1
     assert store.bodies.names() == [kept.body_object]
-
-
-def test_files_that_are_not_bodies_are_left_alone(store: Store, clock: HandClock) -> None:
-    foreign = store.bodies.root / "ab" / "letter.txt"
-    foreign.write_text("not ours")
-    os.utime(foreign, (0, 0))
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
-    assert foreign.exists()
-
-
-def test_a_body_whose_commit_failed_is_deleted_only_after_a_commit_succeeded(store: Store, clock: HandClock) -> None:
-    gone, there = keep(store), keep(store)
-    accepted(store, there)  # its commit was reported as failed, and yet it is on the disk
-    for new in (gone, there):
-        store.bodies.doubt(new.body_object)
-        aged(store, new.body_object, clock)
-    assert during(store, lambda: upkeep.collect_orphans(store, clock.now())) == 0
-    commits = store.counts.commits
-    assert during(store, lambda: upkeep.settle_doubtful(store)) == 1
-    assert store.counts.commits == commits + 1
-    assert store.bodies.names() == [there.body_object]
-    assert not store.bodies.doubtful
-    assert not store.bodies.in_flight
-
-
-def test_what_waits_in_the_line_to_the_writer_is_decided_before_a_doubtful_body(store: Store) -> None:
-    new = keep(store)
-    answers: list[object] = []
-
-    async def late() -> int:
-        store.accept(new, None, answers.append)
-        store.bodies.doubt(new.body_object)
-        return await upkeep.settle_doubtful(store)
-
-    assert during(store, late) == 0
-    assert store.bodies.names() == [new.body_object]
 
 
 def test_bodies_are_found_by_their_own_index(store: Store) -> None:
@@ -395,32 +251,3 @@ def test_sessions_that_are_over_go(store: Store, clock: HandClock) -> None:
     clock.move(2 * HOUR)
     store.write_now(lambda tx: expiry.reap(tx, clock.now(), 0))
     assert count(store, "console_session") == 1
-
-
-# -- everything at once
-
-
-def test_the_ledger_and_what_waits_are_untouched(store: Store, clock: HandClock) -> None:
-    def fill(batch: Batch) -> None:
-        for number in range(40):
-            batch.arrivals.append((a_message(f"r{number}@corp.example"), None, lambda answer: None))
-
-    hand(store, fill)
-    for number in range(10):
-        deferred(store, f"reason {number}", clock)
-    for _ in range(10):
-        ended(store, clock)
-    clock.move(DAY)
-
-    async def everything() -> None:
-        await upkeep.Forgetting(store).round(clock.now())
-        await upkeep.sweep_infos(store, clock.now())
-        await upkeep.collect_orphans(store, clock.now())
-        await upkeep.settle_doubtful(store)
-        await upkeep.give_back(store)
-
-    before = store.read_now().find(Filter(), limit=100)
-    during(store, everything)
-    assert store.read_now().find(Filter(), limit=100) == before
-    assert store.read_now().ledger() == ({Origin.ACCEPTED: 40}, {Outcome.DELIVERED: 10}, 30)
-    assert count(store, "history") == 0

@@ -1,70 +1,35 @@
-"""Planted damage of every kind is found, repaired or held for a person, and gone from the next report; sound stores are sound."""
+"""Planted damage of every kind is found, repaired or held for a person, and gone from the next report."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import random
 import sqlite3
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from postroom import facts
 from postroom.clock import HOUR, MINUTE, HandClock
-from postroom.model import Action, Client, Label, Outcome, Queue, Recipient, Route, Verdict, VerdictKind
+from postroom.model import Action, Label, Outcome, Queue
 from postroom.query import parse
 from postroom.settings import Plans
-from postroom.store import codes, damage, timeline
-from postroom.store.bodies import Bodies
+from postroom.store import codes, damage
 from postroom.store.engine import Tx
 from postroom.store.plans import commands as plans
 from postroom.store.plans.commands import Wish
 from postroom.store.plans.run import run_now
 from postroom.store.queue import unread
-from postroom.store.records import EndedEntry, Moved, NewMessage, Waited
+from postroom.store.records import EndedEntry, Waited
 from postroom.store.store import Store
 from postroom.store.verify.proof import KINDS, Report, verify
 from postroom.store.verify.rows import ledger_difference
-from tests.store.conftest import Opener, accepted, hand
-from tests.store.test_queue import claimed
-
-START = 1_800_000_000_000
-
-
-def a_mail(subject: str = "Quarterly report", size: int = 300) -> bytes:
-    head = (
-        f"From: =?utf-8?q?Alice_=C3=84pfel?= <alice@corp.example>\r\nTo: Bob <bob@corp.example>\r\nSubject: {subject}\r\n"
-        f"Message-ID: <{subject.replace(' ', '-')}@corp.example>\r\nContent-Type: text/plain\r\n\r\n"
-    ).encode()
-    return head + b"Hello, Bob.\r\n" * (1 + (size - len(head)) // 13)
+from tests.conformance.conftest import Opener
+from tests.conformance.driven import START, accepted, claimed, hand
+from tests.conformance.test_verify import Mail, a_mail, kinds, real, told, wrong
 
 
-def real(
-    *recipients: str, data: bytes | None = None, bodies: Bodies | None = None, queue: Queue = Queue.PROCESSING
-) -> NewMessage:
-    """As reception describes it; `bodies` given: the bytes are a file."""
-    data = a_mail() if data is None else data
-    found = facts.scan(data)
-    return NewMessage(
-        Client(ip="192.0.2.7", name="client.example", helo="client.example"),
-        "alice@corp.example",
-        tuple(Recipient(address, Route.INBOUND, "Bob") for address in recipients or ("bob@corp.example",)),
-        found,
-        len(data),
-        START,
-        None if bodies else data,
-        bodies.put(data) if bodies else "",
-        sha256(data[found.body_at :]).digest(),
-        queue=queue,
-    )
-
-
-class Scene:
+class Scene(Mail):
     """One entry in each state that an entry can have, closed, so that damage can be planted in it."""
 
     def __init__(self, opening: Opener, clock: HandClock) -> None:
@@ -73,22 +38,7 @@ class Scene:
         store = opening()
         self.path = store.path
         self.root = store.bodies.root
-        (self.waiting,) = accepted(store, real()).entries
-        (self.first, self.second) = accepted(store, real("bob@corp.example", "carol@corp.example")).entries
-        large = real(data=a_mail("Large", 200_000), bodies=store.bodies)
-        (self.large,) = accepted(store, large).entries
-        self.file = store.bodies.path(large.body_object)
-        (self.held,) = accepted(store, real(data=a_mail("Held"))).entries
-        store.act_now(Action.HOLD, [self.held], actor="ops@corp.example", reason="asked for by legal")
-        got = accepted(store, real(data=a_mail("Delivered")), lease_until=clock.now() + MINUTE)
-        (self.ended,) = got.entries
-        packed = timeline.pack([(clock.now(), "moved", "delivery", "")])
-        end = EndedEntry(
-            self.ended, self.ended, got.message.id, Queue.DELIVERY, Outcome.DELIVERED, "250 2.0.0 kept", 1, 0, clock.now(),
-            packed,
-        )  # fmt: skip
-        hand(store, lambda batch: batch.ends.append(end))
-        (self.youngest,) = accepted(store, real(data=a_mail("Youngest"))).entries
+        super().__init__(store, clock)
         store.close()
 
     def plant(self, *statements: str, **values: object) -> None:
@@ -128,18 +78,6 @@ def scene(opening: Opener, clock: HandClock) -> Scene:
     return Scene(opening, clock)
 
 
-def kinds(report: Report, *states: str) -> set[str]:
-    return {kind for kind, counted in report.counts.items() if counted.keys() & set(states)}
-
-
-def wrong(report: Report) -> set[str]:
-    return kinds(report, "found", "left")
-
-
-def told(report: Report) -> list[tuple[str, str, str]]:
-    return [(one.finding.kind, one.finding.what, one.done) for one in report.results if one.state != "noted"]
-
-
 def found_and_repaired(scene: Scene, *expected: str, deep: bool = False) -> Report:
     """Found, not touched without --repair, repaired, and not found again; the repair's report."""
     first = scene.verify(deep=deep)
@@ -154,13 +92,6 @@ def found_and_repaired(scene: Scene, *expected: str, deep: bool = False) -> Repo
     with contextlib.closing(sqlite3.connect(scene.path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     return repair
-
-
-@pytest.mark.parametrize("deep", [False, True])
-def test_a_sound_store_has_no_findings(scene: Scene, deep: bool) -> None:
-    report = scene.verify(deep=deep)
-    assert report.counts == {}
-    assert report.rows > 6
 
 
 @pytest.mark.parametrize(
@@ -297,7 +228,7 @@ def test_an_entry_that_stands_in_the_history_too_ends_when_it_is_delivered(scene
     end = EndedEntry(
         lease.entry, lease.lease, lease.message_id, Queue.DELIVERY, Outcome.DELIVERED, "250 now", 1, 0, now
     )
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     assert store.read_now().entry(scene.waiting) is None
     ended = store.read_now().ended(scene.waiting)
     assert ended is not None
@@ -459,7 +390,7 @@ def test_a_body_that_cannot_be_read_just_now_is_no_reason_to_hold_anything(scene
     scene.file.parent.symlink_to(scene.file.parent)
     report = scene.verify(repair=True)
     assert {(one.finding.kind, one.state) for one in report.results} == {("body-unread", "left")}
-    assert scene.large not in worked_on(store)
+    assert scene.large not in {lease.entry for lease in claimed(store, limit=100)}
     entry = store.read_now().entry(scene.large)
     assert entry is not None
     assert (entry.queue, entry.info, entry.attempts) == (Queue.PROCESSING, unread.NOT_NOW, 0)
@@ -467,7 +398,7 @@ def test_a_body_that_cannot_be_read_just_now_is_no_reason_to_hold_anything(scene
     scene.file.parent.unlink()
     aside.rename(scene.file.parent)
     scene.clock.move(MINUTE)
-    assert scene.large in worked_on(store)
+    assert scene.large in {lease.entry for lease in claimed(store, limit=100)}
 
 
 def test_a_body_that_comes_back_needs_only_a_release(scene: Scene) -> None:
@@ -572,7 +503,7 @@ def test_mail_of_which_one_entry_ended_and_the_other_was_lost_is_not_taken_for_l
     end = EndedEntry(
         scene.first, leases[scene.first].lease, scene.first, Queue.DELIVERY, Outcome.DELIVERED, "250 kept", 1, 0, START
     )
-    hand(store, lambda batch: batch.ends.append(end))
+    hand(store, end)
     store.close()
     scene.plant("DELETE FROM entry WHERE id = :entry", entry=scene.second)
     assert scene.verify(repair=True).wrong == 0
@@ -765,7 +696,7 @@ def test_an_entry_that_is_being_worked_on_is_left_for_the_next_run(scene: Scene,
     later = Waited(
         scene.large, lease.lease, Queue.PROCESSING, None, "451 later", 1, clock.now() + HOUR, 0, clock.now(), "deferred"
     )
-    hand(store, lambda batch: batch.waits.append(later))
+    hand(store, later)
     assert scene.verify(repair=True).wrong == 0
     assert scene.entry(scene.large)[:2] == (Queue.HELD, damage.BODY_GONE)
 
@@ -811,28 +742,18 @@ def test_what_ended_before_the_second_look_is_not_reported(scene: Scene) -> None
 # -- the claim of a gateway meets the same damage
 
 
-def worked_on(store: Store) -> set[int]:
-    """What the worker gets to work on; what it does not get is recorded when this returns."""
-
-    async def once() -> set[int]:
-        store.attach(asyncio.get_running_loop())
-        taken = await store.claim([(Queue.PROCESSING, 100)], 100)
-        await store.write(lambda tx: None)
-        return {lease.entry for one in taken for lease in one.leases}
-
-    try:
-        return asyncio.run(once())
-    finally:
-        store._engine.writer.loop = None
-
-
 @pytest.mark.parametrize(
     "spoil", [lambda file: file.unlink(), lambda file: os.truncate(file, 10)], ids=["gone", "short"]
 )
 def test_a_claim_holds_what_has_no_whole_body_and_takes_the_rest(scene: Scene, spoil: Callable[[Path], None]) -> None:
     spoil(scene.file)
     store = scene.open()
-    assert worked_on(store) == {scene.waiting, scene.first, scene.second, scene.youngest}
+    assert {lease.entry for lease in claimed(store, limit=100)} == {
+        scene.waiting,
+        scene.first,
+        scene.second,
+        scene.youngest,
+    }
     entry = store.read_now().entry(scene.large)
     assert entry is not None
     assert (entry.queue, entry.info, store.counts.unreadable) == (Queue.HELD, damage.BODY_GONE, 1)
@@ -845,7 +766,7 @@ def test_a_claim_holds_what_cannot_be_read_and_takes_the_rest(scene: Scene) -> N
     scene.plant(f"UPDATE entry SET recipient = {bad} WHERE id = :entry", entry=scene.waiting)
     scene.plant(f"UPDATE message SET env_from = {bad} WHERE id = :entry", entry=scene.first)
     store = scene.open()
-    assert worked_on(store) == {scene.large, scene.youngest}
+    assert {lease.entry for lease in claimed(store, limit=100)} == {scene.large, scene.youngest}
     queues = {entry: scene.entry(entry)[:2] for entry in (scene.waiting, scene.first, scene.second)}
     assert queues == {
         scene.waiting: (Queue.HELD, damage.ENTRY_UNREADABLE),
@@ -855,85 +776,6 @@ def test_a_claim_holds_what_cannot_be_read_and_takes_the_rest(scene: Scene) -> N
     shown = store.read_now().entry(scene.waiting)
     assert shown is not None
     assert shown.recipient == "bob\ufffd"
-
-
-# -- any sound store
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_whatever_happens_to_mail_leaves_a_store_that_agrees(opening: Opener, clock: HandClock, seed: int) -> None:
-    chance = random.Random(seed)
-    store = opening()
-    bodies = store.bodies
-    for step in range(60):
-        clock.move(chance.randint(1, 20_000))
-        match chance.randint(0, 5):
-            case 0 | 1:
-                many = [f"r{number}@corp.example" for number in range(chance.choice([1, 1, 3]))]
-                data = a_mail(f"Step {step}", chance.choice([200, 5_000, 140_000]))
-                new = real(*many, data=data, bodies=bodies if len(data) > 128 * 1024 else None)
-                accepted(store, new, lease_until=chance.choice([None, clock.now() + MINUTE]))
-            case 2 | 3:
-                for lease in claimed(store):
-                    _work_on(store, clock, chance, lease, bodies)
-            case 4:
-                waiting = [ident for (ident,) in store.read_now().tx.rows("SELECT id FROM entry")]
-                some = chance.sample(waiting, min(3, len(waiting)))
-                store.act_now(chance.choice(list(Action)), some, actor="ops@corp.example", reason="as I like it")
-            case 5:
-                store.close()
-                store = opening()
-        if step % 10 == 9:
-            beside = opening(beside=True)
-            report = verify(beside, clock=clock, deep=chance.random() < 0.3)
-            assert wrong(report) == set(), told(report)
-            beside.close()
-    store.close()
-    report = verify(opening(beside=True), clock=clock, repair=True, deep=True)
-    assert report.counts == {}, told(report)
-
-
-def _work_on(store: Store, clock: HandClock, chance: random.Random, lease: object, bodies: Bodies) -> None:
-    entry, ident, now = lease.entry, lease.lease, clock.now()  # type: ignore[attr-defined]
-    queue, attempts = lease.queue, lease.attempts  # type: ignore[attr-defined]
-    passed = (Verdict(VerdictKind.PASS, "size"),)
-    message = store.read_now().message(lease.message_id)  # type: ignore[attr-defined]
-    assert message is not None
-    match chance.randint(0, 4):
-        case 0:
-            wait = Waited(
-                entry,
-                ident,
-                queue,
-                None,
-                f"451 later {chance.randint(1, 3)}",
-                attempts,
-                now + HOUR,
-                0,
-                now,
-                "deferred",
-                passed,
-            )
-            hand(store, lambda batch: batch.waits.append(wait))
-        case 1:
-            held = Waited(entry, ident, Queue.HELD, queue, "Suspicious", attempts, now, 0, now, "held", passed, "size")
-            hand(store, lambda batch: batch.waits.append(held))
-        case 2 if queue is Queue.PROCESSING:
-            move = Moved(entry, ident, Queue.DELIVERY, "Queued for Delivery", 1, now + HOUR, now)
-            hand(store, lambda batch: batch.moves.append((move, None)))
-        case _:
-            notice = (
-                real(message.env_from, data=a_mail("Not delivered"), queue=Queue.SYSTEM)
-                if chance.random() < 0.3
-                else None
-            )
-            if notice is not None:
-                notice = msgspec.structs.replace(notice, env_from="", body_hash=b"")
-            end = EndedEntry(
-                entry, ident, message.id, Queue.DELIVERY, Outcome.BOUNCED if notice else Outcome.DELIVERED, "250 kept",
-                attempts, 0, now, body_object=message.body_object, notice=notice,
-            )  # fmt: skip
-            hand(store, lambda batch: batch.ends.append(end))
 
 
 def test_every_kind_has_its_words_and_its_place_in_the_documentation() -> None:

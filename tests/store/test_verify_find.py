@@ -7,8 +7,8 @@ from postroom.store.find import counters
 from postroom.store.sqlite.search_index import Filling
 from postroom.store.store import Store
 from postroom.store.verify.proof import verify
+from tests.conformance.test_verify import a_mail, real
 from tests.store.conftest import accepted
-from tests.store.test_verify import a_mail, real
 
 
 def filled(store: Store) -> Filling:

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Hashable
 from functools import partial
+from typing import TypeVar
 
 import pytest
 
 from postroom.errors import StoreUnavailable
-from postroom.store.find.readers import MAIL, READERS, Readers
+from postroom.store import MAIL, Store
 
 GENEROUS = 60.0  # seconds
+READERS = 3  # threads, beside the one for mail
+T = TypeVar("T")
+
+
+class Readers:
+    """Reads of a store that look at nothing in it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def run(self, function: Callable[[], T], like: Hashable = None) -> asyncio.Task[T]:
+        async def read() -> T:
+            return await self._store.read(lambda reader: function(), like)
+
+        return asyncio.ensure_future(read())
 
 
 @pytest.fixture
-async def readers() -> AsyncIterator[Readers]:
-    made = Readers()
-    yield made
-    made.shutdown()
+def readers(store: Store) -> Readers:
+    return Readers(store)
 
 
 async def test_the_same_search_comes_to_the_same_thread(readers: Readers) -> None:
@@ -94,11 +108,10 @@ async def test_what_fails_passes_through_and_leaves_the_thread_idle(readers: Rea
     assert await readers.run(threading.get_ident, like="whale") == where
 
 
-async def test_without_a_thread_the_store_is_unavailable() -> None:
-    ended = Readers()
-    ended.shutdown()
+async def test_without_a_thread_the_store_is_unavailable(store: Store) -> None:
+    store.close()
     with pytest.raises(StoreUnavailable, match="could not be read"):
-        ended.run(threading.get_ident)
+        await store.read(lambda reader: threading.get_ident())
 
 
 @pytest.mark.parametrize("problem", [RuntimeError("can't start new thread"), MemoryError()])
@@ -113,7 +126,7 @@ async def test_a_thread_that_could_not_be_started_is_started_later(
         short.setattr(threading.Thread, "start", no_memory)
         for _ in range(READERS + 1):
             with pytest.raises(StoreUnavailable, match=r"can't start new thread|no memory"):
-                readers.run(threading.get_ident, like=like)
+                await readers.run(threading.get_ident, like=like)
     where = await asyncio.wait_for(readers.run(threading.get_ident, like=like), GENEROUS)
     assert await readers.run(threading.get_ident, like=like) == where
 

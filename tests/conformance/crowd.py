@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import msgspec
-
 from postroom.clock import HOUR, MINUTE, HandClock, Millis
 from postroom.model import (
     Aspect,
@@ -25,11 +23,8 @@ from postroom.model import (
     Verdict,
     VerdictKind,
 )
-from postroom.store import codes
-from postroom.store.engine import Tx
-from postroom.store.records import Accepted, NewMessage
-from postroom.store.store import Store
-from tests.store.conftest import hand
+from postroom.store import Accepted, Moved, NewMessage, Store, Waited
+from tests.conformance.driven import hand
 
 NAMES = ("alice", "Bob", "čeněk", "d_e", "50%off", "x'y", 'qu"ote', "Straße", "ＷＩＤＥ", "élan", "a*b", "ab")
 DOMAINS = ("corp.example", "example.org", "Mail.Example.NET", "bücher.example", "a.b")
@@ -50,6 +45,7 @@ WORDS = (
 )
 INFOS = ("Queued for Processing", "timeout of mail.example.org", "451 4.3.0 Try again", "Report pending: alice", "Held")
 ADDRESSES = ("192.0.2.7", "192.0.2.70", "198.51.100.9", "203.0.113.200", "2001:db8::7", "::1")
+LONG = 10_000 * HOUR
 CHECKS = ("size", "structure", "antivirus")
 
 
@@ -59,28 +55,37 @@ def fill(store: Store, clock: HandClock, chance: random.Random, number: int) -> 
     while len(got) < number:
         clock.move(chance.choice((1, 1, MINUTE, 50 * MINUTE)))
         news = [message(chance, clock.now()) for _ in range(4)]
-        hand(store, lambda batch, news=news: batch.arrivals.extend((new, None, got.append) for new in news))
-    return store.write_now(lambda tx: _lived(tx, got, chance, clock.now()))
+        answers = hand(store, *news, lease_until=clock.now() + LONG).arrivals
+        got += [answer for answer in answers if isinstance(answer, Accepted)]
+    return _live(store, got, chance, clock.now())
 
 
-def _lived(tx: Tx, got: list[Accepted], chance: random.Random, now: Millis) -> dict[int, tuple[str, ...]]:
-    passed = {}
+def _live(store: Store, got: list[Accepted], chance: random.Random, now: Millis) -> dict[int, tuple[str, ...]]:
+    """What may have become of the entries since."""
+    passed: dict[int, tuple[str, ...]] = {}
+    records: list[Moved | Waited] = []
     for one in got:
         checks = tuple(sorted(chance.sample(CHECKS, chance.randrange(3))))
-        for entry in one.entries:
-            passed[entry] = checks
-            _live(
-                tx,
-                entry,
-                chance.randrange(5),
-                chance.choice(INFOS),
-                chance.randrange(4),
-                chance.random() < 0.2,
-                now,
-            )
-        packed = msgspec.msgpack.encode(tuple(Verdict(VerdictKind.PASS, check) for check in checks))
-        tx.rows("UPDATE message SET verdicts = ? WHERE id = ?", (packed, one.message.id))
+        lives = [_life(entry, checks, chance, now) for entry in one.entries]
+        kept = checks if any(isinstance(life, Waited) for life in lives) else ()  # a move keeps no verdicts
+        passed |= dict.fromkeys(one.entries, kept)
+        records += lives
+    hand(store, *records)
     return passed
+
+
+def _life(entry: int, checks: tuple[str, ...], chance: random.Random, now: Millis) -> Moved | Waited:
+    queue, info, attempts = chance.choice(list(Queue)), chance.choice(INFOS), chance.randrange(4)
+    due = now + (attempts - 2) * HOUR
+    if chance.random() < 0.2 and queue is not Queue.HELD:
+        return Moved(entry, entry, queue, info, attempts, due, now)
+    label = int(chance.choice((Label.SUSPECT, Label.SUSPECT, Label(0))))
+    verdicts = tuple(Verdict(VerdictKind.PASS, check) for check in checks)
+    held = queue is Queue.HELD
+    return Waited(
+        entry, entry, queue, Queue.PROCESSING if held else None, info, attempts, due, label, now,
+        "held" if held else "deferred", verdicts,
+    )  # fmt: skip
 
 
 def message(chance: random.Random, now: Millis) -> NewMessage:
@@ -100,23 +105,6 @@ def message(chance: random.Random, now: Millis) -> NewMessage:
     return NewMessage(
         Client(ip=chance.choice(ADDRESSES)), sender, recipients, facts, size, now, b"\r\n\r\n", "", b"\x01" * 16,
         queue=chance.choice((Queue.PROCESSING, Queue.BULK)),
-    )  # fmt: skip
-
-
-def _live(tx: Tx, entry: int, queue: int, info: str, attempts: int, locked: bool, now: Millis) -> None:
-    """What may have become of an entry since."""
-    known = tx.rows("SELECT id FROM info WHERE text = ?", (info,))
-    if not known:
-        folded = info.lower()
-        known = tx.rows("INSERT INTO info (text, folded) VALUES (?, ?) RETURNING id", (info, folded))
-    held = codes.QUEUE[Queue.HELD]
-    tx.rows(
-        "UPDATE entry SET queue = ?, from_queue = ?, info_id = ?, attempts = ?, next_attempt = ?, locked_until = ?, "
-        "lease = ?, priority = ?, label = ? WHERE id = ?",
-        (
-            queue, 0 if queue == held else None, known[0][0], attempts, now + (attempts - 2) * HOUR,
-            now + HOUR if locked else None, entry if locked else None, entry % 2, entry % 3 and int(Label.SUSPECT), entry,
-        ),
     )  # fmt: skip
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import string
+import unicodedata
 
 from postroom.clock import Millis
 from postroom.model import Aspect, Entry, Filter, Label, Queue, Relation, Term
-from postroom.store.find.conditions import terms_of
-from postroom.store.fold import needle
 
 LABELS = {"maybe-delivered": Label.MAYBE_DELIVERED, "suspect": Label.SUSPECT}
 
@@ -25,6 +24,19 @@ def holds(entry: Entry, filter: Filter, now: Millis, passed: tuple[str, ...] = (
         and (not filter.ids or entry.id in filter.ids)
         and all(_term(entry, term, now, passed) is not term.negated for term in terms_of(filter))
     )
+
+
+def terms_of(filter: Filter) -> tuple[Term, ...]:
+    """All terms of a filter, its text as one of them."""
+    if not filter.text:
+        return filter.terms
+    return (Term(Aspect(filter.field.value), Relation.HAS, filter.text), *filter.terms)
+
+
+def needle(text: str) -> str:
+    """A text without regard to case and form; a control character counts as a space."""
+    cleaned = "".join(" " if unicodedata.category(one) == "Cc" else one for one in text)
+    return unicodedata.normalize("NFKC", cleaned).casefold()
 
 
 def _term(entry: Entry, term: Term, now: Millis, passed: tuple[str, ...]) -> bool:
