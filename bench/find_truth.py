@@ -167,9 +167,10 @@ def samples(database: Path) -> dict[str, str]:
             (middle,),
         ).fetchone()
         own = connection.execute(
-            "SELECT text FROM info WHERE text LIKE '%did not answer for%' ORDER BY id DESC LIMIT 1"
+            "SELECT text FROM info WHERE text LIKE 'connect to mx1.%: timed out' ORDER BY id DESC LIMIT 1"
         )
-        domain = (own.fetchone() or ("did not answer for nobody.example",))[0].rpartition(" ")[2]
+        text = (own.fetchone() or ("connect to mx1.nobody.example:25: timed out",))[0]
+        domain = text.removeprefix("connect to mx1.").partition(":")[0]
     return {"sender": sender, "recipient": recipient, "ip": ip, "domain": domain}
 
 

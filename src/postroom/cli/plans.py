@@ -33,6 +33,7 @@ from postroom.units import write_size
 
 LONG = 2_000  # entries; more show their progress
 SHOWN = 20
+OVER = ("undone", "final", "expired")
 
 
 @click.command("plan", cls=QueryCommand, short_help="Freeze a set of entries, to act on it as one.")

@@ -1,4 +1,4 @@
-"""One frozen tree of settings. `settings.file` fills it from TOML and environment; nobody else reads either.
+"""One frozen tree of settings. `settings_file` fills it from TOML and environment; nobody else reads either.
 
 Field comments become `docs/settings.md`; units are written out in the file ("10 minutes", "50 MiB") and are
 milliseconds and bytes here.

@@ -1,7 +1,7 @@
-"""`POST /api/gateway/find-processing-messages`: the processing queue. `paging/queues.py` reads the pages.
+"""`POST /api/gateway/find-processing-messages`: the processing queue. The way of a page is `queue_listing`'s.
 
-Promises: every member of the answer as recorded (contract section 6); one element of `data` for each query, also when
-it found nothing. Fails: as `paging/queues.py` does.
+Promises: every member of the answer as recorded (contract section 6); one element of `data` for each query, also when it found nothing.
+Fails: as `queue_listing` does.
 """
 
 from __future__ import annotations

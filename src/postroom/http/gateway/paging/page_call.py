@@ -1,8 +1,8 @@
-"""A call that lists, from its request to its answer: queues (queues.py) and logs (logs.py) alike.
+"""A call that lists, from what is asked to its answer: queues (`queue_listing`) and logs (`listing`) alike.
 
-Promises: the query in a page token decides, whatever `data` says. Without a token every item of `data` is a query of
-its own, answered in order; one that is wrong does not keep the others from being answered. Fails: what is wrong with an
-item or a token is reported in `fail`, with HTTP 200.
+Promises: a page token's own query decides, whatever `data` says; else every item of `data` is a query of its own, answered in order, and
+what is wrong with one of them does not keep the others from being answered. Fails: what is wrong with an item or a token stands in
+`fail`, with HTTP 200.
 """
 
 from __future__ import annotations
