@@ -144,13 +144,13 @@ def token(gateway: Gateway) -> bytes:
     """A whole call with an access token."""
     admin = json.loads((gateway.data / "admin.json").read_text())
     form = {"grant_type": "client_credentials", "client_id": admin["clientId"], "client_secret": admin["clientSecret"]}
-    tx = http.client.HTTPConnection(*gateway.http, timeout=30)
+    connection = http.client.HTTPConnection(*gateway.http, timeout=30)
     try:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        tx.request("POST", "/oauth/token", urllib.parse.urlencode(form), headers)
-        found = json.loads(tx.getresponse().read())
+        connection.request("POST", "/oauth/token", urllib.parse.urlencode(form), headers)
+        found = json.loads(connection.getresponse().read())
     finally:
-        tx.close()
+        connection.close()
     return call({"Authorization": f"Bearer {found['access_token']}", "Content-Type": "application/json"})
 
 

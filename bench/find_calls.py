@@ -55,11 +55,11 @@ class Client:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._credentials = Credentials.from_admin_json(gateway.data / "admin.json")
-        self._tx = http.client.HTTPConnection(*gateway.http, timeout=LIMIT)
+        self._connection = http.client.HTTPConnection(*gateway.http, timeout=LIMIT)
         self._token, self._token_until = "", 0.0
 
     def close(self) -> None:
-        self._tx.close()
+        self._connection.close()
 
     def ask(self, case: Case, page: str | None = None) -> Answer:
         return self._language(case, page) if case.query else self._compatible(case, page)
@@ -106,8 +106,8 @@ class Client:
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, float, Millis, Millis, Any]:
         begin, start = time.time_ns() // 1_000_000, time.perf_counter()
-        self._tx.request(method, path, body, headers)
-        answer = self._tx.getresponse()
+        self._connection.request(method, path, body, headers)
+        answer = self._connection.getresponse()
         content = answer.read()
         took = (time.perf_counter() - start) * 1000
         return answer.status, took, begin, time.time_ns() // 1_000_000, json.loads(content)
@@ -119,7 +119,7 @@ class Client:
                 "grant_type": "client_credentials", "client_id": admin["clientId"], "client_secret": admin["clientSecret"],
             }  # fmt: skip
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            self._tx.request("POST", "/oauth/token", urllib.parse.urlencode(form), headers)
-            found = json.loads(self._tx.getresponse().read())
+            self._connection.request("POST", "/oauth/token", urllib.parse.urlencode(form), headers)
+            found = json.loads(self._connection.getresponse().read())
             self._token, self._token_until = found["access_token"], time.monotonic() + 600
         return {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}

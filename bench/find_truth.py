@@ -106,9 +106,9 @@ def learn(database: Path, truths: Sequence[Truth], progress: Callable[[int], Non
     """Read every row once and note who must find it; how many rows there are."""
     number = 0
     checks = [(truth.match, truth.keys.append, truth.by_due) for truth in truths]
-    with contextlib.closing(_open(database)) as tx:
-        infos = {ident: fold(text) for ident, text in tx.rows("SELECT id, text FROM info")}
-        for row in _rows(tx, infos):
+    with contextlib.closing(_open(database)) as connection:
+        infos = {ident: fold(text) for ident, text in connection.execute("SELECT id, text FROM info")}
+        for row in _rows(connection, infos):
             for match, note, by_due in checks:
                 if match(row):
                     note(row.due if by_due else row.id)
@@ -122,11 +122,11 @@ def learn(database: Path, truths: Sequence[Truth], progress: Callable[[int], Non
     return number
 
 
-def _rows(tx: sqlite3.Connection, infos: dict[int, str]) -> Iterable[Row]:
+def _rows(connection: sqlite3.Connection, infos: dict[int, str]) -> Iterable[Row]:
     for (
         ident, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header, subject, ip,
         info, size, attempts, next_attempt, locked_until, priority, label,
-    ) in tx.rows(_ROWS):  # fmt: skip
+    ) in connection.execute(_ROWS):  # fmt: skip
         locked = locked_until or 0
         yield Row(
             ident, queue, route, attachment, fold(f"{env_from}\x1f{from_address}\x1f{from_name}"),
@@ -147,10 +147,10 @@ class Shown(NamedTuple):
 def shown(database: Path, idents: Sequence[int]) -> list[Shown]:
     """Of these entries, in this order."""
     marks = ",".join("?" * len(idents))
-    with contextlib.closing(_open(database)) as tx:
+    with contextlib.closing(_open(database)) as connection:
         found = {
             ident: Shown(recipient, subject, size, id_time(ident))
-            for ident, recipient, subject, size in tx.rows(
+            for ident, recipient, subject, size in connection.execute(
                 f"SELECT id, recipient, subject, size FROM entry WHERE id IN ({marks})", list(idents)
             )
         }
@@ -159,14 +159,16 @@ def shown(database: Path, idents: Sequence[int]) -> list[Shown]:
 
 def samples(database: Path) -> dict[str, str]:
     """Texts of the queue that a person would look for: an address, a full IP, a reason of one entry alone."""
-    with contextlib.closing(_open(database)) as tx:
-        middle = tx.row("SELECT (min(id) + max(id)) / 2 FROM entry")[0]
-        sender, recipient, ip = tx.row(
+    with contextlib.closing(_open(database)) as connection:
+        middle = connection.execute("SELECT (min(id) + max(id)) / 2 FROM entry").fetchone()[0]
+        sender, recipient, ip = connection.execute(
             "SELECT env_from, recipient, remote_ip FROM entry WHERE id > ? AND queue = 0 AND route = 0 AND remote_ip LIKE '198.%' "
             "AND attempts > 0 LIMIT 1",
             (middle,),
+        ).fetchone()
+        own = connection.execute(
+            "SELECT text FROM info WHERE text LIKE 'connect to mx1.%: timed out' ORDER BY id DESC LIMIT 1"
         )
-        own = tx.rows("SELECT text FROM info WHERE text LIKE 'connect to mx1.%: timed out' ORDER BY id DESC LIMIT 1")
         text = (own.fetchone() or ("connect to mx1.nobody.example:25: timed out",))[0]
         domain = text.removeprefix("connect to mx1.").partition(":")[0]
     return {"sender": sender, "recipient": recipient, "ip": ip, "domain": domain}
@@ -194,8 +196,8 @@ def watermark(index: Path) -> int:
 
 
 def _number(database: Path, statement: str) -> int:
-    with contextlib.closing(_open(database)) as tx:
-        return int(tx.row(statement)[0])
+    with contextlib.closing(_open(database)) as connection:
+        return int(connection.execute(statement).fetchone()[0])
 
 
 def _open(database: Path) -> sqlite3.Connection:

@@ -133,13 +133,13 @@ class Gateway:
 
     def metrics(self) -> dict[str, float]:
         """`/metrics`, by name with labels."""
-        tx = http.client.HTTPConnection(*self.http, timeout=30)
+        connection = http.client.HTTPConnection(*self.http, timeout=30)
         try:
-            tx.request("GET", "/metrics")
-            answer = tx.getresponse()
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
             text = answer.read().decode()
         finally:
-            tx.close()
+            connection.close()
         if answer.status != 200:
             raise GatewayFailed(f"/metrics answered {answer.status}: {text[:200]}")
         return {name: float(value) for name, value in _METRIC.findall(text)}

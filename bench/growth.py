@@ -61,7 +61,7 @@ class Passing:
         return apply.insert(tx, self._store._engine.ids, recorder.infos, recorder.ledger, news, lambda at: at)
 
     def _end(self, accepted: list[Accepted], tx: Tx) -> None:
-        now, recorder, tx = SystemClock().now(), self._store._recorder, tx
+        now, recorder = SystemClock().now(), self._store._recorder
         ends = []
         for one in accepted:
             (entry,) = one.entries
@@ -87,16 +87,18 @@ class Passing:
 
 def sizes(data: Path) -> dict[str, float]:
     """Bytes in use, by table with its indexes; everything that is free is left out."""
-    tx = Tx(str(data / "postroom.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = apsw.Connection(str(data / "postroom.db"), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        owners = dict(tx.rows("SELECT name, tbl_name FROM sqlite_master"))
+        owners = {
+            str(name): str(table) for name, table in connection.execute("SELECT name, tbl_name FROM sqlite_master")
+        }
         found: dict[str, float] = {}
-        for name, size in tx.rows("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"):
+        for name, size in connection.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"):
             owner = owners.get(name, name)
             found[owner] = found.get(owner, 0) + size
         return found
     finally:
-        tx.close()
+        connection.close()
 
 
 def main() -> int:

@@ -88,20 +88,20 @@ def ask(gateway: Gateway, requests: int, *, warm_up: int = 20) -> list[float]:
     """Milliseconds from the first byte of each request to the last of its answer."""
     credentials = Credentials.from_admin_json(gateway.data / "admin.json")
     body = json.dumps({"meta": {"pagination": {"pageSize": PAGE}}, "data": [{"type": "processing"}]}).encode()
-    tx = http.client.HTTPConnection(*gateway.http, timeout=30)
+    connection = http.client.HTTPConnection(*gateway.http, timeout=30)
     times = []
     for number in range(requests + warm_up):
         headers = signed_headers(credentials, PATH, now=datetime.now(UTC), request_id=str(uuid.uuid4()))
         begin = time.perf_counter()
-        tx.request("POST", PATH, body, headers)
-        answer = tx.getresponse()
+        connection.request("POST", PATH, body, headers)
+        answer = connection.getresponse()
         content = answer.read()
         elapsed = (time.perf_counter() - begin) * 1000
         if number == 0:
             _check(answer.status, content)
         if number >= warm_up:
             times.append(elapsed)
-    tx.close()
+    connection.close()
     return times
 
 

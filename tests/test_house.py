@@ -261,6 +261,29 @@ def test_statements_are_named_once_and_by_their_room() -> None:
     assert wrong == [], "call it `room.what`, and nothing else by the same name"
 
 
+def test_statements_that_run_have_a_name() -> None:
+    """Except where SQLite is known: another engine brings files of its own for those."""
+    wrong = []
+    for path, tree in modules().items():
+        if not path.startswith("postroom/store/") or path.startswith(("postroom/store/sqlite/", *KNOWS_SQLITE)):
+            continue
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+                continue
+            if node.func.attr in {"rows", "row", "value", "run", "many", "each"} and is_text(node.args[0]):
+                wrong.append(f"src/{path}:{node.lineno}")
+    assert wrong == [], "give it a name (store/engine.py: named)"
+
+
+def is_text(node: ast.expr) -> bool:
+    """A literal, or one that is put together on the spot."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+        return True
+    return isinstance(node, ast.JoinedStr | ast.BinOp) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
 def outside_the_store() -> Iterator[tuple[str, ast.Module]]:
     return ((path, tree) for path, tree in modules().items() if not path.startswith("postroom/store/"))
 

@@ -357,8 +357,9 @@ def test_pauses_are_kept(opening: Opener) -> None:
 
 def test_a_second_gateway_on_the_same_directory_is_refused(opening: Opener) -> None:
     opening()
-    with pytest.raises(StoreUnusable, match="in use by another gateway"):
+    with pytest.raises(StoreUnusable, match="in use by another gateway") as refused:
         opening()
+    assert isinstance(refused.value.__cause__, OSError), "what the lock said, not the refusal itself"
 
 
 def test_a_command_beside_the_gateway_writes_and_the_gateway_sees_it(opening: Opener) -> None:

@@ -38,13 +38,13 @@ def slow_receiver(tmp_path: Path) -> Iterator[SlowReceiver]:
 
 def readiness(gateway: Gateway) -> tuple[int, list[str]]:
     """What /health/ready says: status and reasons."""
-    tx = http.client.HTTPConnection(*gateway.http, timeout=30)
+    connection = http.client.HTTPConnection(*gateway.http, timeout=30)
     try:
-        tx.request("GET", "/health/ready")
-        answer = tx.getresponse()
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
         return answer.status, json.loads(answer.read())["reasons"]
     finally:
-        tx.close()
+        connection.close()
 
 
 def not_ready_because(gateway: Gateway, word: str) -> None:

@@ -15,7 +15,7 @@ from postroom.clock import HandClock
 from postroom.errors import EnvironmentFailed, PeerError
 from postroom.sealing import KEY_NAME, Sealer
 from postroom.settings import Settings
-from postroom.store.access import identity
+from postroom.store.access import identity, permissions
 from postroom.store.engine import Tx
 from postroom.store.store import Store, open_store
 
@@ -152,10 +152,10 @@ def test_builtin_roles_and_new_ones(store: Store) -> None:
     assert administrator is not None
     assert administrator.allows("Anything | Of | Later")
     assert monitor is not None
-    assert monitor.allows(identity.PROCESSING_READ)
-    assert not monitor.allows(identity.PROCESSING_EDIT)
+    assert monitor.allows(permissions.PROCESSING_READ)
+    assert not monitor.allows(permissions.PROCESSING_EDIT)
     store.write_now(
-        lambda tx: identity.create_role(tx, "operator", (identity.PROCESSING_READ, identity.PROCESSING_EDIT))
+        lambda tx: identity.create_role(tx, "operator", (permissions.PROCESSING_READ, permissions.PROCESSING_EDIT))
     )
     assert [role.name for role in identity.list_roles(tx)] == ["administrator", "monitor", "operator"]
     with pytest.raises(PeerError, match="exists already"):

@@ -138,6 +138,13 @@ def test_an_action_is_done_to_what_is_sound_beside_what_is_not(store: Store, don
     assert store.act_now(action, [hurt, sound], actor="ops").done == (hurt, sound)
 
 
+def test_a_sender_gets_a_notice_though_the_bytes_of_the_message_are_damaged(store: Store) -> None:
+    hurt = accepted(store, a_message()).entries[0]
+    plant(store, "UPDATE body SET bytes = 'no bytes' WHERE message_id = ?", hurt)
+    assert store.act_now(Action.BOUNCE, [hurt], actor="ops").done == (hurt,)
+    assert store.read_now().queue_counts()[Queue.SYSTEM] == 1
+
+
 @pytest.mark.parametrize("done", [*NO_ACTION_STOPS, "entry SET size = 'much'", f"entry SET size = {MOST}"])
 def test_a_plan_ends_what_is_sound_beside_what_is_not(store: Store, clock: HandClock, done: str) -> None:
     hurt, sound, later = (accepted(store, a_message()).entries[0] for _ in range(3))

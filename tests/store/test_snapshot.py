@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from postroom.store.engine import FULL
@@ -59,4 +60,18 @@ def test_a_snapshot_of_a_reader_does_not_see_later_commits(tx: SqliteTx, tmp_pat
         tx.run("INSERT INTO stored VALUES (x'01')")
         assert stored(reader) == 0
     assert stored(reader) == 1
+    reader.close()
+
+
+def test_a_read_that_fails_half_way_leaves_no_snapshot_behind(tx: SqliteTx, tmp_path: Path) -> None:
+    """Or the log could not restart until that thread reads again."""
+    for text in ("x'ff'", "x'61'"):
+        tx.run(f"INSERT INTO stored VALUES (CAST({text} AS TEXT))")
+    reader = SqliteTx(connections.reading(tmp_path / "postroom.db"))
+    assert reader.rows("SELECT bytes FROM stored") == [("\N{REPLACEMENT CHARACTER}",), ("a",)]
+    with pytest.raises(UnicodeDecodeError):
+        reader.rows("WITH found AS (SELECT bytes FROM stored) SELECT bytes FROM found")
+    assert not reader.in_snapshot
+    assert reader.connection.txn_state() == apsw.SQLITE_TXN_NONE
+    assert len(reader.rows("SELECT bytes FROM stored")) == 2
     reader.close()

@@ -134,7 +134,8 @@ def test_copies_and_search_text_that_are_wrong_together_are_put_right_together(s
     "damage_done",
     [
         "route = 9", "route = 'x'", "queue = 17, from_queue = NULL", "queue = -1, from_queue = 0",
-        "queue = 3, from_queue = NULL", "queue = 3, from_queue = 3",
+        "queue = 3, from_queue = NULL", "queue = 3, from_queue = 3", "queue = 3, from_queue = 1.5",
+        "queue = 3, from_queue = 'x'",
     ],
 )  # fmt: skip
 def test_an_entry_of_which_nobody_knows_where_it_stood_is_held(scene: Scene, damage_done: str) -> None:

@@ -30,9 +30,6 @@ from postroom.store.engine import Tx, named
 
 ADMINISTRATOR = "administrator"
 MONITOR = "monitor"
-PROCESSING_READ = permissions.PROCESSING_READ
-PROCESSING_EDIT = permissions.PROCESSING_EDIT
-ALL_PERMISSIONS = permissions.ALL
 
 MAX_NAME = 100
 MAX_EMAIL = 320  # RFC 5321 4.5.3.1: 64 + 1 + 255
@@ -50,7 +47,7 @@ class Role(msgspec.Struct, frozen=True):
 
     def allows(self, permission: str) -> bool:
         """Whether its holders have this permission."""
-        return ALL_PERMISSIONS in self.permissions or permission in self.permissions
+        return permissions.ALL in self.permissions or permission in self.permissions
 
 
 class AppKeys(msgspec.Struct, frozen=True):

@@ -1,6 +1,5 @@
 """Finding entries: the reader, searches, counters, tracking."""
 
-from postroom.store.bounded import BOUND
 from postroom.store.find import tracking
 from postroom.store.find.counters import is_plain
 from postroom.store.find.tracking import (
@@ -21,7 +20,6 @@ track = looks(tracking.search)
 look_up = looks(tracking.look_up)
 
 __all__ = [
-    "BOUND",
     "BUDGET",
     "REFUSED",
     "STATUSES",

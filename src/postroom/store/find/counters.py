@@ -164,7 +164,7 @@ def _tallied(
         f"SELECT coalesce(sum(number), 0) FROM tally WHERE queue IN ({_marks(queues)}) AND route IN ({_marks(routes)}) "
         f"AND attachment IN ({_marks(attachments)}) AND hour >= ? AND hour < ?"
     )
-    return int(tx.value(text, (*queues, *routes, *attachments, first, behind)))
+    return int(tx.value(named("find.tallied", text), (*queues, *routes, *attachments, first, behind)))
 
 
 def _counted(
@@ -181,7 +181,7 @@ def _counted(
     else:
         where, index, values = f"queue IN ({_marks(queues)})", "entry_queue", tuple(queues)
     text = f"SELECT count(*) FROM entry INDEXED BY {index} WHERE {where} AND id >= ? AND id <= ?"
-    return int(tx.value(text, (*values, *bounds)))
+    return int(tx.value(named("find.counted", text), (*values, *bounds)))
 
 
 def _marks(values: Sequence[int]) -> str:

@@ -125,7 +125,8 @@ class Reader:
                 return []
             ids, values = parts.page(limit, descending=descending)
             direction = "DESC" if descending else "ASC"
-            return self.tx.rows(f"{ENTRIES} WHERE e.id IN ({ids}) ORDER BY e.id {direction}", values)
+            text = f"{ENTRIES} WHERE e.id IN ({ids}) ORDER BY e.id {direction}"
+            return self.tx.rows(named("find.page", text), values)
 
         entries = [_entry(row) for row in self.searches.run(filter, Bounds(low, high), now, page)]
         return entries[::-1] if backwards else entries

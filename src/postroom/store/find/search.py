@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from postroom.clock import Millis
 from postroom.model import Filter, Queue
-from postroom.store.engine import FAILURE, INTERRUPTED, Finder, ReadTx, may_be_the_index
+from postroom.store.engine import FAILURE, INTERRUPTED, Finder, ReadTx, may_be_the_index, named
 from postroom.store.find import conditions, counters
 from postroom.store.find.counters import LAST
 from postroom.store.find.sources import MANY, Bounds, Reasons, Sources, sources
@@ -160,7 +160,7 @@ class Searches:
             return True
         text, values = conditions.among("info_id", infos)
         look = f"SELECT count(*) FROM (SELECT 1 FROM reason WHERE {text} AND queue = ? LIMIT {MANY + 1})"
-        return int(self._tx.value(look, (*values, queue))) > MANY
+        return int(self._tx.value(named("find.are_many", look), (*values, queue))) > MANY
 
     def _few(self, text: str, column: str | None) -> Sequence[int] | None:
         key = (text, column or "")

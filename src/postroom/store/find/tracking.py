@@ -19,7 +19,7 @@ from postroom.ids import first_id_at, id_time
 from postroom.model import Ended, Entry, Outcome, Priority, Queue, Route
 from postroom.rules.lifecycle import DELIVERY_INFO
 from postroom.store import codes
-from postroom.store.engine import ReadTx
+from postroom.store.engine import ReadTx, named
 from postroom.store.find.reader import Reader
 from postroom.store.logs import rejections
 from postroom.store.logs.lines import contains, one_of
@@ -131,17 +131,18 @@ class _Source:
     def step(self, tx: ReadTx, low: int) -> list[Any]:
         self.started = True
         lowest, rows = tx.rows(
-            f"SELECT min(id), count(*) FROM (SELECT id FROM {self.table} WHERE id >= ? AND id < ? "
-            "ORDER BY id DESC LIMIT ?)",
-            (low, self.border, CHUNK),
+            named(
+                "find.track_step",
+                f"SELECT min(id), count(*) FROM (SELECT id FROM {self.table} WHERE id >= :low AND id < :border "
+                "ORDER BY id DESC LIMIT :most)",
+            ),
+            {"low": low, "border": self.border, "most": CHUNK},
         )[0]
         self.done = rows < CHUNK
         if not rows:
             return []
-        found = tx.rows(
-            f"SELECT {self._columns} FROM {self.table} AS t WHERE t.id >= ? AND t.id < ? AND {self._where}",
-            (lowest, self.border, *self._values),
-        )
+        text = f"SELECT {self._columns} FROM {self.table} AS t WHERE t.id >= ? AND t.id < ? AND {self._where}"
+        found = tx.rows(named("find.track", text), (lowest, self.border, *self._values))
         self.border = lowest
         return found
 

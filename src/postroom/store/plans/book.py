@@ -19,7 +19,7 @@ from postroom.ids import first_id_at, public_id
 from postroom.model import Action, Queue
 from postroom.store import codes
 from postroom.store.access.roles import plan_limits
-from postroom.store.engine import Tx, named
+from postroom.store.engine import Statement, Tx, named
 from postroom.store.logs import audit
 from postroom.store.queue.apply import CHUNK
 
@@ -216,11 +216,11 @@ def latest(tx: Tx, limit: int, before: int | None = None) -> list[Plan | Damaged
 def entries(tx: Tx, plan: int, *, states: Sequence[str] = STATES, after: int = 0, limit: int = 100) -> list[PlanEntry]:
     """What became of them, in the order of their ids."""
     numbers = ", ".join([str(STATES.index(state)) for state in states])
-    rows = tx.rows(
+    text = (
         "SELECT entry, state, why FROM plan_entry WHERE plan = :plan AND entry > :after "
-        f"AND entry <= {LAST_ENTRY} AND state IN ({numbers}) ORDER BY entry LIMIT :limit",
-        {"plan": plan, "after": after, "limit": limit},
+        f"AND entry <= {LAST_ENTRY} AND state IN ({numbers}) ORDER BY entry LIMIT :limit"
     )
+    rows = tx.rows(named("plans.entries", text), {"plan": plan, "after": after, "limit": limit})
     return [PlanEntry(entry, STATES[state], WHY.get(why, "")) for entry, state, why in rows]
 
 
@@ -317,10 +317,9 @@ def add(tx: Tx, ident: int, frozen: Sequence[tuple[Any, ...]]) -> None:
 
 
 @cache
-def _insert(rows: int) -> str:
-    return (
-        f"INSERT INTO plan_entry ({_ENTRY_COLUMNS}) VALUES {', '.join(['(?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)'] * rows)}"
-    )
+def _insert(rows: int) -> Statement:
+    marks = ", ".join(["(?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    return named("plans.insert_entries", f"INSERT INTO plan_entry ({_ENTRY_COLUMNS}) VALUES {marks}")
 
 
 def ready(tx: Tx, ident: int, entries: int, size: int, summary: Summary) -> None:

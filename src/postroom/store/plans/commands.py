@@ -181,7 +181,7 @@ def _page(
             if not parts.parts:
                 return []
             ids, values = parts.page(PAGE, descending=False)
-            return reader.tx.rows(_PAGE.format(ids), values)
+            return reader.tx.rows(named("plans.page", _PAGE.format(ids)), values)
 
         rows = reader.searches.run(filter, within, now, page)
         return len(rows), rows[-1][0] if rows else 0, making.take(rows)

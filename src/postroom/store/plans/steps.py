@@ -248,7 +248,7 @@ class _Slice(NamedTuple):
     def reach(self, **added: int) -> None:
         """Remember how far the plan has come, and add to its counters."""
         counted = ", ".join([f"{name} = {name} + :{name}" for name in added])
-        self.run(f"UPDATE plan SET reached = :upto, {counted} WHERE id = :plan", **added)
+        self.run(named("plans.reach", f"UPDATE plan SET reached = :upto, {counted} WHERE id = :plan"), **added)
 
     def finish(self, state: str, now: Millis) -> None:
         """The last step: entries whose turn never came are skipped."""

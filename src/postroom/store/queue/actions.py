@@ -252,7 +252,7 @@ def _content(tx: Tx, context: ActionContext, found: Found, body_object: str) -> 
     """Enough of the message to hold its header, or the file that holds it."""
     if not body_object:
         body = tx.row(BODY_START, {"length": 2 * INLINE_BODY, "message": found.message})
-        return b"" if body is None else body[0]
+        return body[0] if body is not None and isinstance(body[0], bytes) else b""
     try:
         return context.bodies.path(body_object)
     except EnvironmentFailed:  # the sender gets a notice all the same

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -50,23 +51,26 @@ class Sqlite:
         self.last_id = 0
 
     def open(self, bodies: Bodies) -> None:
-        try:
+        with self._starting():
             self._open(bodies)
-        except (apsw.Error, StoreUnusable) as problem:
-            raise self._unusable(problem) from problem
 
     def prepare(self, function: Callable[[Tx], None]) -> None:
-        try:
+        with self._starting():
             self._tx.run("BEGIN IMMEDIATE")
             function(self._tx)
             self._tx.run("COMMIT")
-        except apsw.Error as problem:
-            raise self._unusable(problem) from problem
 
-    def _unusable(self, problem: Exception) -> StoreUnusable:
-        """Release the locks. Returns what is wrong, with the remedy."""
-        self._unlock()
-        return problem if isinstance(problem, StoreUnusable) else connections.unusable(self.path, problem)
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """A start that fails releases the locks, and says what is wrong, with the remedy."""
+        try:
+            yield
+        except StoreUnusable:
+            self._unlock()
+            raise
+        except apsw.Error as problem:
+            self._unlock()
+            raise connections.unusable(self.path, problem) from problem
 
     def _open(self, bodies: Bodies) -> None:
         if not self._beside:  # the bodies as well: those of another store would look like orphans

@@ -30,11 +30,17 @@ class SqliteTx:
 
     def rows(self, statement: str, values: Values = ()) -> list[Any]:
         try:
-            return self._execute(statement, values).fetchall()
-        except UnicodeDecodeError:
-            if not statement.startswith("SELECT"):
-                raise
-            return list(self._readable(statement, values))
+            try:
+                return self._execute(statement, values).fetchall()
+            except UnicodeDecodeError:
+                if not statement.startswith("SELECT"):
+                    raise
+                return list(self._readable(statement, values))
+        except BaseException:
+            # Half read, the statement would keep its snapshot until the next one, and the log could not restart.
+            with suppress(apsw.Error):
+                self._execute = self.connection.cursor().execute
+            raise
 
     def row(self, statement: str, values: Values = ()) -> Any | None:
         found = self.rows(statement, values)
