@@ -168,7 +168,7 @@ class Store:
         return future.result()
 
     async def flush(self) -> None:
-        """Return when everything that was handed over before is committed and answered."""
+        """Return when everything that was handed over before is committed, and told."""
         await self.write(lambda tx: None)
 
     async def claim(
