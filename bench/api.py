@@ -1,11 +1,13 @@
-"""`make bench-api`: calls per second for a page of 25 of 100,000 queued entries, the gateway on one core, the caller on another.
+"""`make bench-api`: calls per second for a page of 25 of 100,000 queued entries, the gateway on one core, the caller on
+another.
 
-The queue is that of `bench.fill`; nothing is worked on meanwhile. The calls are signed before they are timed, each with an id of its own,
-and sent on a few kept connections by a caller that does nothing but write, read and count, so that it is not the limit: its
-share of its core is told. In turn: signed and with a token, one call after the other and several at once.
+The queue is that of `bench.fill`; nothing is worked on meanwhile. The calls are signed before they are timed, each with
+an id of its own, and sent on a few kept connections by a caller that does nothing but write, read and count, so that it
+is not the limit: its share of its core is told. In turn: signed and with a token, one call after the other and several
+at once.
 
-Promises: every answer is a whole page of 25; the gateway with all its threads stays on its one core. Fails: RuntimeError for any other
-answer; on a machine with one core both share it, which is said.
+Promises: every answer is a whole page of 25; the gateway with all its threads stays on its one core. Fails:
+RuntimeError for any other answer; on a machine with one core both share it, which is said.
 """
 
 from __future__ import annotations
@@ -133,7 +135,8 @@ def rounds(gateway: Gateway, chosen: argparse.Namespace) -> Iterator[Run]:
                 calls = signed(credentials, chosen.calls) if what == "signed" else calls
             run = measure(gateway, what, connections, calls)
             print(
-                f"  {what:<7} {connections:>2} at once  {run.rate:8,.0f} calls/s   server {run.server_cpu:5.0f} us a call   "
+                f"  {what:<7} {connections:>2} at once  {run.rate:8,.0f} calls/s   "
+                f"server {run.server_cpu:5.0f} us a call   "
                 f"caller {run.caller_share:4.0%} of its core",
                 flush=True,
             )

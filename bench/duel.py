@@ -1,7 +1,8 @@
 """Postroom and Postfix in turn, in the same minutes, with the same messages: one row per server and case.
 
-Promises: each run stands beside the fsync rate of that moment and the CPU it cost; both servers stay up for all rounds and
-keep what they have, and a run begins when the machine is idle. Fails: what the load or a server raises ends the benchmark.
+Promises: each run stands beside the fsync rate of that moment and the CPU it cost; both servers stay up for all rounds
+and keep what they have, and a run begins when the machine is idle. Fails: what the load or a server raises ends the
+benchmark.
 """
 
 from __future__ import annotations
@@ -188,7 +189,8 @@ def report(
     """The table, the ratios with their bars, and everything as JSON."""
     rows = summaries(runs)
     print(
-        f"\n{what}: {SIZE // 1024} KiB, {chosen.sessions} sessions, {chosen.rounds} rounds in turn, durable before 250\n"
+        f"\n{what}: {SIZE // 1024} KiB, {chosen.sessions} sessions, {chosen.rounds} rounds in turn, "
+        "durable before 250\n"
     )
     print(
         "| case | server | msg/s median (min - max) | fsync/s | CPU/msg all | server | generator | ack p50 | ack p99 |"
@@ -206,8 +208,10 @@ def report(
     path.write_text(
         json.dumps(
             {
-                "what": what, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine.description(),
-                "versions": versions, "size": SIZE, "sessions": chosen.sessions, "summaries": [asdict(row) for row in rows],
+                "what": what, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "machine": machine.description(),
+                "versions": versions, "size": SIZE, "sessions": chosen.sessions,
+                "summaries": [asdict(row) for row in rows],
                 "bars": results, "runs": [asdict(run) for run in runs],
             },
             indent=1,

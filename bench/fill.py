@@ -1,12 +1,12 @@
 """`python -m bench.fill --data DIR --entries N`: a realistic queue of N entries, for whatever must stay fast with many.
 
-Written through the store's own insert path in large transactions, while no gateway runs. Skewed as real queues are: the mail
-is that of `bench.people`, most of it recent; most reasons to wait are shared, some are of one entry alone. The same seed
-makes the same queue, its times end now.
+Written through the store's own insert path in large transactions, while no gateway runs. Skewed as real queues are: the
+mail is that of `bench.people`, most of it recent; most reasons to wait are shared, some are of one entry alone. The
+same seed makes the same queue, its times end now.
 
-Promises: the ledger adds up, nothing is leased, entries say what their messages say. By default a message claims the size
-that real mail has while its body is a short one; `--sizes real` claims the short one's. Fails: one line and status 1 when
-the directory has a queue already or a gateway works there.
+Promises: the ledger adds up, nothing is leased, entries say what their messages say. By default a message claims the
+size that real mail has while its body is a short one; `--sizes real` claims the short one's. Fails: one line and status
+1 when the directory has a queue already or a gateway works there.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ HOLDING = {
 
 
 class Moments:
-    """The clock of a filling: every id that is given moves it on, from a week ago to now, ever slower: recent mail is more."""
+    """The clock of a filling: every id that is given moves it on, from a week ago to now, ever slower: recent mail is
+    more."""
 
     def __init__(self, begin: Millis, number: int) -> None:
         self._begin, self._number = begin, number

@@ -1,11 +1,13 @@
-"""`make bench-find N=1000000`: how fast one finds and acts in a queue of N entries, with every request a client can make.
+"""`make bench-find N=1000000`: how fast one finds and acts in a queue of N entries, with every request a client can
+make.
 
-The queue is that of `bench.fill`; nothing is worked on meanwhile. Every answer is compared with the truth (find_truth.py): a fast
-wrong answer ends the run. Idle and under 200 messages a second; then plan, apply and undo of 100,000, a restart, what the search index
-costs mail that passes, and beside it what an administrator does with Postfix's own tools.
+The queue is that of `bench.fill`; nothing is worked on meanwhile. Every answer is compared with the truth
+(find_truth.py): a fast wrong answer ends the run. Idle and under 200 messages a second; then plan, apply and undo of
+100,000, a restart, what the search index costs mail that passes, and beside it what an administrator does with
+Postfix's own tools.
 
-Promises: a stage that was not run has no row in the table; status 1 when a bar is missed. Fails: Wrong, or RuntimeError when the
-gateway refuses what it must do.
+Promises: a stage that was not run has no row in the table; status 1 when a bar is missed. Fails: Wrong, or RuntimeError
+when the gateway refuses what it must do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""One client of the gateway on one kept connection: the signed compatible call, and `/v1` with a token; each answer timed.
+"""One client of the gateway on one kept connection: the signed compatible call, and `/v1` with a token; each answer
+timed.
 
-Promises: the time is that from the first byte of the request to the last of its answer; signing and reading JSON are not in it.
-Fails: RuntimeError for an answer that is no answer.
+Promises: the time is that from the first byte of the request to the last of its answer; signing and reading JSON are
+not in it. Fails: RuntimeError for an answer that is no answer.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Client:
         if time.monotonic() > self._token_until:
             admin = json.loads((self._gateway.data / "admin.json").read_text())
             form = {
-                "grant_type": "client_credentials", "client_id": admin["clientId"], "client_secret": admin["clientSecret"],
+                "grant_type": "client_credentials", "client_id": admin["clientId"],
+                "client_secret": admin["clientSecret"],
             }  # fmt: skip
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             self._tx.request("POST", "/oauth/token", urllib.parse.urlencode(form), headers)

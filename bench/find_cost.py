@@ -1,8 +1,9 @@
-"""What the search index costs mail that passes at once, for `bench.find`: the same gateway with and without it, in turn.
+"""What the search index costs mail that passes at once, for `bench.find`: the same gateway with and without it, in
+turn.
 
-Mail goes in over 20 sessions, through the checks, and out to a sink, until nothing is left; as `bench.relay` does it. Which of the two
-comes first changes from round to round, and each round is compared with itself: what the machine does meanwhile falls on both.
-Fails: RuntimeError when mail does not leave.
+Mail goes in over 20 sessions, through the checks, and out to a sink, until nothing is left; as `bench.relay` does it.
+Which of the two comes first changes from round to round, and each round is compared with itself: what the machine does
+meanwhile falls on both. Fails: RuntimeError when mail does not leave.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def _costs(runs: list[duel.Run]) -> Iterator[Cost]:
         yield Cost(
             case,
             statistics.median(run.rate for run in of[WITH]), statistics.median(run.rate for run in of[WITHOUT]),
-            statistics.median(run.cpu_server for run in of[WITH]), statistics.median(run.cpu_server for run in of[WITHOUT]),
+            statistics.median(run.cpu_server for run in of[WITH]),
+            statistics.median(run.cpu_server for run in of[WITHOUT]),
             statistics.median((1 - one.rate / other.rate) * 100 for one, other in pairs),
             statistics.median((one.cpu_server / other.cpu_server - 1) * 100 for one, other in pairs),
         )  # fmt: skip

@@ -1,7 +1,8 @@
-"""`python -m bench.find_load --smtp HOST:PORT --seconds N`: 200 messages a second from a process of its own, for `bench.find`.
+"""`python -m bench.find_load --smtp HOST:PORT --seconds N`: 200 messages a second from a process of its own, for
+`bench.find`.
 
-Promises: bounded in time; ends with one line of JSON: how many were sent, and every acknowledgement in milliseconds, with the
-second it came in. Fails: status 1 when a message is refused.
+Promises: bounded in time; ends with one line of JSON: how many were sent, and every acknowledgement in milliseconds,
+with the second it came in. Fails: status 1 when a message is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Loading:
 
     def __init__(self, address: tuple[str, int], seconds: float) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.find_load", "--smtp", f"{address[0]}:{address[1]}", "--seconds", str(seconds)],
+            [
+                sys.executable, "-m", "bench.find_load", "--smtp", f"{address[0]}:{address[1]}", "--seconds",
+                str(seconds),
+            ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None

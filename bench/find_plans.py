@@ -1,7 +1,8 @@
-"""Plan, apply and undo of many entries at once, for `bench.find`, while a session sends a message every 20 ms and times its 250.
+"""Plan, apply and undo of many entries at once, for `bench.find`, while a session sends a message every 20 ms and times
+its 250.
 
-Promises: what is said to be done is counted in the queue afterwards, and undone again. Fails: RuntimeError when a number is not what
-was planned, or a plan does not come to its end.
+Promises: what is said to be done is counted in the queue afterwards, and undone again. Fails: RuntimeError when a
+number is not what was planned, or a plan does not come to its end.
 """
 
 from __future__ import annotations

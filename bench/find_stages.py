@@ -1,8 +1,9 @@
-"""What `bench.find` measures of searches: again and anew on an idle machine, deep pages, and under 200 messages a second.
+"""What `bench.find` measures of searches: again and anew on an idle machine, deep pages, and under 200 messages a
+second.
 
-*Again*: nothing has changed since the last call, what is known may be used. *Anew*: one message has come in just before each
-call, so that every total must be found anew. Promises: every answer's number of rows and total are compared with the truth, of each case's
-first page its very entries, too. Fails: Wrong for an answer that is not true, however fast.
+*Again*: nothing has changed since the last call, what is known may be used. *Anew*: one message has come in just before
+each call, so that every total must be found anew. Promises: every answer's number of rows and total are compared with
+the truth, of each case's first page its very entries, too. Fails: Wrong for an answer that is not true, however fast.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Judge:
 
 
 _PROBE_ROW = Row(
-    1 << 60, 0, 0, 0, fold(f"{PROBE[0]}\x1f{PROBE[0]}\x1f"), fold(f"{PROBE[1]}\x1f\x1f{PROBE[1]}"), fold(PROBE[2]), "127.0.0.1",
+    1 << 60, 0, 0, 0, fold(f"{PROBE[0]}\x1f{PROBE[0]}\x1f"), fold(f"{PROBE[1]}\x1f\x1f{PROBE[1]}"), fold(PROBE[2]),
+    "127.0.0.1",
     "queued for processing", 200, 0, 0, 0, 0, 0, PROBE[1], (PROBE[0], PROBE[0]),
 )  # fmt: skip
 

@@ -1,8 +1,10 @@
-"""What a queue's searches must find, told independently: every row is read with another SQLite and looked at in plain Python.
+"""What a queue's searches must find, told independently: every row is read with another SQLite and looked at in plain
+Python.
 
-Nothing of the gateway's search is used: not its folded text, not its index, not its counters. A case that is answered fast and
-wrong ends the run. Promises: `Truth.count` is exact for the queue as it was read; of a window that moves with the clock it gives
-the least and the most that can be right between two moments. Fails: sqlite3.Error when the store cannot be read.
+Nothing of the gateway's search is used: not its folded text, not its index, not its counters. A case that is answered
+fast and wrong ends the run. Promises: `Truth.count` is exact for the queue as it was read; of a window that moves with
+the clock it gives the least and the most that can be right between two moments. Fails: sqlite3.Error when the store
+cannot be read.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from postroom.ids import first_id_at, id_time
 
 EVER = DAY * 365 * 50
 _ROWS = (
-    "SELECT id, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header, subject, "
-    "remote_ip, info_id, size, attempts, next_attempt, locked_until, priority, label FROM entry ORDER BY id"
+    "SELECT id, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header, "
+    "subject, remote_ip, info_id, size, attempts, next_attempt, locked_until, priority, label FROM entry ORDER BY id"
 )
 
 
@@ -124,14 +126,15 @@ def learn(database: Path, truths: Sequence[Truth], progress: Callable[[int], Non
 
 def _rows(tx: sqlite3.Connection, infos: dict[int, str]) -> Iterable[Row]:
     for (
-        ident, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header, subject, ip,
-        info, size, attempts, next_attempt, locked_until, priority, label,
+        ident, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header,
+        subject, ip, info, size, attempts, next_attempt, locked_until, priority, label,
     ) in tx.rows(_ROWS):  # fmt: skip
         locked = locked_until or 0
         yield Row(
             ident, queue, route, attachment, fold(f"{env_from}\x1f{from_address}\x1f{from_name}"),
             fold(f"{recipient}\x1f{recipient_name}\x1f{to_header}"), fold(subject), ip, infos[info], size, attempts,
-            locked or next_attempt, locked, priority, label, recipient.lower(), (env_from.lower(), from_address.lower()),
+            locked or next_attempt, locked, priority, label, recipient.lower(),
+            (env_from.lower(), from_address.lower()),
         )  # fmt: skip
 
 
@@ -162,8 +165,8 @@ def samples(database: Path) -> dict[str, str]:
     with contextlib.closing(_open(database)) as tx:
         middle = tx.row("SELECT (min(id) + max(id)) / 2 FROM entry")[0]
         sender, recipient, ip = tx.row(
-            "SELECT env_from, recipient, remote_ip FROM entry WHERE id > ? AND queue = 0 AND route = 0 AND remote_ip LIKE '198.%' "
-            "AND attempts > 0 LIMIT 1",
+            "SELECT env_from, recipient, remote_ip FROM entry WHERE id > ? AND queue = 0 AND route = 0 "
+            "AND remote_ip LIKE '198.%' AND attempts > 0 LIMIT 1",
             (middle,),
         )
         own = tx.rows("SELECT text FROM info WHERE text LIKE 'connect to mx1.%: timed out' ORDER BY id DESC LIMIT 1")

@@ -1,7 +1,8 @@
 """A Postroom of our own as a real process, exactly as an operator starts it; benchmarks and system tests share it.
 
-Promises: it listens on free ports of 127.0.0.1, keeps everything below one directory, and inherits no POSTROOM_ setting;
-`start` returns when it is ready. Fails: GatewayFailed with the end of its log when it ends or does not become ready.
+Promises: it listens on free ports of 127.0.0.1, keeps everything below one directory, and inherits no POSTROOM_
+setting; `start` returns when it is ready. Fails: GatewayFailed with the end of its log when it ends or does not become
+ready.
 """
 
 from __future__ import annotations

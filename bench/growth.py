@@ -1,7 +1,8 @@
 """`python -m bench.growth`: how much of the disk a million messages take, queued and afterwards in the history.
 
-Both by the store's own path, without a gateway: messages of `bench.people` are accepted leased and end as delivered, one in
-ten after a deferral, as `worker` records them; beside it the queue of `bench.fill`. The pages in use are counted, table by table.
+Both by the store's own path, without a gateway: messages of `bench.people` are accepted leased and end as delivered,
+one in ten after a deferral, as `worker` records them; beside it the queue of `bench.fill`. The pages in use are
+counted, table by table.
 
 Promises: 100,000 of each, scaled. Fails: as `bench.fill`.
 """
@@ -78,7 +79,8 @@ class Passing:
                 recorder.infos.id(tx, DELIVERY_INFO)
             ends.append(
                 EndedEntry(
-                    entry, lease, one.message.id, Queue.DELIVERY, Outcome.DELIVERED, REPLY, attempts, 0, now + SECOND, events
+                    entry, lease, one.message.id, Queue.DELIVERY, Outcome.DELIVERED, REPLY, attempts, 0, now + SECOND,
+                    events
                 )
             )  # fmt: skip
         lost, _ = apply.end(tx, self._store._engine.ids, recorder.infos, recorder.ledger, ends, lambda at: at)

@@ -1,8 +1,8 @@
 """The load: Postfix's own generator and sink, and a prober that times single acknowledgements meanwhile.
 
-Promises: the load is bounded in count and in time; the prober sends at most one message each INTERVAL on one connection.
-Fails: `missing` says what to install; CalledProcessError or TimeoutExpired when the generator meets a refusal or hangs;
-RuntimeError when the prober does.
+Promises: the load is bounded in count and in time; the prober sends at most one message each INTERVAL on one
+connection. Fails: `missing` says what to install; CalledProcessError or TimeoutExpired when the generator meets a
+refusal or hangs; RuntimeError when the prober does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the machine does meanwhile: disk, CPU and memory, read from /proc and by writing a small file.
 
-Promises: figures are of this machine at this moment, in seconds, bytes and calls per second. Fails: OSError when /proc is
-not Linux's; a process that has ended meanwhile simply counts no more.
+Promises: figures are of this machine at this moment, in seconds, bytes and calls per second. Fails: OSError when /proc
+is not Linux's; a process that has ended meanwhile simply counts no more.
 """
 
 from __future__ import annotations

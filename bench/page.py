@@ -1,4 +1,5 @@
-"""`make bench-page`: memory at rest and with 100,000 entries queued, and how fast the first page of 100 is answered then.
+"""`make bench-page`: memory at rest and with 100,000 entries queued, and how fast the first page of 100 is answered
+then.
 
 The entries come in over SMTP, through the running gateway with its processing paused; each differs in subject, people,
 size and route. The page is asked for as the compatible API is asked: signed, on one kept connection, machine idle.
@@ -122,7 +123,8 @@ def report(entries: int, at_rest: float, full: float, times: list[float]) -> Non
         print(f"  {what:<30}{value:8.1f} {unit:<4} bar {bar:g} {unit:<4} {'reached' if reached else 'NOT reached'}")
         results.append({"what": what, "value": round(value, 2), "unit": unit, "bar": bar, "reached": reached})
     print(
-        f"  first page: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {max(times):.1f} ms, mean {statistics.mean(times):.1f} ms"
+        f"  first page: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {max(times):.1f} ms, "
+        f"mean {statistics.mean(times):.1f} ms"
     )
     path = duel.RESULTS / "page.json"
     document = {

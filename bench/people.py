@@ -31,8 +31,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-_FIRST = words("Alice Bob Carol David Elif Farid Grace Henrik Ingrid Jonas Keiko Lena Mateo Nadia Omar Priya Quentin Rosa Sven Tomasz Ursula Vikram Wanda Xin Yusuf Zoe Amara Bjorn Chidi Dagny Emeka Fatou Giulia Hamid Ines Jarek Kofi Leila Milan Noor")  # fmt: skip
-_LAST = words("Adams Berg Castillo Demir Eriksson Fischer Garcia Haddad Ivanova Jensen Kowalski Lindqvist Moreau Nakamura Okafor Petrov Quinn Rossi Schmidt Tanaka Usman Varga Weber Xu Yilmaz Zhang Abara Brandt Costa Dubois Ekholm Ferrari Greco Hoffmann Idris Jansen Keller Larsen Meyer Novak")  # fmt: skip
+_FIRST = words(
+    "Alice Bob Carol David Elif Farid Grace Henrik Ingrid Jonas Keiko Lena Mateo Nadia Omar Priya Quentin Rosa Sven "
+    "Tomasz Ursula Vikram Wanda Xin Yusuf Zoe Amara Bjorn Chidi Dagny Emeka Fatou Giulia Hamid Ines Jarek Kofi Leila "
+    "Milan Noor"
+)
+_LAST = words(
+    "Adams Berg Castillo Demir Eriksson Fischer Garcia Haddad Ivanova Jensen Kowalski Lindqvist Moreau Nakamura "
+    "Okafor Petrov Quinn Rossi Schmidt Tanaka Usman Varga Weber Xu Yilmaz Zhang Abara Brandt Costa Dubois Ekholm "
+    "Ferrari Greco Hoffmann Idris Jansen Keller Larsen Meyer Novak"
+)
 _UMLAUTS = (
     "Zoë Müller",
     "José Muñoz",
@@ -43,10 +51,17 @@ _UMLAUTS = (
     "Σοφία Παππά",
     "Chloé Lefèvre",
 )
-_SYLLABLES = words("ar bel cor dan el fin gar hol in jor kel lum mar nor os pal quin ros sil tor ul ver wes yor zen")  # fmt: skip
+_SYLLABLES = words("ar bel cor dan el fin gar hol in jor kel lum mar nor os pal quin ros sil tor ul ver wes yor zen")
 _ENDINGS = ("example", "example.com", "example.net", "example.org")
-_ABOUT = words("invoice offer contract delivery meeting schedule budget order shipment ticket survey newsletter password account project review training travel payment statement agenda minutes proposal request update question confirmation reminder renewal notice release incident backup maintenance")  # fmt: skip
-_OF = words("spring summer autumn winter Monday Friday March October north south Berlin Lisbon Oslo Nairobi Kyoto quarter month week customer supplier partner team office site server network warehouse Atlas Borealis Calypso Delphi")  # fmt: skip
+_ABOUT = words(
+    "invoice offer contract delivery meeting schedule budget order shipment ticket survey newsletter password "
+    "account project review training travel payment statement agenda minutes proposal request update question "
+    "confirmation reminder renewal notice release incident backup maintenance"
+)
+_OF = words(
+    "spring summer autumn winter Monday Friday March October north south Berlin Lisbon Oslo Nairobi Kyoto quarter "
+    "month week customer supplier partner team office site server network warehouse Atlas Borealis Calypso Delphi"
+)
 _LEAD = ("", "", "", "Re: ", "Re: ", "Fwd: ", "AW: ", "[External] ")
 _WORLD = (
     "Rechnung für {}",
@@ -59,7 +74,8 @@ _WORLD = (
 _TEXT = b"Please find attached what we talked about, and let me know whether anything of it should change.\r\n"
 _PARTS = (
     b"--part\r\nContent-Type: text/plain\r\n\r\nSee below.\r\n--part\r\nContent-Type: application/pdf\r\n"
-    b"Content-Disposition: attachment; filename=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQK\r\n--part--\r\n"
+    b"Content-Disposition: attachment; filename=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQK\r\n"
+    b"--part--\r\n"
 )
 _BODIES = tuple((text, sha256(text).digest()) for text in (_TEXT, _PARTS))
 

@@ -1,8 +1,8 @@
 """Postfix from private directories: the yardstick that the figures are compared with.
 
-Promises: nothing of the machine's own Postfix is read or touched but its programs; it listens on a free port of 127.0.0.1
-and is stopped by its master's process id. Fails: `missing` names the package to install; OSError or RuntimeError when it does
-not start. Needs root, as Postfix does, and directories that its own user can reach.
+Promises: nothing of the machine's own Postfix is read or touched but its programs; it listens on a free port of
+127.0.0.1 and is stopped by its master's process id. Fails: `missing` names the package to install; OSError or
+RuntimeError when it does not start. Needs root, as Postfix does, and directories that its own user can reach.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""`python -m bench.restart`: how soon the gateway takes mail again with a million entries queued, and what memory it needs.
+"""`python -m bench.restart`: how soon the gateway takes mail again with a million entries queued, and what memory it
+needs.
 
-The queue is that of `bench.fill`; the gateway's stages are paused by its settings, so that nothing is delivered. Three ways to
-start: with the database in the page cache, without (the file's pages are dropped before), and after `kill -9` while
-entries were leased and the log was not checkpointed. Timed from the start of the process to the `220` of the first
-connection that is taken, and to the `250` of a first message.
+The queue is that of `bench.fill`; the gateway's stages are paused by its settings, so that nothing is delivered. Three
+ways to start: with the database in the page cache, without (the file's pages are dropped before), and after `kill -9`
+while entries were leased and the log was not checkpointed. Timed from the start of the process to the `220` of the
+first connection that is taken, and to the `250` of a first message.
 
-Promises: nothing leaves; what was started is stopped by its process id. Fails: RuntimeError when the gateway does not come,
-or the message is refused.
+Promises: nothing leaves; what was started is stopped by its process id. Fails: RuntimeError when the gateway does not
+come, or the message is refused.
 """
 
 from __future__ import annotations
@@ -221,17 +222,20 @@ def kill_while_leased(work: Path, data: Path, route: int) -> None:
 def report(entries: int, starts: list[Start]) -> bool:
     print(f"\nrestart with {entries:,} entries queued\n")
     print(
-        f"  {'start':<22}{'first 220':>11}{'first 250':>11}{'PSS':>8}{'own':>8}{'page':>9}{'PSS then':>10}{'/metrics':>10}{'leases':>8}"
+        f"  {'start':<22}{'first 220':>11}{'first 250':>11}{'PSS':>8}{'own':>8}{'page':>9}"
+        f"{'PSS then':>10}{'/metrics':>10}{'leases':>8}"
     )
     for one in starts:
         print(
-            f"  {one.case:<22}{one.greeting:>9.2f} s{one.accepted:>9.2f} s{one.pss:>8.0f}{one.own:>8.0f}{one.page:>6.0f} ms"
+            f"  {one.case:<22}{one.greeting:>9.2f} s{one.accepted:>9.2f} s"
+            f"{one.pss:>8.0f}{one.own:>8.0f}{one.page:>6.0f} ms"
             f"{one.pss_after_page:>10.0f}{one.metrics:>7.0f} ms{one.recovered:>8}"
         )
     slowest, most = max(one.accepted for one in starts), max(one.pss_after_page for one in starts)
     reached = {"accepting again": slowest < BARS["accepting again"], "memory": most < BARS["memory"]}
     print(
-        f"\n  accepting again: {slowest:.2f} s at most, bar 2 s: {'reached' if reached['accepting again'] else 'NOT reached'}"
+        f"\n  accepting again: {slowest:.2f} s at most, bar 2 s: "
+        f"{'reached' if reached['accepting again'] else 'NOT reached'}"
     )
     print(f"  memory: {most:.0f} MiB at most, bar 300 MiB: {'reached' if reached['memory'] else 'NOT reached'}")
     duel.RESULTS.mkdir(exist_ok=True)

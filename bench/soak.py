@@ -1,11 +1,12 @@
-"""`make bench-soak`: an hour of steady load with deferrals, to show that memory, file size and acknowledgements stay flat.
+"""`make bench-soak`: an hour of steady load with deferrals, to show that memory, file size and acknowledgements stay
+flat.
 
-A paced sender (RATE messages a second over CONNECTIONS kept connections, one in a hundred with a body that is a file of its
-own) and a receiver that defers one try in ten; both on this machine. A line a minute; at the end the first and the last
-quarter of the steady part beside each other.
+A paced sender (RATE messages a second over CONNECTIONS kept connections, one in a hundred with a body that is a file of
+its own) and a receiver that defers one try in ten; both on this machine. A line a minute; at the end the first and the
+last quarter of the steady part beside each other.
 
-Promises: bounded in time and count; nothing is acknowledged that does not leave the gateway in the end, or the run fails.
-Fails: RuntimeError when a message is refused, the ledger does not add up, or the queue does not drain.
+Promises: bounded in time and count; nothing is acknowledged that does not leave the gateway in the end, or the run
+fails. Fails: RuntimeError when a message is refused, the ledger does not add up, or the queue does not drain.
 """
 
 from __future__ import annotations
@@ -224,9 +225,9 @@ HEAD = "minute   sent  ack p50    p99    max  RSS MiB  own MiB  db MiB  bodies  
 
 def line(seen: Minute) -> str:
     return (
-        f"{seen.minute:6} {seen.sent:6} {seen.ack_p50:8.1f} {seen.ack_p99:6.1f} {seen.ack_max:6.0f} {seen.resident:8.1f} "
-        f"{seen.private:8.1f} {seen.database:7.1f} {seen.bodies:7.1f} {seen.queued:7} {seen.cpu:4.2f} {seen.other_cpu:6.2f} "
-        f"{seen.fsyncs:8}"
+        f"{seen.minute:6} {seen.sent:6} {seen.ack_p50:8.1f} {seen.ack_p99:6.1f} {seen.ack_max:6.0f} "
+        f"{seen.resident:8.1f} {seen.private:8.1f} {seen.database:7.1f} {seen.bodies:7.1f} {seen.queued:7} "
+        f"{seen.cpu:4.2f} {seen.other_cpu:6.2f} {seen.fsyncs:8}"
     )
 
 
@@ -283,7 +284,8 @@ async def main_run(chosen: argparse.Namespace, work: Path) -> int:
         final = await asyncio.to_thread(look, gateway, len(minutes) + 1)
         accepted = sum(one.sent for one in minutes)
         print(
-            f"\n  {accepted:,} acknowledged, {Sink.taken:,} taken, {Sink.deferred:,} tries deferred, {final.queued:,} queued, ledger 0"
+            f"\n  {accepted:,} acknowledged, {Sink.taken:,} taken, {Sink.deferred:,} tries deferred, "
+            f"{final.queued:,} queued, ledger 0"
         )
         document = {
             "what": "soak", "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine.description(),

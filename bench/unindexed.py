@@ -1,6 +1,7 @@
 """`python -m bench.unindexed serve ...`: the gateway without its search index and counters, to measure what those cost.
 
-For `bench.find` only: everything else is the gateway as it is. Fails: AttributeError when what starts them has another name.
+For `bench.find` only: everything else is the gateway as it is. Fails: AttributeError when what starts them has another
+name.
 """
 
 from __future__ import annotations

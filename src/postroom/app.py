@@ -1,8 +1,8 @@
 """The composition root: settings in, every object built once, started in order, stopped in reverse.
 
-Promises: what is in hand when a stop is asked for (SIGTERM, SIGINT) is finished or given back within GRACE; a second signal
-ends at once. `admin.json` tells where we really listen. Fails: one clear line and exit status 1 when something around us
-does not work (port taken, directory locked, unknown schema); 2 for wrong settings.
+Promises: what is in hand when a stop is asked for (SIGTERM, SIGINT) is finished or given back within GRACE; a second
+signal ends at once. `admin.json` tells where we really listen. Fails: one clear line and exit status 1 when something
+around us does not work (port taken, directory locked, unknown schema); 2 for wrong settings.
 """
 
 from __future__ import annotations

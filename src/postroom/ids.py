@@ -29,7 +29,8 @@ def id_node(ident: int) -> int:
 
 
 def first_id_at(at: Millis) -> int:
-    """The smallest id that can be given at this millisecond: a time window is an id range. Far times are the last one."""
+    """The smallest id that can be given at this millisecond: a time window is an id range. Far times are the last
+    one."""
     return min(max(at, 0), _LAST_MILLIS) << _SHIFT
 
 

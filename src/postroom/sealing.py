@@ -2,8 +2,8 @@
 
 Promises: a sealed text opens only with the key file that sealed it and only in the context it was sealed for; a purpose
 has a key of its own, so that a token of one kind can never pass for another. The key file is made once, mode 0600,
-and never replaced. Fails: EnvironmentFailed naming the key file when it cannot be read, is not 32 bytes, is readable by others,
-or does not belong to what it should open.
+and never replaced. Fails: EnvironmentFailed naming the key file when it cannot be read, is not 32 bytes, is readable by
+others, or does not belong to what it should open.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the service manager is told: the datagrams of sd_notify(3), so that `systemctl` waits for what it asked for.
 
-Promises: nothing is sent without an address; nothing here can stop mail. Fails: never; a manager that does not listen is not told.
+Promises: nothing is sent without an address; nothing here can stop mail. Fails: never; a manager that does not listen
+is not told.
 """
 
 from __future__ import annotations

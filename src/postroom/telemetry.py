@@ -1,9 +1,9 @@
 """All log fields and metric names, in one place.
 
-Promises: a log line never holds a secret, a body or a header beyond address, subject and ids; values are escaped so that
-one event is one line; while the gateway serves (`detach`) nobody who logs waits for a log that stands still. Fails: never
-raises into the caller; lines that cannot be written, or for which no room is left, are dropped and counted, and the log says
-how many at the place where they are missing.
+Promises: a log line never holds a secret, a body or a header beyond address, subject and ids; values are escaped so
+that one event is one line; while the gateway serves (`detach`) nobody who logs waits for a log that stands still.
+Fails: never raises into the caller; lines that cannot be written, or for which no room is left, are dropped and
+counted, and the log says how many at the place where they are missing.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ class Log:
 
 
 class Outlet(threading.Thread):
-    """Writes what it is given to a descriptor, in its order. Past the interpreter's own buffers: at its end Python waits for
-    their locks, which a thread that stands still would hold for good."""
+    """Writes what it is given to a descriptor, in its order. Past the interpreter's own buffers: at its end Python
+    waits for their locks, which a thread that stands still would hold for good."""
 
     def __init__(self, descriptor: int, room: int, counts: Counts, told: Callable[[int], str]) -> None:
         """`told`: the line that stands where so many are missing."""

@@ -1,8 +1,8 @@
 """Durations, sizes and rates as people write them ("10 minutes", "50 MiB", "10000 per 5 seconds"), both ways. Pure.
 
-Promises: what is written by `write_*` is read back as the same number; a unit that is nearly right is never guessed, only
-suggested ("50 Mib" -> did you mean "50 MiB"?). Fails: PeerError saying what was expected and, where one is near, what
-was probably meant.
+Promises: what is written by `write_*` is read back as the same number; a unit that is nearly right is never guessed,
+only suggested ("50 Mib" -> did you mean "50 MiB"?). Fails: PeerError saying what was expected and, where one is near,
+what was probably meant.
 """
 
 from __future__ import annotations

@@ -198,7 +198,8 @@ class AsyncClient(_Session):
 
 
 def _check_base_url(url: str) -> None:
-    """It is shown in a `repr` and in logs: what could be a password or a token has no place in it, nor in this error."""
+    """It is shown in a `repr` and in logs: what could be a password or a token has no place in it, nor in this
+    error."""
     expected = "base_url: expected something like https://gateway.example:8080"
     try:
         parts = urlsplit(url)

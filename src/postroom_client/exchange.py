@@ -1,8 +1,8 @@
 """One call, without a socket: signs, judges the answer, decides whether to try again. Both clients drive this.
 
-`find_page` is a generator. It yields a `Request` and wants an `Answer` or `Unreachable` back, or yields a `Wait` and wants
-None; it returns the page. Promises: every attempt is signed anew with a fresh date and id; tries are bounded in number and
-waiting time. Fails: raises the errors of `postroom_client.errors`.
+`find_page` is a generator. It yields a `Request` and wants an `Answer` or `Unreachable` back, or yields a `Wait` and
+wants None; it returns the page. Promises: every attempt is signed anew with a fresh date and id; tries are bounded in
+number and waiting time. Fails: raises the errors of `postroom_client.errors`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ SHORTEST_WAIT = 0.05  # a reset of 0 ms means "now"; never spin
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how long. `first_wait` doubles with each attempt; a wait asked for beyond `longest_wait` is refused."""
+    """How often and how long. `first_wait` doubles with each attempt; a wait asked for beyond `longest_wait` is
+    refused."""
 
     attempts: int = 5
     first_wait: float = 0.5
@@ -138,7 +139,8 @@ def sign(credentials: Credentials, path: str, body: bytes) -> Request:
 
 
 def judge(request: Request, reply: Answer | Unreachable) -> Page:
-    """What the reply means. Failure is a non-empty `fail`, whatever the HTTP status says (contract section 0, fact 1)."""
+    """What the reply means. Failure is a non-empty `fail`, whatever the HTTP status says (contract section 0, fact
+    1)."""
     if isinstance(reply, Unreachable):
         raise ConnectionFailed(f"no answer to {request.path}: {reply.reason} [request {request.request_id}]")
     request_id = reply.headers.get("x-request-id") or request.request_id
@@ -180,7 +182,8 @@ def _envelope(body: bytes) -> Mapping[str, object]:
 
 
 def _failures(fail: object) -> tuple[Failure, ...]:
-    """Both shapes: `fail[].errors[]` of the functions, flat `fail[]` of the vendor's 2.0 front door (contract section 2)."""
+    """Both shapes: `fail[].errors[]` of the functions, flat `fail[]` of the vendor's 2.0 front door (contract section
+    2)."""
     found: list[Failure] = []
     for element in fail if isinstance(fail, list) else ():
         if not isinstance(element, dict):
@@ -203,7 +206,8 @@ def _failures(fail: object) -> tuple[Failure, ...]:
 
 
 def _wait_asked_for(headers: Mapping[str, str]) -> float | None:
-    """Seconds. `X-RateLimit-Reset` counts milliseconds (contract section 5); `Retry-After` seconds or a date (RFC 9110 10.2.3)."""
+    """Seconds. `X-RateLimit-Reset` counts milliseconds (contract section 5); `Retry-After` seconds or a date (RFC 9110
+    10.2.3)."""
     reset = _whole_number(headers.get("x-ratelimit-reset", ""))
     if reset is not None:
         return reset / 1000

@@ -1,9 +1,9 @@
 """What the header of a message says: a hand-written scan over its bytes, run once for every message that comes in.
 
 Promises: pure and total (any bytes give Facts), linear, about 10 microseconds for ordinary mail; encoded words, 8-bit
-text and MIME are only looked at when they are there. The header ends at the first empty line, whatever the line ends are
-(CRLF, LF or mixed); a line in it that is no field is passed over and named in `problems`. When a field that RFC 5322 3.6
-allows once comes twice, the first From, Subject and Message-ID count, and To (and Cc) fields are joined.
+text and MIME are only looked at when they are there. The header ends at the first empty line, whatever the line ends
+are (CRLF, LF or mixed); a line in it that is no field is passed over and named in `problems`. When a field that RFC
+5322 3.6 allows once comes twice, the first From, Subject and Message-ID count, and To (and Cc) fields are joined.
 Fails: never; what is missing is empty, what is wrong is in `problems`.
 """
 
@@ -174,7 +174,8 @@ def _body_at(data: bytes) -> int:
 
 
 def _unfolded(block: bytes) -> list[bytes]:
-    """One item per field (RFC 5322 2.2.3), with whatever line ends it came. A CR that ends no line stays in the item."""
+    """One item per field (RFC 5322 2.2.3), with whatever line ends it came. A CR that ends no line stays in the
+    item."""
     text = block.replace(b"\r\n", b"\n")
     if b"\n " in text or b"\n\t" in text:
         text = text.replace(b"\n ", b" ").replace(b"\n\t", b"\t")

@@ -1,7 +1,8 @@
 """One linear walk over the MIME structure: how many parts, how deep, and whether a person would see an attachment.
 
 A leaf counts as an attachment
-  a. when its Content-Disposition is `attachment`, whatever its type and place (RFC 2183 2.9), save the signature of multipart/signed;
+  a. when its Content-Disposition is `attachment`, whatever its type and place (RFC 2183 2.9), save the signature of
+    multipart/signed;
   b. when it is a message (message/rfc822, global, partial, external-body), except inside multipart/report, where it is
      the returned mail;
   c. when it is neither text, message nor multipart and has a file name, or stands in multipart/mixed (or a multipart

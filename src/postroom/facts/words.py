@@ -41,7 +41,8 @@ for _name in [name for name, codec in _CHARSETS.items() if codec == "ascii"]:
 
 
 def text_of(raw: bytes, charset: str = "", limit: int = MAX_TEXT) -> str:
-    """A field's raw value as one clean line; `charset` is what the message declares, for 8-bit text without a charset."""
+    """A field's raw value as one clean line; `charset` is what the message declares, for 8-bit text without a
+    charset."""
     text = unworded(raw, charset)
     if "=?" in text:
         text = decode_words(text)
