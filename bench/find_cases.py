@@ -1,7 +1,7 @@
-"""The requests of `bench.find`: what clients of the compatible call ask, what people write in the search language.
+"""The requests of `bench.find`: those of clients of the compatible call, and lines of the search language.
 
-Each one with what it must find, as a condition on a row (find_truth.py). Groups are the rows of the published table.
-Pure.
+Each case has a condition on a row that says what it must find (find_truth.py). Groups are the rows of the published
+table. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.people import ABSENT, COMMON, RARE
 from postroom.clock import DAY, HOUR, MINUTE, Millis
 
 PAGE = 100
-WEEK = Span(oldest=7 * DAY, newest=0)  # what the compatible call means when nothing is given
+WEEK = Span(oldest=7 * DAY, newest=0)  # the default window of the compatible call
 ALWAYS = Span()
 PROCESSING, BULK, DELIVERY, HELD, SYSTEM = range(5)
 INBOUND, OUTBOUND, INTERNAL, EXTERNAL = range(4)
@@ -28,14 +28,14 @@ MOST_ROWS = "in most rows"
 
 @dataclass(frozen=True)
 class Case:
-    """`item`: of the compatible call; or `query`: of the search language."""
+    """`item`: for the compatible call; or `query`: in the search language."""
 
     name: str
     group: str
     match: Match
     item: dict[str, Any] = field(default_factory=dict)
     query: str = ""
-    known_as: str = ""  # the query that its truth is kept by, where that is another one
+    known_as: str = ""  # the query under which its truth is kept, when it is another one
     span: Span = WEEK
     size: int = PAGE
     oldest: bool = False
@@ -273,6 +273,6 @@ def _in_network(text: str) -> Match:
 
 
 def truth_key(case: Case) -> tuple[object, ...]:
-    """Cases with the same key need one truth only."""
+    """Cases with the same key share one truth."""
     kept = {key: value for key, value in case.item.items() if key not in ("sortOrder", "start", "end")}
     return (case.known_as or case.query, repr(sorted(kept.items(), key=str)), case.by_due)

@@ -1,8 +1,7 @@
-"""The figures of `bench.find`: every case, the published table with bar and aim, and everything as JSON. Pure but for
-printing.
+"""The figures of `bench.find`: every case, the published table with bar and aim, and all of it as JSON.
 
-A row of the table takes the slowest case of its group: no case may hide behind a mean. Fails: never; what was not
-measured is left out.
+A row of the table shows the slowest case of its group, so that no case hides behind a mean. Pure but for printing.
+Fails: never; figures that were not measured are left out.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from bench.find_stages import BOUND, Times
 from bench.gateway import Gateway
 
 MIB = 1024 * 1024
-MANY = 5_000_000  # from here on the bars for ten millions hold
+MANY = 5_000_000  # from here on the bars for ten million apply
 FASTER = 500.0
 
 
@@ -51,12 +50,12 @@ class Results:
 
 
 class Line(NamedTuple):
-    """A row of the table. `least`: the bar is a lower limit."""
+    """A row of the table. `least`: the bar is a minimum."""
 
     what: str
     value: float
     unit: str
-    bar: float | None  # None: told, not judged
+    bar: float | None  # None: reported, not judged
     aim: float | None
     case: str = ""
     least: bool = False
@@ -108,7 +107,7 @@ def _search_lines(results: Results) -> Iterable[Line]:
         same = [times for times in results.times if times.group == "deep page" and _depth(times) == _depth(deep)]
         worst = max(same, key=lambda times: times.p99)
         yield Line(f"page {_depth(worst):,} in the same order", worst.p99, "ms", 10, 5, worst.case)
-    # Two of its own bounds: of looking for the page, and of counting; and what ends them.
+    # Two of its own time limits (for the page and for the count), and the time to stop there.
     yield from slowest(
         "two letters, search language: answered or refused", (SHORT, LANGUAGE), both, 2 * BOUND + 200, None
     )
@@ -147,7 +146,7 @@ def _other_lines(results: Results) -> Iterable[Line]:
 
 
 def faster(results: Results) -> float | None:
-    """Than Postfix's own way to read a subject; ours anew, its median."""
+    """How many times faster than Postfix's own way to read a subject; ours: the median, anew."""
     own = [way.seconds for way in results.ways if way.name.startswith("postcat")]
     if not own or results.beside is None:
         return None
@@ -155,7 +154,7 @@ def faster(results: Results) -> float | None:
 
 
 def report(results: Results) -> bool:
-    """True: every bar that was measured is reached."""
+    """Prints everything; True when every measured bar is reached."""
     if results.times:
         print(f"\nfind: {results.entries:,} entries queued, over signed HTTP; milliseconds\n")
     for stage in ("again", "anew", "under load"):
@@ -182,7 +181,7 @@ def report(results: Results) -> bool:
     path = duel.RESULTS / "find.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document(results, found)) + "\n")
-    print(f"\neverything measured: {os.path.relpath(path)}")
+    print(f"\nall measurements: {os.path.relpath(path)}")
     return all(line.reached for line in found)
 
 

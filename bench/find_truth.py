@@ -1,10 +1,8 @@
-"""What a queue's searches must find, told independently: every row is read with another SQLite and looked at in plain
-Python.
+"""What searches of a queue must find, computed independently: another SQLite reads every row, plain Python compares.
 
-Nothing of the gateway's search is used: not its folded text, not its index, not its counters. A case that is answered
-fast and wrong ends the run. Promises: `Truth.count` is exact for the queue as it was read; of a window that moves with
-the clock it gives the least and the most that can be right between two moments. Fails: sqlite3.Error when the store
-cannot be read.
+It uses nothing of the gateway's search: no folded text, no index, no counters. A fast wrong answer ends the run.
+Promises: `Truth.count` is exact for the queue as it was read; for a window that moves with the clock it gives the
+least and the most that can be right between two moments. Fails: sqlite3.Error when the store cannot be read.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ _ROWS = (
 
 
 class Row(NamedTuple):
-    """An entry as a person would look for it; texts are folded."""
+    """An entry as a person would search for it; texts are folded."""
 
     id: int
     queue: int
@@ -76,7 +74,7 @@ class Truth:
         self.keys = array("q")
 
     def slice(self, span: Span, now: Millis) -> tuple[int, int]:
-        """From where to where in `keys`."""
+        """The range of a span in `keys`."""
         low, high = 0, len(self.keys)
         if self.by_due:
             low = 0 if span.oldest is None else bisect_left(self.keys, now + span.oldest)
@@ -105,7 +103,7 @@ def fold(text: str) -> str:
 
 
 def learn(database: Path, truths: Sequence[Truth], progress: Callable[[int], None]) -> int:
-    """Read every row once and note who must find it; how many rows there are."""
+    """Reads every row once, notes which cases must find it, and returns the number of rows."""
     number = 0
     checks = [(truth.match, truth.keys.append, truth.by_due) for truth in truths]
     with contextlib.closing(_open(database)) as tx:
@@ -139,7 +137,7 @@ def _rows(tx: sqlite3.Connection, infos: dict[int, str]) -> Iterable[Row]:
 
 
 class Shown(NamedTuple):
-    """What a page tells of an entry, enough to know it."""
+    """What a page shows of an entry, enough to identify it."""
 
     recipient: str
     subject: str
@@ -161,7 +159,7 @@ def shown(database: Path, idents: Sequence[int]) -> list[Shown]:
 
 
 def samples(database: Path) -> dict[str, str]:
-    """Texts of the queue that a person would look for: an address, a full IP, a reason of one entry alone."""
+    """Texts of the queue that a person would search for: an address, a full IP, a reason of a single entry."""
     with contextlib.closing(_open(database)) as tx:
         middle = tx.row("SELECT (min(id) + max(id)) / 2 FROM entry")[0]
         sender, recipient, ip = tx.row(
@@ -189,7 +187,7 @@ def entries(database: Path) -> int:
 
 
 def watermark(index: Path) -> int:
-    """How far the search index has come; 0 while there is none, or it is just being made."""
+    """The last id in the search index; 0 while there is no index, or it is new."""
     try:
         return _number(index, "SELECT number FROM state WHERE what = 'watermark'")
     except sqlite3.OperationalError:

@@ -1,4 +1,4 @@
-"""Mail that differs as real mail does: people, domains, subjects in several languages, sizes, attachments.
+"""Mail as varied as real mail: people, domains, subjects in several languages, sizes, attachments.
 
 Promises: the same seed writes the same mail. Fails: never.
 """

@@ -1,9 +1,9 @@
-"""Who writes what to whom in a queue of millions: the mail that `bench.fill` queues.
+"""Who writes what to whom in a queue of millions: the mail for `bench.fill`.
 
 Few domains, people and addresses write most of it (Zipf), sizes are log-normal, one name in thirty is not ASCII. Every
-message has real bytes, and its facts are what `postroom.facts` would find in them, without looking.
+message has real bytes; its facts are what `postroom.facts` would find in them, without a scan.
 
-Promises: the same seed makes the same mail; only names and addresses that are reserved for documentation. Fails: never.
+Promises: the same seed makes the same mail; only names and addresses reserved for documentation. Fails: never.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _BODIES = tuple((text, sha256(text).digest()) for text in (_TEXT, _PARTS))
 
 
 class Draw(Generic[T]):
-    """One of these at a time, the first ones far more often (Zipf); drawn in advance, because one by one is slow."""
+    """One of these at a time, the first ones far more often (Zipf); drawn in advance, because single draws are slow."""
 
     __slots__ = ("_chance", "_drawn", "_of", "_shares")
 
@@ -113,7 +113,7 @@ class World:
         self._serial = 0
 
     def message(self, received: Millis, queue: Queue, most: int) -> NewMessage:
-        """For at most so many recipients."""
+        """A message for at most so many recipients."""
         chance = self._chance
         self._serial += 1
         dice = chance.random()
@@ -146,7 +146,7 @@ class World:
         named = {address for address, _ in shown}
         recipients = tuple([Recipient(at, route, person if at in named else "") for at, person in to.items()])
         body = head + text
-        size = self._size(attachment)  # drawn in any case: the same seed makes the same mail
+        size = self._size(attachment)  # always drawn, so that the same seed makes the same mail
         if self._real_sizes:
             size = len(body)
         return NewMessage(
@@ -176,7 +176,7 @@ class World:
         return f"{chance.choice(_LEAD)}{chance.choice(_ABOUT)} {chance.choice(_OF)} {chance.randrange(100_000)}"
 
     def _size(self, attachment: bool) -> int:
-        """Log-normal: a median of 9 KiB, of 90 KiB with an attachment; one in some thousand is of many MiB."""
+        """Log-normal: a median of 9 KiB, of 90 KiB with an attachment; one in some thousands has many MiB."""
         size = math.exp(self._chance.gauss(9.1 if not attachment else 11.4, 1.2))
         return min(50 << 20, 500 + int(size))
 
