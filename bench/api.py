@@ -1,11 +1,12 @@
-"""`make bench-api`: calls per second for a page of 25 of 100,000 queued entries, the gateway on one core, the caller on another.
+"""`make bench-api`: calls per second for a page of 25 of 100,000 queued entries.
 
-The queue is that of `bench.fill`; nothing is worked on meanwhile. The calls are signed before they are timed, each with an id of its own,
-and sent on a few kept connections by a caller that does nothing but write, read and count, so that it is not the limit: its
-share of its core is told. In turn: signed and with a token, one call after the other and several at once.
+The gateway runs on one core, the caller on another. `bench.fill` makes the queue; the gateway does nothing else
+meanwhile. All calls are signed before the clock starts, each with its own id. The caller sends them on a few kept
+connections and only writes, reads and counts, so that it is not the limit; the report shows how much of its core it
+uses. Rounds take turns: signed and with a token, one call at a time and several at once.
 
-Promises: every answer is a whole page of 25; the gateway with all its threads stays on its one core. Fails: RuntimeError for any other
-answer; on a machine with one core both share it, which is said.
+Promises: every answer is a whole page of 25; the gateway stays on its one core with all its threads. On a machine with
+one core both share it, and the output says so. Fails: RuntimeError for any other answer.
 """
 
 from __future__ import annotations
@@ -77,11 +78,13 @@ class Run:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Calls per second on one core, with many entries queued.")
-    parser.add_argument("--entries", type=int, default=100_000, help="queued meanwhile (100,000)")
-    parser.add_argument("--calls", type=int, default=CALLS, help=f"timed in each round ({CALLS:,})")
-    parser.add_argument("--connections", type=int, default=8, help="of the rounds with several calls at once (8)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each kind, in turn ({ROUNDS})")
-    parser.add_argument("--work", type=Path, help="a directory on the disk to be measured (bench-data)")
+    parser.add_argument("--entries", type=int, default=100_000, help="queued during the run (100,000)")
+    parser.add_argument("--calls", type=int, default=CALLS, help=f"calls timed in each round ({CALLS:,})")
+    parser.add_argument(
+        "--connections", type=int, default=8, help="connections in the rounds with several calls at once (8)"
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of each kind, in turn ({ROUNDS})")
+    parser.add_argument("--work", type=Path, help="a directory on the disk to measure (bench-data)")
     chosen = parser.parse_args()
     if min(chosen.entries, chosen.calls, chosen.connections, chosen.rounds) < 1 or chosen.entries < PAGE:
         parser.error(f"all numbers must be at least 1, --entries at least {PAGE}")
@@ -109,7 +112,7 @@ def filled(data: Path, entries: int) -> None:
 
 
 def on_one_core(pid: int) -> bool:
-    """The gateway with every thread on the first core, this process on the others. False: there is but one."""
+    """Puts the gateway on the first core and this process on the others. False when there is only one core."""
     cores = sorted(os.sched_getaffinity(0))
     for thread in os.listdir(f"/proc/{pid}/task"):
         with contextlib.suppress(ProcessLookupError):
@@ -133,7 +136,8 @@ def rounds(gateway: Gateway, chosen: argparse.Namespace) -> Iterator[Run]:
                 calls = signed(credentials, chosen.calls) if what == "signed" else calls
             run = measure(gateway, what, connections, calls)
             print(
-                f"  {what:<7} {connections:>2} at once  {run.rate:8,.0f} calls/s   server {run.server_cpu:5.0f} us a call   "
+                f"  {what:<7} {connections:>2} at once  {run.rate:8,.0f} calls/s   "
+                f"server {run.server_cpu:5.0f} us a call   "
                 f"caller {run.caller_share:4.0%} of its core",
                 flush=True,
             )
@@ -141,7 +145,7 @@ def rounds(gateway: Gateway, chosen: argparse.Namespace) -> Iterator[Run]:
 
 
 def token(gateway: Gateway) -> bytes:
-    """A whole call with an access token."""
+    """The bytes of a call with an access token."""
     admin = json.loads((gateway.data / "admin.json").read_text())
     form = {"grant_type": "client_credentials", "client_id": admin["clientId"], "client_secret": admin["clientSecret"]}
     connection = http.client.HTTPConnection(*gateway.http, timeout=30)
@@ -165,7 +169,7 @@ def call(headers: dict[str, str]) -> bytes:
 
 
 class Line:
-    """One kept connection with one call on its way at a time."""
+    """One kept connection, one call at a time."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address, 30)
@@ -178,7 +182,7 @@ class Line:
         self.socket.sendall(data)
 
     def answer(self) -> bytes | None:
-        """The whole answer; None: the rest is yet to come."""
+        """The whole answer; None while some of it is missing."""
         self._received += self.socket.recv(262_144)
         head, blank, body = self._received.partition(b"\r\n\r\n")
         if not blank:
@@ -191,7 +195,7 @@ class Line:
 
 
 def measure(gateway: Gateway, what: str, connections: int, calls: list[bytes]) -> Run:
-    """All calls, each connection sending its next one when it has its answer."""
+    """Sends all calls; each connection sends the next when it has its answer."""
     waiting = selectors.DefaultSelector()
     lines = [Line(gateway.http) for _ in range(connections)]
     times: list[float] = []
@@ -245,7 +249,7 @@ def report(chosen: argparse.Namespace, runs: list[Run], apart: bool) -> None:
         "apart": apart, "runs": [asdict(run) for run in runs],
     }  # fmt: skip
     path.write_text(json.dumps(document) + "\n")
-    print(f"\neverything measured: {os.path.relpath(path)}")
+    print(f"\nall measurements: {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Postroom and Postfix in turn, in the same minutes, with the same messages: one row per server and case.
+"""Postroom and Postfix in turn, within the same minutes, with the same messages: one row per server and case.
 
-Promises: each run stands beside the fsync rate of that moment and the CPU it cost; both servers stay up for all rounds and
-keep what they have, and a run begins when the machine is idle. Fails: what the load or a server raises ends the benchmark.
+Promises: each result has the fsync rate at that moment and the CPU time of the run beside it. Both servers stay up for
+all rounds and keep their mail; a run begins when the machine is idle. Fails: an error of the load or of a server ends
+the benchmark.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ CASES = (("one per connection", False), ("many per connection", True))
 
 @dataclass(frozen=True)
 class Server:
-    """Who is measured. `finished` tells whether the last message counts as done."""
+    """A server to measure. `finished`: whether its last message counts as done."""
 
     name: str
     address: tuple[str, int]
     pid: int
     finished: Callable[[], bool]
-    share: float = 1.0  # of the messages: a slower server gets fewer, so that rounds stay close together in time
+    share: float = 1.0  # share of the messages: a slower server gets fewer, to keep rounds close in time
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,16 @@ class Run:
 
 def arguments(description: str, messages: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each case is run by each server (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each case for each server (3)")
     parser.add_argument(
-        "--messages", type=int, default=messages, help=f"of one run with many per connection ({messages}); else 40 %%"
+        "--messages",
+        type=int,
+        default=messages,
+        help=f"messages of one run with many per connection ({messages}); 40 %% of it otherwise",
     )
-    parser.add_argument("--sessions", type=int, default=20, help="at once (20)")
-    parser.add_argument("--only", choices=("postroom",), help="leave Postfix out")
-    parser.add_argument("--work", type=Path, help="a directory on the disk to be measured (bench-data)")
+    parser.add_argument("--sessions", type=int, default=20, help="SMTP sessions at once (20)")
+    parser.add_argument("--only", choices=("postroom",), help="measure Postroom alone")
+    parser.add_argument("--work", type=Path, help="a directory on the disk to measure (bench-data)")
     chosen = parser.parse_args()
     if min(chosen.rounds, chosen.messages, chosen.sessions) < 1:
         parser.error("--rounds, --messages and --sessions must be at least 1")
@@ -76,8 +80,8 @@ def arguments(description: str, messages: int) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def work_directory(wanted: Path | None) -> Iterator[Path]:
-    """An empty directory on the disk to be measured, removed afterwards; other users can look for files in it."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything that was started is stopped
+    """An empty directory on the disk to measure, removed afterwards; other users may enter it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every started process is stopped
     base = wanted or RESULTS
     base.mkdir(parents=True, exist_ok=True)
     if not all(path.stat().st_mode & 0o001 for path in (base.resolve(), *base.resolve().parents)):
@@ -188,7 +192,8 @@ def report(
     """The table, the ratios with their bars, and everything as JSON."""
     rows = summaries(runs)
     print(
-        f"\n{what}: {SIZE // 1024} KiB, {chosen.sessions} sessions, {chosen.rounds} rounds in turn, durable before 250\n"
+        f"\n{what}: {SIZE // 1024} KiB, {chosen.sessions} sessions, {chosen.rounds} rounds in turn, "
+        "durable before the 250\n"
     )
     print(
         "| case | server | msg/s median (min - max) | fsync/s | CPU/msg all | server | generator | ack p50 | ack p99 |"
@@ -206,14 +211,16 @@ def report(
     path.write_text(
         json.dumps(
             {
-                "what": what, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine.description(),
-                "versions": versions, "size": SIZE, "sessions": chosen.sessions, "summaries": [asdict(row) for row in rows],
+                "what": what, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "machine": machine.description(),
+                "versions": versions, "size": SIZE, "sessions": chosen.sessions,
+                "summaries": [asdict(row) for row in rows],
                 "bars": results, "runs": [asdict(run) for run in runs],
             },
             indent=1,
         ) + "\n"
     )  # fmt: skip
-    print(f"\neverything measured: {os.path.relpath(path)}")
+    print(f"\nall measurements: {os.path.relpath(path)}")
 
 
 def _against_bars(rows: list[Summary], bars: dict[str, float]) -> list[dict[str, object]]:

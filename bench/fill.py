@@ -1,12 +1,12 @@
-"""`python -m bench.fill --data DIR --entries N`: a realistic queue of N entries, for whatever must stay fast with many.
+"""`python -m bench.fill --data DIR --entries N`: a realistic queue of N entries, to test with many.
 
-Written through the store's own insert path in large transactions, while no gateway runs. Skewed as real queues are: the mail
-is that of `bench.people`, most of it recent; most reasons to wait are shared, some are of one entry alone. The same seed
-makes the same queue, its times end now.
+Writes through the store's own insert path in large transactions, while no gateway runs. The queue is skewed as real
+queues are: the mail comes from `bench.people`, most of it is recent; most reasons to wait are shared, some belong to a
+single entry. The same seed makes the same queue; its times end now.
 
-Promises: the ledger adds up, nothing is leased, entries say what their messages say. By default a message claims the size
-that real mail has while its body is a short one; `--sizes real` claims the short one's. Fails: one line and status 1 when
-the directory has a queue already or a gateway works there.
+Promises: the ledger adds up, nothing is leased, entries say what their messages say. By default a message claims the
+size of real mail although its body is short; `--sizes real` claims the true size. Fails: one line and status 1 when the
+directory already has a queue or a gateway works there.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from postroom.store.queue import statements as sql
 SPAN = 7 * DAY
 BATCH = 5_000  # entries of one transaction
 MIX = {"processing": 60, "delivery": 22, "held": 10, "bulk_processing": 6, "system": 2}
-FRESH = {Queue.PROCESSING: 0.3, Queue.BULK: 0.7, Queue.DELIVERY: 0.1, Queue.SYSTEM: 0.3}  # never tried yet
+FRESH = {Queue.PROCESSING: 0.3, Queue.BULK: 0.7, Queue.DELIVERY: 0.1, Queue.SYSTEM: 0.3}  # never tried
 RECIPIENTS = (1.4, 20.5)  # of a message, of a mailing: the shares are of entries
 UPDATE = (
     "UPDATE entry SET queue = ?, from_queue = ?, info_id = ?, attempts = ?, since = ?, next_attempt = ?, label = ? "
     "WHERE id = ?"
 )
 
-# Reasons to wait, in the words of our checks, our SMTP client and next hops, each with its share; {id} makes a text of
-# its own, as the replies of large providers do.
+# Reasons to wait, as our checks, our SMTP client and next hops word them, each with its share; {id} makes a text
+# unique, as the replies of large providers are.
 CHECKING = {
     "Antivirus scanner is not answering (connection refused)": 40,
     "Antivirus scanner is not answering (timeout)": 22,
@@ -73,12 +73,12 @@ HOLDING = {
     f"MIME structure is suspect: {facts.TOO_DEEP}": 16,
     "Held by a person": 18,
     "May have been delivered: the attempt ended without a result; held for a person": 4,
-    "Antivirus scanner is not answering (connection refused)": 6,  # until the retry schedule was over
+    "Antivirus scanner is not answering (connection refused)": 6,  # until the retry schedule ended
 }
 
 
 class Moments:
-    """The clock of a filling: every id that is given moves it on, from a week ago to now, ever slower: recent mail is more."""
+    """The clock of a filling: every id moves it from a week ago to now, in ever smaller steps: most mail is recent."""
 
     def __init__(self, begin: Millis, number: int) -> None:
         self._begin, self._number = begin, number
@@ -111,7 +111,7 @@ class Filling:
             progress(entries - left)
 
     def _write(self, wanted: list[Queue], number: int, tx: Tx) -> int:
-        """One transaction: so many entries, in the queues as wanted as far as they are needed."""
+        """One transaction: so many entries, in the queues that still need some."""
         recorder = self._store._recorder
         news: list[tuple[NewMessage, Millis | None]] = []
         queues: list[Queue] = []
@@ -137,7 +137,7 @@ class Filling:
         return number
 
     def _live(self, tx: Tx, queue: Queue, one: Accepted, updates: list[Any], events: list[Any]) -> None:
-        """What has become of a message's entries since it was accepted."""
+        """What has happened to a message's entries since we accepted it."""
         chance, received = self._chance, one.message.received
         number = codes.QUEUE[queue]
         for entry in one.entries:
@@ -181,7 +181,7 @@ def fill(
     data: Path, entries: int, *, seed: int = 2026, mix: dict[str, int] | None = None, real_sizes: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:  # fmt: skip
-    """Queue so many entries in the store of this data directory; PostroomError when it has a queue already."""
+    """Queues so many entries in the store of this data directory; PostroomError when it already has a queue."""
     end = SystemClock().now()
     moments = Moments(end - SPAN, entries)
     chance = random.Random(seed)
@@ -212,13 +212,19 @@ def parsed_mix(text: str) -> dict[str, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Queue many realistic entries in an empty data directory.")
-    parser.add_argument("--data", type=Path, required=True, help="the data directory, as of postroom serve --data")
-    parser.add_argument("--entries", type=int, default=1_000_000, help="(1,000,000)")
+    parser.add_argument("--data", type=Path, required=True, help="the data directory, as for postroom serve --data")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="entries to queue (1,000,000)")
     parser.add_argument("--seed", type=int, default=2026, help="the same seed makes the same queue (2026)")
     parser.add_argument(
-        "--queue-mix", type=parsed_mix, default=MIX, metavar="QUEUE=SHARE,...", help="(mostly processing)"
+        "--queue-mix",
+        type=parsed_mix,
+        default=MIX,
+        metavar="QUEUE=SHARE,...",
+        help="entries of each queue (mostly processing)",
     )
-    parser.add_argument("--sizes", choices=("spread", "real"), default="spread", help="what messages claim (spread)")
+    parser.add_argument(
+        "--sizes", choices=("spread", "real"), default="spread", help="sizes that messages claim (spread)"
+    )
     chosen = parser.parse_args()
     if chosen.entries < 1:
         parser.error("--entries must be at least 1")

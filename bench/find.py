@@ -1,11 +1,12 @@
-"""`make bench-find N=1000000`: how fast one finds and acts in a queue of N entries, with every request a client can make.
+"""`make bench-find N=1000000`: how fast search and actions are in a queue of N entries, with every kind of request.
 
-The queue is that of `bench.fill`; nothing is worked on meanwhile. Every answer is compared with the truth (find_truth.py): a fast
-wrong answer ends the run. Idle and under 200 messages a second; then plan, apply and undo of 100,000, a restart, what the search index
-costs mail that passes, and beside it what an administrator does with Postfix's own tools.
+`bench.fill` makes the queue; the gateway does nothing else meanwhile. Every answer is compared with the truth
+(find_truth.py): a fast wrong answer ends the run. The stages: searches on an idle gateway and under 200 messages a
+second; plan, apply and undo of 100,000 entries; a restart; the cost of the search index for mail that passes; and the
+same search with Postfix's own tools.
 
-Promises: a stage that was not run has no row in the table; status 1 when a bar is missed. Fails: Wrong, or RuntimeError when the
-gateway refuses what it must do.
+Promises: the table has no row for a stage that did not run; exit status 1 when a bar is missed. Fails: Wrong, or
+RuntimeError when the gateway refuses a request.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main() -> int:
         with duel.work_directory(chosen.work) as work:
             _run(work, results, chosen)
     except (KeyboardInterrupt, SystemExit, RuntimeError) as problem:
-        print(f"\nended by {type(problem).__name__}: what was measured until then")
+        print(f"\nended by {type(problem).__name__}: the measurements until then")
         find_report.report(results)
         raise
     return 0 if find_report.report(results) else 1
@@ -88,20 +89,22 @@ def _run(work: Path, results: Results, chosen: argparse.Namespace) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="How fast one finds and acts in a full queue.")
-    parser.add_argument("--entries", type=int, default=1_000_000, help="queued (1,000,000)")
-    parser.add_argument("--data", type=Path, help="a directory that bench.fill has filled; it is copied (filled anew)")
-    parser.add_argument("--requests", type=int, default=100, help="of each case, again and anew (100)")
-    parser.add_argument("--load-seconds", type=float, default=60, help="of each part under load (60)")
+    parser = argparse.ArgumentParser(description="How fast search and actions are in a full queue.")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="entries queued (1,000,000)")
     parser.add_argument(
-        "--depth", type=int, default=100_000, help="of Postfix's queue, and of ours beside it (100,000)"
+        "--data", type=Path, help="a directory filled by bench.fill, which is copied (default: fill a new one)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="with and without the search index (3)")
-    parser.add_argument("--messages", type=int, default=20_000, help="of one of these rounds (20,000)")
+    parser.add_argument("--requests", type=int, default=100, help="requests of each case, again and anew (100)")
+    parser.add_argument("--load-seconds", type=float, default=60, help="seconds of each part under load (60)")
     parser.add_argument(
-        "--only", type=_stages, default=STAGES, metavar="STAGE,...", help=f"of {', '.join(STAGES)} (all)"
+        "--depth", type=int, default=100_000, help="messages in Postfix's queue, and in ours to compare (100,000)"
     )
-    parser.add_argument("--work", type=Path, help="a directory on the disk to be measured (bench-data)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds with and without the search index (3)")
+    parser.add_argument("--messages", type=int, default=20_000, help="messages of one of these rounds (20,000)")
+    parser.add_argument(
+        "--only", type=_stages, default=STAGES, metavar="STAGE,...", help=f"some of {', '.join(STAGES)} (all)"
+    )
+    parser.add_argument("--work", type=Path, help="a directory on the disk to measure (bench-data)")
     chosen = parser.parse_args()
     if chosen.entries < 1_000 or min(chosen.requests, chosen.rounds, chosen.messages) < 1 or chosen.depth < 100:
         parser.error("--entries must be at least 1,000, --depth 100, the other numbers 1")
@@ -118,7 +121,7 @@ def _stages(text: str) -> tuple[str, ...]:
 def _queue(chosen: argparse.Namespace, data: Path) -> None:
     if chosen.data is not None:
         shutil.copytree(chosen.data, data)
-        os.sync()  # gigabytes on their way to the disk would be in every acknowledgement's way
+        os.sync()  # gigabytes still on their way to the disk would slow every acknowledgement
         chosen.entries = find_truth.entries(data / "postroom.db")
         return
     _filled(data, chosen.entries)
@@ -139,7 +142,7 @@ def _learned(database: Path, cases: list[Case]) -> Judge:
 
 
 def _until_indexed(gateway: Gateway) -> float:
-    """Seconds until the search index holds all that waits."""
+    """Seconds until the search index has every queued entry."""
     begin = time.monotonic()
     newest = find_truth.newest_id(gateway.data / "postroom.db")
     while find_truth.watermark(gateway.data / "search.db") < newest:
@@ -163,7 +166,7 @@ def _measure(
         with closing(find_stages.Prober(gateway.smtp)) as prober:
             _each("Anew", every, lambda case: find_stages.anew(client, judge, case, chosen.requests, prober), results)
     if "load" in chosen.only:
-        until = judge.newest - 1_000  # what has come in since is newer
+        until = judge.newest - 1_000  # mail that came in since is newer
         results.acks["no search"] = find_stages.alone(gateway, max(5.0, chosen.load_seconds / 2))
         quick = [case for case in cases if case.group not in (BROAD, MOST_ROWS, SHORT)]
         slow = [case for case in every if case.group in (BROAD, MOST_ROWS, SHORT, LANGUAGE)]
@@ -181,7 +184,7 @@ def _measure(
 def _each(
     label: str, cases: list[Case], measure: Callable[[Case], find_stages.Times], results: Results
 ) -> None:  # fmt: skip
-    """Each one is kept as soon as it is there: an interrupted run tells what it has."""
+    """Keeps each result as soon as it exists, so that an interrupted run reports what it has."""
     with click.progressbar(cases, label=label, file=sys.stderr) as bar:
         for case in bar:
             results.times.append(measure(case))
@@ -211,7 +214,7 @@ def _cost(work: Path, results: Results, chosen: argparse.Namespace) -> None:
 
 
 def _compare(work: Path, results: Results, chosen: argparse.Namespace) -> None:
-    """Postfix and Postroom, both with `depth` messages, looking for the same word."""
+    """Postfix and Postroom, both with `depth` messages, search for the same word."""
     if reason := find_postfix.missing():
         print(f"bench-find: without Postfix: {reason}")
         return

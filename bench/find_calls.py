@@ -1,7 +1,7 @@
-"""One client of the gateway on one kept connection: the signed compatible call, and `/v1` with a token; each answer timed.
+"""One client on one kept connection, for `bench.find`: the signed compatible call, and `/v1` with a token, both timed.
 
-Promises: the time is that from the first byte of the request to the last of its answer; signing and reading JSON are not in it.
-Fails: RuntimeError for an answer that is no answer.
+Promises: times run from the first byte of the request to the last of its answer; signing and parsing JSON are not
+included. Fails: RuntimeError when the answer is not a valid one.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Answer:
     end: Millis
     rows: int
     total: int
-    following: str | None  # what leads to the next page
-    refused: str  # why it was not answered; empty = it was
+    following: str | None  # the token of the next page
+    refused: str  # why there was no answer; empty when there was one
     document: Any
 
     def shown(self) -> list[Shown]:
-        """What a page of the compatible call tells of its entries."""
+        """What a page of the compatible call says of its entries."""
         return [
             Shown(
                 row["to"]["emailAddress"], row["subject"], row["size"],
@@ -47,7 +47,7 @@ class Answer:
         ]  # fmt: skip
 
     def idents(self) -> list[int]:
-        """Those of a page of `/v1`."""
+        """The ids on a page of `/v1`."""
         return [int(row["id"], 16) for row in self.document["entries"]]
 
 
@@ -95,7 +95,7 @@ class Client:
         return Answer(took, begin, end, len(found["entries"]), found.get("total") or 0, found.get("next"), "", found)
 
     def own(self, method: str, path: str, body: Any = None) -> tuple[float, Any]:
-        """An operation of `/v1`: (seconds, its answer)."""
+        """Calls an operation of `/v1`: (seconds, answer)."""
         data = None if body is None else json.dumps(body).encode()
         status, took, _, _, found = self._timed(method, path, data, self._bearer())
         if status != 200:
@@ -116,7 +116,8 @@ class Client:
         if time.monotonic() > self._token_until:
             admin = json.loads((self._gateway.data / "admin.json").read_text())
             form = {
-                "grant_type": "client_credentials", "client_id": admin["clientId"], "client_secret": admin["clientSecret"],
+                "grant_type": "client_credentials", "client_id": admin["clientId"],
+                "client_secret": admin["clientSecret"],
             }  # fmt: skip
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             self._connection.request("POST", "/oauth/token", urllib.parse.urlencode(form), headers)

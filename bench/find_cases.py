@@ -1,6 +1,7 @@
-"""The requests of `bench.find`: what clients of the compatible call ask, what people write in the search language.
+"""The requests of `bench.find`: those of clients of the compatible call, and lines of the search language.
 
-Each one with what it must find, as a condition on a row (find_truth.py). Groups are the rows of the published table. Pure.
+Each case has a condition on a row that says what it must find (find_truth.py). Groups are the rows of the published
+table. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from bench.people import ABSENT, COMMON, RARE
 from postroom.clock import DAY, HOUR, MINUTE, Millis
 
 PAGE = 100
-WEEK = Span(oldest=7 * DAY, newest=0)  # what the compatible call means when nothing is given
+WEEK = Span(oldest=7 * DAY, newest=0)  # the default window of the compatible call
 ALWAYS = Span()
 PROCESSING, BULK, DELIVERY, HELD, SYSTEM = range(5)
 INBOUND, OUTBOUND, INTERNAL, EXTERNAL = range(4)
@@ -27,14 +28,14 @@ MOST_ROWS = "in most rows"
 
 @dataclass(frozen=True)
 class Case:
-    """`item`: of the compatible call; or `query`: of the search language."""
+    """`item`: for the compatible call; or `query`: in the search language."""
 
     name: str
     group: str
     match: Match
     item: dict[str, Any] = field(default_factory=dict)
     query: str = ""
-    known_as: str = ""  # the query that its truth is kept by, where that is another one
+    known_as: str = ""  # the query under which its truth is kept, when it is another one
     span: Span = WEEK
     size: int = PAGE
     oldest: bool = False
@@ -85,7 +86,11 @@ def _pages(newest: Millis) -> list[Case]:
             {"filterBy": [{"fieldName": "route", "value": name}]},
         )
     add("route all", lambda row: True, {"filterBy": [{"route": "all"}]})
-    add("two routes", lambda row: row.route in (INBOUND, INTERNAL), {"filterBy": [{"route": "inbound"}, {"route": "internal"}]})  # fmt: skip
+    add(
+        "two routes",
+        lambda row: row.route in (INBOUND, INTERNAL),
+        {"filterBy": [{"route": "inbound"}, {"route": "internal"}]},
+    )
     add("with attachment", lambda row: bool(row.attachment), {"filterBy": [{"attachments": True}]})
     add("without attachment", lambda row: not row.attachment, {"filterBy": [{"attachments": "false"}]})
     for name in ("inbound", "outbound"):
@@ -97,14 +102,29 @@ def _pages(newest: Millis) -> list[Case]:
                 ),
                 {"filterBy": [{"route": name, "attachments": attachment}]},
             )
-    add("inbound, oldest first", lambda row: row.route == INBOUND, {"filterBy": [{"route": "inbound"}], "sortOrder": "asc"}, oldest=True)  # fmt: skip
+    add(
+        "inbound, oldest first",
+        lambda row: row.route == INBOUND,
+        {"filterBy": [{"route": "inbound"}], "sortOrder": "asc"},
+        oldest=True,
+    )
     add("bulk, outbound", lambda row: row.route == OUTBOUND, {"filterBy": [{"route": "outbound"}]}, BULK)
-    windows = {"its last hour": (HOUR, 0), "its last day": (DAY, 0), "one day": (3 * DAY, 2 * DAY), "one minute": (DAY + MINUTE, DAY)}  # fmt: skip
+    windows = {
+        "its last hour": (HOUR, 0),
+        "its last day": (DAY, 0),
+        "one day": (3 * DAY, 2 * DAY),
+        "one minute": (DAY + MINUTE, DAY),
+    }
     for name, (begin, end) in windows.items():
         item = {"start": stamp(at - begin), "end": stamp(at - end)}
         span = Span(since=at - begin, until=at - end + 999)
         add(f"window: {name}", lambda row: True, item, span=span)
-        add(f"window: {name}, inbound, with attachment", lambda row: row.route == INBOUND and bool(row.attachment), {**item, "filterBy": [{"route": "inbound", "attachments": True}]}, span=span)  # fmt: skip
+        add(
+            f"window: {name}, inbound, with attachment",
+            lambda row: row.route == INBOUND and bool(row.attachment),
+            {**item, "filterBy": [{"route": "inbound", "attachments": True}]},
+            span=span,
+        )
     return cases
 
 
@@ -127,7 +147,8 @@ def _searches(texts: dict[str, str]) -> list[Case]:
         cases.append(
             Case(
                 name, group,
-                lambda row: row.queue == queue and (wanted is None or row.route == wanted) and look(row), item, oldest=oldest,
+                lambda row: row.queue == queue and (wanted is None or row.route == wanted) and look(row), item,
+                oldest=oldest,
             )
         )  # fmt: skip
 
@@ -196,14 +217,20 @@ def language(texts: dict[str, str]) -> list[Case]:
     add(RARE, lambda row: row.has(RARE))
     add(f"{RARE} invoice", lambda row: row.has(RARE) and row.has("invoice"))
     add(f"queue:processing subject:{COMMON}", lambda row: row.queue == PROCESSING and COMMON in row.subject)
-    add(f"queue:processing|delivery -subject:{COMMON}", lambda row: row.queue in (PROCESSING, DELIVERY) and COMMON not in row.subject)  # fmt: skip
+    add(
+        f"queue:processing|delivery -subject:{COMMON}",
+        lambda row: row.queue in (PROCESSING, DELIVERY) and COMMON not in row.subject,
+    )
     add(f"from:{texts['sender']}", lambda row: fold(texts["sender"]) in row.sender)
     add("from:*@corp.example", lambda row: any(address.endswith("@corp.example") for address in row.addresses))
     add(f"to:*@{domain}", lambda row: row.recipient.endswith(f"@{domain}".lower()))
     add(f"destination:{domain}", lambda row: row.recipient.endswith(f"@{domain}".lower()))
     add('subject:"report 77"', lambda row: "report 77" in row.subject)
     add("route:inbound has:attachment", lambda row: row.route == INBOUND and bool(row.attachment))
-    add("queue:delivery -has:attachment route:outbound", lambda row: row.queue == DELIVERY and not row.attachment and row.route == OUTBOUND)  # fmt: skip
+    add(
+        "queue:delivery -has:attachment route:outbound",
+        lambda row: row.queue == DELIVERY and not row.attachment and row.route == OUTBOUND,
+    )
     add("age>2d", lambda row: True, ago(newest=2 * DAY + 1))
     add("age<1d queue:held", lambda row: row.queue == HELD, ago(oldest=DAY - 1))
     add("age>1d age<2d route:internal", lambda row: row.route == INTERNAL, ago(oldest=2 * DAY - 1, newest=DAY + 1))
@@ -224,7 +251,11 @@ def language(texts: dict[str, str]) -> list[Case]:
     add("priority:low", lambda row: row.priority == 1)
     add("label:maybe-delivered", lambda row: bool(row.label & 1))
     add("verdict:spam", lambda row: False)
-    add(f"from:{texts['sender']} age>1h attempts>=1 -has:attachment", lambda row: fold(texts["sender"]) in row.sender and row.attempts >= 1 and not row.attachment, ago(newest=HOUR + 1))  # fmt: skip
+    add(
+        f"from:{texts['sender']} age>1h attempts>=1 -has:attachment",
+        lambda row: fold(texts["sender"]) in row.sender and row.attempts >= 1 and not row.attachment,
+        ago(newest=HOUR + 1),
+    )
     return cases
 
 
@@ -242,6 +273,6 @@ def _in_network(text: str) -> Match:
 
 
 def truth_key(case: Case) -> tuple[object, ...]:
-    """Cases with the same key need one truth only."""
+    """Cases with the same key share one truth."""
     kept = {key: value for key, value in case.item.items() if key not in ("sortOrder", "start", "end")}
     return (case.known_as or case.query, repr(sorted(kept.items(), key=str)), case.by_due)

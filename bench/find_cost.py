@@ -1,8 +1,8 @@
-"""What the search index costs mail that passes at once, for `bench.find`: the same gateway with and without it, in turn.
+"""The cost of the search index for mail that passes at once, for `bench.find`: the same gateway with and without it.
 
-Mail goes in over 20 sessions, through the checks, and out to a sink, until nothing is left; as `bench.relay` does it. Which of the two
-comes first changes from round to round, and each round is compared with itself: what the machine does meanwhile falls on both.
-Fails: RuntimeError when mail does not leave.
+Mail goes in over 20 sessions, through the checks and out to a sink until the queue is empty, as in `bench.relay`. The
+order of the two changes from round to round, and each round is compared only with itself: other work on the machine
+then slows both. Fails: RuntimeError when mail does not leave.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Cost:
     cpu_with: float  # microseconds of the server per message, medians
     cpu_without: float
 
-    share: float  # percent of the rate that the index takes, the median of the rounds
-    share_cpu: float  # percent that it adds to the server's processor time per message, the median of the rounds
+    share: float  # percent by which the index lowers the rate, median of the rounds
+    share_cpu: float  # percent it adds to the server's CPU time per message, median of the rounds
 
 
 def measure(work: Path, *, rounds: int, messages: int) -> list[Cost]:
@@ -59,7 +59,8 @@ def _costs(runs: list[duel.Run]) -> Iterator[Cost]:
         yield Cost(
             case,
             statistics.median(run.rate for run in of[WITH]), statistics.median(run.rate for run in of[WITHOUT]),
-            statistics.median(run.cpu_server for run in of[WITH]), statistics.median(run.cpu_server for run in of[WITHOUT]),
+            statistics.median(run.cpu_server for run in of[WITH]),
+            statistics.median(run.cpu_server for run in of[WITHOUT]),
             statistics.median((1 - one.rate / other.rate) * 100 for one, other in pairs),
             statistics.median((one.cpu_server / other.cpu_server - 1) * 100 for one, other in pairs),
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""`python -m bench.find_load --smtp HOST:PORT --seconds N`: 200 messages a second from a process of its own, for `bench.find`.
+"""`python -m bench.find_load --smtp HOST:PORT --seconds N`: 200 messages a second, as a process, for `bench.find`.
 
-Promises: bounded in time; ends with one line of JSON: how many were sent, and every acknowledgement in milliseconds, with the
-second it came in. Fails: status 1 when a message is refused.
+Promises: limited in time. Ends with one line of JSON: the number of messages sent, and every acknowledgement time in
+milliseconds with the second in which it came. Fails: status 1 when a message is refused.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ class Sent:
 
 
 class Loading:
-    """The process, and what it has seen when it has ended."""
+    """The process, and its report when it has ended."""
 
     def __init__(self, address: tuple[str, int], seconds: float) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.find_load", "--smtp", f"{address[0]}:{address[1]}", "--seconds", str(seconds)],
+            [
+                sys.executable, "-m", "bench.find_load", "--smtp", f"{address[0]}:{address[1]}", "--seconds",
+                str(seconds),
+            ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != "sending":
             raise RuntimeError("the load did not start")
-        # Its report is longer than a pipe holds: unread, it would never end.
+        # Its report is longer than a pipe holds: it cannot end until we read.
         self._told: list[str] = []
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
@@ -54,7 +57,7 @@ class Loading:
         return self._process.poll() is None
 
     def end(self) -> Sent:
-        """Waits for its end, which is bounded."""
+        """Waits for its end, for a limited time."""
         try:
             self._process.wait(timeout=600)
         finally:
@@ -71,7 +74,7 @@ class Loading:
 
 
 def under_load(address: tuple[str, int], seconds: float, meanwhile: Callable[[Callable[[], bool]], None]) -> Sent:
-    """`meanwhile` is told how to see whether the load still runs."""
+    """`meanwhile` gets a function that says whether the load still runs."""
     loading = Loading(address, seconds)
     try:
         meanwhile(loading.running)

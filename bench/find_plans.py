@@ -1,7 +1,8 @@
-"""Plan, apply and undo of many entries at once, for `bench.find`, while a session sends a message every 20 ms and times its 250.
+"""Plan, apply and undo of many entries at once, for `bench.find`.
 
-Promises: what is said to be done is counted in the queue afterwards, and undone again. Fails: RuntimeError when a number is not what
-was planned, or a plan does not come to its end.
+Meanwhile one session sends a message every 20 ms and times each acknowledgement. Promises: counts the queue to verify
+what the plan reports as done, and again after the undo. Fails: RuntimeError when a number is not as planned, or a plan
+does not finish.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bench.find_stages import Judge, window_of
 from bench.gateway import Gateway
 
 LIMIT = 300.0  # seconds for one step
-AT_REST = 4.0  # seconds of acknowledgements to compare with
+AT_REST = 4.0  # seconds of acknowledgements at rest, to compare
 SIZE = 5120
 
 
@@ -29,12 +30,12 @@ class Acted:
     undo: float
     stall: float  # milliseconds: the longest acknowledgement meanwhile
     ack_p99: float
-    stall_at_rest: float  # the longest while nothing else was done
+    stall_at_rest: float  # the longest at rest
     acks: int
 
 
 def measure(gateway: Gateway, client: Client, judge: Judge, case: Case, number: int) -> Acted:
-    """`case`: whose entries are meant, with all that a plan could change the same."""
+    """`case`: which entries to plan for; all must be in the same state."""
     since, until, exactly = window_of(judge, case, number)
     span = f"since:{_iso(since)} until:{_iso(until)}"
     query, held = f"queue:processing {span}", f"queue:held {span}"
@@ -57,7 +58,7 @@ def measure(gateway: Gateway, client: Client, judge: Judge, case: Case, number: 
 
 
 def _until(client: Client, path: str, verb: str, state: str, body: Any) -> float:
-    """Seconds until the plan says that it has come to that state."""
+    """Seconds until the plan reports that state."""
     begin = time.perf_counter()
     _, plan = client.own("POST", f"{path}/{verb}", body)
     while plan["state"] != state:

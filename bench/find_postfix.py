@@ -1,8 +1,9 @@
-"""What an administrator does today, for `bench.find`: find mail in Postfix's queue with its own tools, and by reading the spool.
+"""What an administrator does today, for `bench.find`: search Postfix's queue with its own tools, or read the spool.
 
-`postqueue` knows no subject: it is asked for a sender. For a subject every message's header is read with `postcat`, which is
-Postfix's own way, or the files are searched with `grep`, which is nobody's way (they are no text) and still the fastest. Everything
-is in the page cache. Promises: each way finds exactly what was put there, or the run fails. Fails: RuntimeError, CalledProcessError.
+`postqueue` knows senders but no subjects. For a subject, `postcat` reads every message's header, which is Postfix's own
+way; or `grep` searches the files, which nobody does (they are not text) but which is the fastest. All files are in the
+page cache. Promises: each way finds exactly the mail put there, or the run fails. Fails: RuntimeError,
+CalledProcessError.
 """
 
 from __future__ import annotations

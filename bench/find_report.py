@@ -1,6 +1,7 @@
-"""The figures of `bench.find`: every case, the published table with bar and aim, and everything as JSON. Pure but for printing.
+"""The figures of `bench.find`: every case, the published table with bar and aim, and all of it as JSON.
 
-A row of the table takes the slowest case of its group: no case may hide behind a mean. Fails: never; what was not measured is left out.
+A row of the table shows the slowest case of its group, so that no case hides behind a mean. Pure but for printing.
+Fails: never; figures that were not measured are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bench.find_stages import BOUND, Times
 from bench.gateway import Gateway
 
 MIB = 1024 * 1024
-MANY = 5_000_000  # from here on the bars for ten millions hold
+MANY = 5_000_000  # from here on the bars for ten million apply
 FASTER = 500.0
 
 
@@ -49,12 +50,12 @@ class Results:
 
 
 class Line(NamedTuple):
-    """A row of the table. `least`: the bar is a lower limit."""
+    """A row of the table. `least`: the bar is a minimum."""
 
     what: str
     value: float
     unit: str
-    bar: float | None  # None: told, not judged
+    bar: float | None  # None: reported, not judged
     aim: float | None
     case: str = ""
     least: bool = False
@@ -84,18 +85,32 @@ def _search_lines(results: Results) -> Iterable[Line]:
             yield Line(what, worst.p99, "ms", bar, aim, f"{worst.case} ({worst.stage})")
 
     both = ("again", "anew")
-    yield from slowest("newest page of 100, any filter, with totalCount", (NEWEST_PAGE,), both, 50 if many else 20, None if many else 10)  # fmt: skip
-    yield from slowest("rare or absent text, page of 100 with totalCount", (RARE_WORD,), both, 50 if many else 20, None if many else 10)  # fmt: skip
-    yield from slowest("word in a fifth of all, or IP piece: the page", (BROAD,), ("again",), 100 if many else 50, None if many else 20)  # fmt: skip
-    yield from slowest("the same with its exact total anew", (BROAD,), ("anew",), 3000 if many else 300, None if many else 100)  # fmt: skip
+    yield from slowest(
+        "newest page of 100, any filter, with totalCount",
+        (NEWEST_PAGE,),
+        both,
+        50 if many else 20,
+        None if many else 10,
+    )
+    yield from slowest(
+        "rare or absent text, page of 100 with totalCount", (RARE_WORD,), both, 50 if many else 20, None if many else 10
+    )
+    yield from slowest(
+        "word in a fifth of all, or IP piece: the page", (BROAD,), ("again",), 100 if many else 50, None if many else 20
+    )
+    yield from slowest(
+        "the same with its exact total anew", (BROAD,), ("anew",), 3000 if many else 300, None if many else 100
+    )
     yield from slowest("a text in most rows, with its exact total anew", (MOST_ROWS,), both, None, None)
     deep = max((times for times in results.times if times.group == "deep page"), key=_depth, default=None)
     if deep is not None:
         same = [times for times in results.times if times.group == "deep page" and _depth(times) == _depth(deep)]
         worst = max(same, key=lambda times: times.p99)
         yield Line(f"page {_depth(worst):,} in the same order", worst.p99, "ms", 10, 5, worst.case)
-    # Two of its own bounds: of looking for the page, and of counting; and what ends them.
-    yield from slowest("two letters, search language: answered or refused", (SHORT, LANGUAGE), both, 2 * BOUND + 200, None)  # fmt: skip
+    # Two of its own time limits (for the page and for the count), and the time to stop there.
+    yield from slowest(
+        "two letters, search language: answered or refused", (SHORT, LANGUAGE), both, 2 * BOUND + 200, None
+    )
 
 
 def _depth(times: Times) -> int:
@@ -119,11 +134,19 @@ def _other_lines(results: Results) -> Iterable[Line]:
         yield Line("search index, of the rate of mail that passes at once", cost.share, "%", 5, 0, cost.case)
         yield Line("search index, processor time added to such a message", cost.share_cpu, "%", 5, 0, cost.case)
     if (ratio := faster(results)) is not None:
-        yield Line(f"subject word among {results.depth:,}: times faster", ratio, "x", FASTER, None, "postcat -h of every message", least=True)  # fmt: skip
+        yield Line(
+            f"subject word among {results.depth:,}: times faster",
+            ratio,
+            "x",
+            FASTER,
+            None,
+            "postcat -h of every message",
+            least=True,
+        )
 
 
 def faster(results: Results) -> float | None:
-    """Than Postfix's own way to read a subject; ours anew, its median."""
+    """How many times faster than Postfix's own way to read a subject; ours: the median, anew."""
     own = [way.seconds for way in results.ways if way.name.startswith("postcat")]
     if not own or results.beside is None:
         return None
@@ -131,7 +154,7 @@ def faster(results: Results) -> float | None:
 
 
 def report(results: Results) -> bool:
-    """True: every bar that was measured is reached."""
+    """Prints everything; True when every measured bar is reached."""
     if results.times:
         print(f"\nfind: {results.entries:,} entries queued, over signed HTTP; milliseconds\n")
     for stage in ("again", "anew", "under load"):
@@ -158,7 +181,7 @@ def report(results: Results) -> bool:
     path = duel.RESULTS / "find.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document(results, found)) + "\n")
-    print(f"\neverything measured: {os.path.relpath(path)}")
+    print(f"\nall measurements: {os.path.relpath(path)}")
     return all(line.reached for line in found)
 
 
@@ -167,26 +190,28 @@ def _print_rest(results: Results) -> None:
     for name, sent in results.acks.items():
         acks = sent.acks
         print(
-            f"  200 messages a second, {name:<34} ack p50 {duel.percentile(acks, 50):6.1f}  p99 {duel.percentile(acks, 99):6.1f}"
-            f"  max {max(acks):6.1f}  ({sent.sent:,} sent, {sent.late:.1f} s late at most)"
+            f"  200 messages a second, {name:<34} ack p50 {duel.percentile(acks, 50):6.1f}  "
+            f"p99 {duel.percentile(acks, 99):6.1f}  max {max(acks):6.1f}  "
+            f"({sent.sent:,} sent, {sent.late:.1f} s late at most)"
         )
     if results.acted is not None:
         print(
-            f"  plan of {results.acted.entries:,}: {results.acted.plan:.1f} s, apply {results.acted.apply:.1f} s, undo {results.acted.undo:.1f} s, "
-            f"ack p99 {results.acted.ack_p99:.1f} ms, max {results.acted.stall:.1f} ms"
+            f"  plan of {results.acted.entries:,}: {results.acted.plan:.1f} s, apply {results.acted.apply:.1f} s, "
+            f"undo {results.acted.undo:.1f} s, ack p99 {results.acted.ack_p99:.1f} ms, max {results.acted.stall:.1f} ms"
         )
     for when, of in results.memory.items():
         print(f"  memory {when:<26} PSS {of['pss']:6.0f} MiB  RSS {of['rss']:6.0f}  own {of['own']:6.0f}")
     if results.indexed_in:
         print(
-            f"  the search index was filled in {results.indexed_in:.0f} s ({results.indexed_in / results.entries * 1e6:.0f} us an entry)"
+            f"  the search index was filled in {results.indexed_in:.0f} s "
+            f"({results.indexed_in / results.entries * 1e6:.0f} us an entry)"
         )
     for name, size in results.files.items():
         print(f"  {name:<16}{size / MIB:8,.0f} MiB  ({size / results.entries:,.0f} bytes an entry)")
     for cost in results.costs:
         print(
-            f"  {cost.case:<20} with the index {cost.rate_with:7,.0f} msg/s, {cost.cpu_with:.0f} us CPU; without {cost.rate_without:7,.0f} msg/s, "
-            f"{cost.cpu_without:.0f} us"
+            f"  {cost.case:<20} with the index {cost.rate_with:7,.0f} msg/s, {cost.cpu_with:.0f} us CPU; "
+            f"without {cost.rate_without:7,.0f} msg/s, {cost.cpu_without:.0f} us"
         )
     for way in results.ways:
         print(f"  Postfix, {results.depth:,} queued: {way.name:<34}{way.seconds * 1000:10,.0f} ms")
@@ -201,8 +226,11 @@ def document(results: Results, found: list[Line]) -> dict[str, Any]:
         "versions": versions, "entries": results.entries, "indexed_in": results.indexed_in,
         "table": [{**line._asdict(), "reached": line.reached, "aim_reached": line.aim_reached} for line in found],
         "times": [times.summary() for times in results.times],
-        "acks": {name: asdict(sent) for name, sent in results.acks.items()}, "memory": results.memory, "files": results.files,
-        "acted": None if results.acted is None else asdict(results.acted), "starts": [asdict(one) for one in results.starts],
-        "costs": [asdict(one) for one in results.costs], "depth": results.depth, "ways": [asdict(one) for one in results.ways],
+        "acks": {name: asdict(sent) for name, sent in results.acks.items()}, "memory": results.memory,
+        "files": results.files,
+        "acted": None if results.acted is None else asdict(results.acted),
+        "starts": [asdict(one) for one in results.starts],
+        "costs": [asdict(one) for one in results.costs], "depth": results.depth,
+        "ways": [asdict(one) for one in results.ways],
         "beside": None if results.beside is None else results.beside.summary(), "faster": faster(results),
     }  # fmt: skip

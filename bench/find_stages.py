@@ -1,8 +1,9 @@
-"""What `bench.find` measures of searches: again and anew on an idle machine, deep pages, and under 200 messages a second.
+"""What `bench.find` measures of searches: repeated and fresh on an idle machine, deep pages, and under load.
 
-*Again*: nothing has changed since the last call, what is known may be used. *Anew*: one message has come in just before each
-call, so that every total must be found anew. Promises: every answer's number of rows and total are compared with the truth, of each case's
-first page its very entries, too. Fails: Wrong for an answer that is not true, however fast.
+*Again*: nothing has changed since the last call, so the gateway may reuse what it knows. *Anew*: a message came in just
+before each call, so the gateway must count every total afresh. Load is 200 messages a second. Promises: compares number
+of rows and total of every answer with the truth, and for the first page of each case also its entries. Fails: Wrong for
+an answer that is not true, however fast.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ from bench.gateway import Gateway
 from postroom.clock import Millis
 from postroom.ids import id_time
 
-CASE_LIMIT = (
-    2.0  # seconds that one case may take in one stage: a slow one is asked less often, and the report says how often
-)
+CASE_LIMIT = 2.0  # seconds for one case in one stage: a slow case makes fewer requests, and the report says how many
 LEAST = 5  # requests of each case, however slow
 WALK_LIMIT = 120.0  # seconds to walk through the pages of one case
-BOUND = 500.0  # milliseconds a search may take that no index narrows down
+BOUND = 500.0  # milliseconds for a search that no index can serve
 PROBE = ("probe@bench.example", "one@corp.example", "one more, so that nothing known holds")
 
 
@@ -70,7 +69,7 @@ class Judge:
     def __init__(self, database: Path, cases: Iterable[Case]) -> None:
         self.database = database
         self.truths = {truth_key(case): Truth(case.match, by_due=case.by_due) for case in cases}
-        self.added = 0  # messages that came in since, at most
+        self.added = 0  # most messages that came in since
         self.newest: Millis = 0  # of what was there
 
     def learn(self, progress: Callable[[int], None]) -> int:
@@ -82,7 +81,7 @@ class Judge:
 
     def check(self, case: Case, answer: Answer, *, offset: int = 0, entries: bool = False) -> None:
         if answer.refused:
-            if "broad" in answer.refused:  # an answer, though no good one: it stands in the table with its time
+            if "broad" in answer.refused:  # an answer, though not a useful one: the table shows its time
                 return
             raise Wrong(f"{case.name}: refused: {answer.refused}")
         truth = self.truth(case)
@@ -91,7 +90,7 @@ class Judge:
         if self.added and case.span.until is None and (case.by_due or not case.span.newest) and truth.match(_PROBE_ROW):
             most += self.added
             settled = False
-        if not offset:  # page one fixes the total of all pages; meanwhile entries leave the window
+        if not offset:  # the first page fixes the total of all pages; entries leave the window later
             total = answer.total
             if not least <= total <= most:
                 expected = f"{least:,}" if least == most else f"{least:,} to {most:,}"
@@ -113,13 +112,14 @@ class Judge:
 
 
 _PROBE_ROW = Row(
-    1 << 60, 0, 0, 0, fold(f"{PROBE[0]}\x1f{PROBE[0]}\x1f"), fold(f"{PROBE[1]}\x1f\x1f{PROBE[1]}"), fold(PROBE[2]), "127.0.0.1",
+    1 << 60, 0, 0, 0, fold(f"{PROBE[0]}\x1f{PROBE[0]}\x1f"), fold(f"{PROBE[1]}\x1f\x1f{PROBE[1]}"), fold(PROBE[2]),
+    "127.0.0.1",
     "queued for processing", 200, 0, 0, 0, 0, 0, PROBE[1], (PROBE[0], PROBE[0]),
 )  # fmt: skip
 
 
 class Prober:
-    """Brings in one message at a time, on one kept session."""
+    """Sends one message at a time, on one kept session."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._socket = socket.create_connection(address, 30)
@@ -183,9 +183,9 @@ def _ask(times: Times, client: Client, judge: Judge, case: Case) -> None:
 
 
 def deep(client: Client, judge: Judge, case: Case, wanted: Iterable[int], requests: int) -> list[Times]:
-    """Walks from page to page; some of them are asked for again and again. The queue must not change meanwhile.
+    """Walks from page to page and requests some of them repeatedly. The queue must not change meanwhile.
 
-    A walk that takes too long ends where it is, and that page is measured: it stands under its own number.
+    A walk that takes too long ends early; the page it reached is measured and listed under its own number.
     """
     asked = set(wanted)
     walk_until = time.monotonic() + WALK_LIMIT
@@ -220,7 +220,7 @@ def deep(client: Client, judge: Judge, case: Case, wanted: Iterable[int], reques
 
 
 def alone(gateway: Gateway, seconds: float) -> Sent:
-    """The same load without a search: what an acknowledgement takes then."""
+    """The same load without a search, to compare acknowledgement times."""
     return under_load(gateway.smtp, seconds, _wait)
 
 
@@ -243,7 +243,7 @@ def loaded(
 
 
 def ended(case: Case, until: Millis) -> Case:
-    """The same case without what is yet to come, so that the truth stays what it was."""
+    """The same case up to now, so that later mail does not change its truth."""
     if case.span.until is not None:
         return case
     last = until // 1000 * 1000

@@ -1,8 +1,8 @@
-"""What a queue's searches must find, told independently: every row is read with another SQLite and looked at in plain Python.
+"""What searches of a queue must find, computed independently: another SQLite reads every row, plain Python compares.
 
-Nothing of the gateway's search is used: not its folded text, not its index, not its counters. A case that is answered fast and
-wrong ends the run. Promises: `Truth.count` is exact for the queue as it was read; of a window that moves with the clock it gives
-the least and the most that can be right between two moments. Fails: sqlite3.Error when the store cannot be read.
+It uses nothing of the gateway's search: no folded text, no index, no counters. A fast wrong answer ends the run.
+Promises: `Truth.count` is exact for the queue as it was read; for a window that moves with the clock it gives the
+least and the most that can be right between two moments. Fails: sqlite3.Error when the store cannot be read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from postroom.ids import first_id_at, id_time
 
 EVER = DAY * 365 * 50
 _ROWS = (
-    "SELECT id, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header, subject, "
-    "remote_ip, info_id, size, attempts, next_attempt, locked_until, priority, label FROM entry ORDER BY id"
+    "SELECT id, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header, "
+    "subject, remote_ip, info_id, size, attempts, next_attempt, locked_until, priority, label FROM entry ORDER BY id"
 )
 
 
 class Row(NamedTuple):
-    """An entry as a person would look for it; texts are folded."""
+    """An entry as a person would search for it; texts are folded."""
 
     id: int
     queue: int
@@ -74,7 +74,7 @@ class Truth:
         self.keys = array("q")
 
     def slice(self, span: Span, now: Millis) -> tuple[int, int]:
-        """From where to where in `keys`."""
+        """The range of a span in `keys`."""
         low, high = 0, len(self.keys)
         if self.by_due:
             low = 0 if span.oldest is None else bisect_left(self.keys, now + span.oldest)
@@ -103,7 +103,7 @@ def fold(text: str) -> str:
 
 
 def learn(database: Path, truths: Sequence[Truth], progress: Callable[[int], None]) -> int:
-    """Read every row once and note who must find it; how many rows there are."""
+    """Reads every row once, notes which cases must find it, and returns the number of rows."""
     number = 0
     checks = [(truth.match, truth.keys.append, truth.by_due) for truth in truths]
     with contextlib.closing(_open(database)) as connection:
@@ -124,19 +124,20 @@ def learn(database: Path, truths: Sequence[Truth], progress: Callable[[int], Non
 
 def _rows(connection: sqlite3.Connection, infos: dict[int, str]) -> Iterable[Row]:
     for (
-        ident, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header, subject, ip,
-        info, size, attempts, next_attempt, locked_until, priority, label,
+        ident, queue, route, attachment, env_from, from_address, from_name, recipient, recipient_name, to_header,
+        subject, ip, info, size, attempts, next_attempt, locked_until, priority, label,
     ) in connection.execute(_ROWS):  # fmt: skip
         locked = locked_until or 0
         yield Row(
             ident, queue, route, attachment, fold(f"{env_from}\x1f{from_address}\x1f{from_name}"),
             fold(f"{recipient}\x1f{recipient_name}\x1f{to_header}"), fold(subject), ip, infos[info], size, attempts,
-            locked or next_attempt, locked, priority, label, recipient.lower(), (env_from.lower(), from_address.lower()),
+            locked or next_attempt, locked, priority, label, recipient.lower(),
+            (env_from.lower(), from_address.lower()),
         )  # fmt: skip
 
 
 class Shown(NamedTuple):
-    """What a page tells of an entry, enough to know it."""
+    """What a page shows of an entry, enough to identify it."""
 
     recipient: str
     subject: str
@@ -158,12 +159,12 @@ def shown(database: Path, idents: Sequence[int]) -> list[Shown]:
 
 
 def samples(database: Path) -> dict[str, str]:
-    """Texts of the queue that a person would look for: an address, a full IP, a reason of one entry alone."""
+    """Texts of the queue that a person would search for: an address, a full IP, a reason of a single entry."""
     with contextlib.closing(_open(database)) as connection:
         middle = connection.execute("SELECT (min(id) + max(id)) / 2 FROM entry").fetchone()[0]
         sender, recipient, ip = connection.execute(
-            "SELECT env_from, recipient, remote_ip FROM entry WHERE id > ? AND queue = 0 AND route = 0 AND remote_ip LIKE '198.%' "
-            "AND attempts > 0 LIMIT 1",
+            "SELECT env_from, recipient, remote_ip FROM entry WHERE id > ? AND queue = 0 AND route = 0 "
+            "AND remote_ip LIKE '198.%' AND attempts > 0 LIMIT 1",
             (middle,),
         ).fetchone()
         own = connection.execute(
@@ -188,7 +189,7 @@ def entries(database: Path) -> int:
 
 
 def watermark(index: Path) -> int:
-    """How far the search index has come; 0 while there is none, or it is just being made."""
+    """The last id in the search index; 0 while there is no index, or it is new."""
     try:
         return _number(index, "SELECT number FROM state WHERE what = 'watermark'")
     except sqlite3.OperationalError:

@@ -1,7 +1,7 @@
-"""A Postroom of our own as a real process, exactly as an operator starts it; benchmarks and system tests share it.
+"""A Postroom of our own as a real process, started as an operator starts it; benchmarks and system tests share it.
 
-Promises: it listens on free ports of 127.0.0.1, keeps everything below one directory, and inherits no POSTROOM_ setting;
-`start` returns when it is ready. Fails: GatewayFailed with the end of its log when it ends or does not become ready.
+Promises: it listens on free ports of 127.0.0.1, keeps everything in one directory, and inherits no POSTROOM_ setting;
+`start` returns when it is ready. Fails: GatewayFailed with the end of its log when it exits or does not become ready.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STOP_LIMIT = 30.0
 
 
 class GatewayFailed(RuntimeError):
-    """It did not start, or ended by itself."""
+    """It did not start, or exited by itself."""
 
 
 class Gateway:
@@ -95,7 +95,7 @@ class Gateway:
         return self.log.read_bytes()[begin:][-4000:].decode(errors="replace")
 
     def stop(self) -> int:
-        """As a supervisor stops it; the exit status."""
+        """Stops it as a supervisor does; returns the exit status."""
         if self._process is None:
             return 0
         process, self._process = self._process, None
@@ -113,7 +113,7 @@ class Gateway:
         self._process.terminate()
 
     def wait_for_end(self, limit: float) -> int | None:
-        """The status of a process that ends by itself; None when it still runs after so many seconds."""
+        """The exit status of a process that ends by itself; None when it still runs after so many seconds."""
         assert self._process is not None, "not started"
         try:
             self.status = self._process.wait(limit)
@@ -123,7 +123,7 @@ class Gateway:
         return self.status
 
     def kill(self) -> None:
-        """As the kernel kills it: no time for a word."""
+        """Kills it as the kernel does: no time to clean up."""
         if self._process is None:
             return
         process, self._process = self._process, None

@@ -1,7 +1,8 @@
-"""`python -m bench.growth`: how much of the disk a million messages take, queued and afterwards in the history.
+"""`python -m bench.growth`: how much disk space a million messages take, in the queue and later in the history.
 
-Both by the store's own path, without a gateway: messages of `bench.people` are accepted leased and end as delivered, one in
-ten after a deferral, as `worker` records them; beside it the queue of `bench.fill`. The pages in use are counted, table by table.
+Both go through the store's own path, without a gateway: messages of `bench.people` are accepted with a lease and end as
+delivered, one in ten after a deferral, with the events that `worker` records; the queue comes from `bench.fill`. It
+counts the pages in use, table by table.
 
 Promises: 100,000 of each, scaled. Fails: as `bench.fill`.
 """
@@ -39,7 +40,7 @@ REPLY = "250 2.0.0 Ok: queued as 4bXkTq1Zx9z2"
 
 
 class Passing:
-    """Mail that comes and goes."""
+    """Mail that comes in and is delivered."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -78,7 +79,8 @@ class Passing:
                 recorder.infos.id(tx, DELIVERY_INFO)
             ends.append(
                 EndedEntry(
-                    entry, lease, one.message.id, Queue.DELIVERY, Outcome.DELIVERED, REPLY, attempts, 0, now + SECOND, events
+                    entry, lease, one.message.id, Queue.DELIVERY, Outcome.DELIVERED, REPLY, attempts, 0, now + SECOND,
+                    events
                 )
             )  # fmt: skip
         lost, _ = apply.end(tx, self._store._engine.ids, recorder.infos, recorder.ledger, ends, lambda at: at)
@@ -86,7 +88,7 @@ class Passing:
 
 
 def sizes(data: Path) -> dict[str, float]:
-    """Bytes in use, by table with its indexes; everything that is free is left out."""
+    """Bytes in use, by table with its indexes, without free pages."""
     connection = apsw.Connection(str(data / "postroom.db"), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         owners = {
@@ -102,8 +104,10 @@ def sizes(data: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="How much of the disk a million messages take.")
-    parser.add_argument("--messages", type=int, default=100_000, help="measured, and scaled to a million (100,000)")
+    parser = argparse.ArgumentParser(description="How much disk space a million messages take.")
+    parser.add_argument(
+        "--messages", type=int, default=100_000, help="messages to measure; the result is scaled to a million (100,000)"
+    )
     chosen = parser.parse_args()
     if chosen.messages < BATCH:
         parser.error(f"--messages must be at least {BATCH}")
@@ -120,7 +124,7 @@ def main() -> int:
             fill(queued, chosen.messages, real_sizes=True, progress=lambda done: bar.update(done - bar.pos))
         figures = {"passed": _per_million(passed, chosen.messages), "queued": _per_million(queued, chosen.messages)}
     print("\nMiB per million, by table with its indexes\n")
-    for what, words in (("passed", "messages that have passed, one recipient each"), ("queued", "entries that wait")):
+    for what, words in (("passed", "delivered messages, one recipient each"), ("queued", "queued entries")):
         tables = sorted(figures[what].items(), key=lambda pair: -pair[1])
         shown = ", ".join(f"{table} {size:,.0f}" for table, size in tables if size >= 1)
         print(f"  {sum(figures[what].values()):7,.0f}  {words} ({shown})")

@@ -1,7 +1,7 @@
-"""`make bench-intake`: how many messages a second are accepted and durable, by Postroom and by Postfix in turn.
+"""`make bench-intake`: how many messages a second Postroom and Postfix, in turn, accept durably.
 
-Postfix puts everything on hold (the message is durable in its queue, its queue manager idle), Postroom's processing is
-paused; neither queue is ever wiped between rounds, which is Postfix at its best.
+Postfix puts all mail on hold (the message is durable in its queue, its queue manager idle); Postroom's processing is
+paused. No queue is emptied between rounds, which is when Postfix is at its best.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _prove(runs: list[duel.Run], gateway: Gateway, other: postfix.Postfix | None) -> None:
-    """What was acknowledged is there: a figure for mail that is not kept would be worth nothing."""
+    """Checks that all acknowledged mail is there: without that, the figure is worthless."""
     for name, kept in (("postroom", gateway.queued()), ("postfix", other.on_hold() if other else None)):
         sent = sum(run.messages for run in runs if run.server == name) + duel.WARM_UP * len(duel.CASES)
         if kept is not None and kept < sent:

@@ -1,8 +1,8 @@
 """The load: Postfix's own generator and sink, and a prober that times single acknowledgements meanwhile.
 
-Promises: the load is bounded in count and in time; the prober sends at most one message each INTERVAL on one connection.
-Fails: `missing` says what to install; CalledProcessError or TimeoutExpired when the generator meets a refusal or hangs;
-RuntimeError when the prober does.
+Promises: the load is limited in count and time; the prober sends at most one message each INTERVAL on one connection.
+Fails: `missing` says what to install; CalledProcessError or TimeoutExpired when the generator is refused or hangs;
+RuntimeError when the prober is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTERVAL = 0.020
 
 
 def missing() -> str:
-    """Why no load can be made here; empty = it can."""
+    """Why no load can run here; empty when it can."""
     return "" if shutil.which("smtp-source") else f"smtp-source is not installed ({INSTALL})"
 
 
@@ -50,7 +50,7 @@ def generator_seconds() -> float:
 
 @contextlib.contextmanager
 def smtp_sink(log: Path) -> Iterator[int]:
-    """Takes everything, keeps nothing; yields its port."""
+    """Accepts all mail, keeps none; yields its port."""
     port = free_port()
     with log.open("ab") as out:
         process = subprocess.Popen(

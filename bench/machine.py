@@ -1,7 +1,7 @@
-"""What the machine does meanwhile: disk, CPU and memory, read from /proc and by writing a small file.
+"""The state of the machine: disk, CPU and memory, read from /proc and measured by writing a small file.
 
-Promises: figures are of this machine at this moment, in seconds, bytes and calls per second. Fails: OSError when /proc is
-not Linux's; a process that has ended meanwhile simply counts no more.
+Promises: figures are of this machine at this moment, in seconds, bytes and calls per second. Fails: OSError when /proc
+is not Linux's; a process that has ended counts no more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def fsync_rate(directory: Path, seconds: float = 0.4) -> int:
-    """4 KiB appends with fdatasync per second, one thread: the yardstick beside every durable figure."""
+    """4 KiB appends with fdatasync per second, one thread: the yardstick for every durable figure."""
     path = directory / "fsync-yardstick"
     block = b"x" * 4096
     calls = 0
@@ -36,7 +36,7 @@ def fsync_rate(directory: Path, seconds: float = 0.4) -> int:
 
 
 def busy_seconds() -> float:
-    """CPU seconds of the whole machine that were not idle, since it started."""
+    """Busy CPU seconds of the whole machine since it started."""
     user, nice, system, _idle, _iowait, irq, softirq = (
         int(word) / _TICK for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
     )
@@ -61,7 +61,7 @@ def _process(pid: int) -> Process | None:
 
 
 def tree(root: int) -> list[Process]:
-    """A process with everything below it."""
+    """A process and all its descendants."""
     everything = [found for name in os.listdir("/proc") if name.isdigit() and (found := _process(int(name)))]
     children: dict[int, list[Process]] = {}
     for process in everything:
@@ -83,7 +83,7 @@ def resident_of(root: int) -> int:
 
 
 def private_of(root: int) -> int:
-    """Bytes of it that are the processes' own, not pages of files that the kernel may drop at any time."""
+    """Bytes that belong to the processes alone, without file pages that the kernel may drop at any time."""
     total = 0
     for process in tree(root):
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def private_of(root: int) -> int:
 
 
 def settle(limit: float = 20.0) -> None:
-    """Wait until the machine is idle: what the server before still does must not count for the next one."""
+    """Waits until the machine is idle: late work of one server must not count for the next."""
     until = time.monotonic() + limit
     while time.monotonic() < until:
         before, begin = busy_seconds(), time.monotonic()
@@ -104,7 +104,7 @@ def settle(limit: float = 20.0) -> None:
 
 
 def description() -> dict[str, object]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     model = next(
         (
             line.partition(":")[2].strip()

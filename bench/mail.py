@@ -1,4 +1,4 @@
-"""Mail that differs as real mail does: people, domains, subjects in several languages, sizes, attachments.
+"""Mail as varied as real mail: people, domains, subjects in several languages, sizes, attachments.
 
 Promises: the same seed writes the same mail. Fails: never.
 """
@@ -11,11 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.header import Header
 
-_FIRST = ["Alice", "Bob", "Carol", "David", "Elif", "Farid", "Grace", "Henrik", "Ingrid", "Jonas", "Keiko", "Lena", "Mateo", "Nadia", "Omar", "Priya", "Quentin", "Rosa", "Sven", "Tomasz", "Ursula", "Vikram", "Wanda", "Xin", "Yusuf", "Zoe"]  # fmt: skip
-_LAST = ["Adams", "Berg", "Castillo", "Demir", "Eriksson", "Fischer", "Garcia", "Haddad", "Ivanova", "Jensen", "Kowalski", "Lindqvist", "Moreau", "Nakamura", "Okafor", "Petrov", "Quinn", "Rossi", "Schmidt", "Tanaka", "Usman", "Varga", "Weber", "Xu", "Yilmaz", "Zhang"]  # fmt: skip
+_FIRST = [
+    "Alice", "Bob", "Carol", "David", "Elif", "Farid", "Grace", "Henrik", "Ingrid", "Jonas", "Keiko", "Lena", "Mateo",
+    "Nadia", "Omar", "Priya", "Quentin", "Rosa", "Sven", "Tomasz", "Ursula", "Vikram", "Wanda", "Xin", "Yusuf", "Zoe",
+]  # fmt: skip
+_LAST = [
+    "Adams", "Berg", "Castillo", "Demir", "Eriksson", "Fischer", "Garcia", "Haddad", "Ivanova", "Jensen", "Kowalski",
+    "Lindqvist", "Moreau", "Nakamura", "Okafor", "Petrov", "Quinn", "Rossi", "Schmidt", "Tanaka", "Usman", "Varga",
+    "Weber", "Xu", "Yilmaz", "Zhang",
+]  # fmt: skip
 _OUTSIDE = ("example.org", "example.net", "mail.example.com", "shop.example", "partner.example", "news.example")
-_TOPICS = ("Invoice", "Quarterly report", "Meeting notes", "Delivery", "Contract", "Re: offer", "Fwd: schedule",
-           "Rechnung für", "Réunion du", "Отчёт за", "お知らせ", "Password reset", "Shipment", "Minutes", "Survey")  # fmt: skip
+_TOPICS = (
+    "Invoice", "Quarterly report", "Meeting notes", "Delivery", "Contract", "Re: offer", "Fwd: schedule",
+    "Rechnung für", "Réunion du", "Отчёт за", "お知らせ", "Password reset", "Shipment", "Minutes", "Survey",
+)  # fmt: skip
 _LINE = "Please find below what we talked about; let me know whether anything of it should change.\r\n"
 
 

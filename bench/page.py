@@ -1,7 +1,7 @@
-"""`make bench-page`: memory at rest and with 100,000 entries queued, and how fast the first page of 100 is answered then.
+"""`make bench-page`: memory at rest and with 100,000 entries queued, and then the time for a first page of 100.
 
-The entries come in over SMTP, through the running gateway with its processing paused; each differs in subject, people,
-size and route. The page is asked for as the compatible API is asked: signed, on one kept connection, machine idle.
+The entries come in over SMTP, through the running gateway with its processing paused; they differ in subject, people,
+size and route. The page is requested as the compatible API requires: signed, on one kept connection, machine idle.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ rate_limit = "1000000 per 1 second"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Memory and the first page, with many entries queued.")
-    parser.add_argument("--entries", type=int, default=100_000, help="queued meanwhile (100,000)")
-    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"timed ({REQUESTS})")
-    parser.add_argument("--work", type=Path, help="a directory on the disk to be measured (bench-data)")
+    parser.add_argument("--entries", type=int, default=100_000, help="queued during the run (100,000)")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"requests timed ({REQUESTS})")
+    parser.add_argument("--work", type=Path, help="a directory on the disk to measure (bench-data)")
     chosen = parser.parse_args()
     if min(chosen.entries, chosen.requests) < 1:
         parser.error("--entries and --requests must be at least 1")
@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def fill(gateway: Gateway, entries: int) -> float:
-    """Seconds until the last one was acknowledged."""
+    """Queues the entries; returns the seconds until the last acknowledgement."""
     mails = Writer(random.Random(2026)).mails(entries)
     begin = time.perf_counter()
     uvloop.run(asyncio.wait_for(send_all(gateway.smtp, mails, sessions=20), 1800))
@@ -122,7 +122,8 @@ def report(entries: int, at_rest: float, full: float, times: list[float]) -> Non
         print(f"  {what:<30}{value:8.1f} {unit:<4} bar {bar:g} {unit:<4} {'reached' if reached else 'NOT reached'}")
         results.append({"what": what, "value": round(value, 2), "unit": unit, "bar": bar, "reached": reached})
     print(
-        f"  first page: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {max(times):.1f} ms, mean {statistics.mean(times):.1f} ms"
+        f"  first page: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {max(times):.1f} ms, "
+        f"mean {statistics.mean(times):.1f} ms"
     )
     path = duel.RESULTS / "page.json"
     document = {
@@ -130,7 +131,7 @@ def report(entries: int, at_rest: float, full: float, times: list[float]) -> Non
         "versions": {"postroom": version("postroom")}, "entries": entries, "bars": results, "milliseconds": times,
     }  # fmt: skip
     path.write_text(json.dumps(document, indent=1) + "\n")
-    print(f"\neverything measured: {os.path.relpath(path)}")
+    print(f"\nall measurements: {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Who writes what to whom in a queue of millions: the mail that `bench.fill` queues.
+"""Who writes what to whom in a queue of millions: the mail for `bench.fill`.
 
 Few domains, people and addresses write most of it (Zipf), sizes are log-normal, one name in thirty is not ASCII. Every
-message has real bytes, and its facts are what `postroom.facts` would find in them, without looking.
+message has real bytes; its facts are what `postroom.facts` would find in them, without a scan.
 
-Promises: the same seed makes the same mail; only names and addresses that are reserved for documentation. Fails: never.
+Promises: the same seed makes the same mail; only names and addresses reserved for documentation. Fails: never.
 """
 
 from __future__ import annotations
@@ -31,8 +31,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-_FIRST = words("Alice Bob Carol David Elif Farid Grace Henrik Ingrid Jonas Keiko Lena Mateo Nadia Omar Priya Quentin Rosa Sven Tomasz Ursula Vikram Wanda Xin Yusuf Zoe Amara Bjorn Chidi Dagny Emeka Fatou Giulia Hamid Ines Jarek Kofi Leila Milan Noor")  # fmt: skip
-_LAST = words("Adams Berg Castillo Demir Eriksson Fischer Garcia Haddad Ivanova Jensen Kowalski Lindqvist Moreau Nakamura Okafor Petrov Quinn Rossi Schmidt Tanaka Usman Varga Weber Xu Yilmaz Zhang Abara Brandt Costa Dubois Ekholm Ferrari Greco Hoffmann Idris Jansen Keller Larsen Meyer Novak")  # fmt: skip
+_FIRST = words(
+    "Alice Bob Carol David Elif Farid Grace Henrik Ingrid Jonas Keiko Lena Mateo Nadia Omar Priya Quentin Rosa Sven "
+    "Tomasz Ursula Vikram Wanda Xin Yusuf Zoe Amara Bjorn Chidi Dagny Emeka Fatou Giulia Hamid Ines Jarek Kofi Leila "
+    "Milan Noor"
+)
+_LAST = words(
+    "Adams Berg Castillo Demir Eriksson Fischer Garcia Haddad Ivanova Jensen Kowalski Lindqvist Moreau Nakamura "
+    "Okafor Petrov Quinn Rossi Schmidt Tanaka Usman Varga Weber Xu Yilmaz Zhang Abara Brandt Costa Dubois Ekholm "
+    "Ferrari Greco Hoffmann Idris Jansen Keller Larsen Meyer Novak"
+)
 _UMLAUTS = (
     "Zoë Müller",
     "José Muñoz",
@@ -43,10 +51,17 @@ _UMLAUTS = (
     "Σοφία Παππά",
     "Chloé Lefèvre",
 )
-_SYLLABLES = words("ar bel cor dan el fin gar hol in jor kel lum mar nor os pal quin ros sil tor ul ver wes yor zen")  # fmt: skip
+_SYLLABLES = words("ar bel cor dan el fin gar hol in jor kel lum mar nor os pal quin ros sil tor ul ver wes yor zen")
 _ENDINGS = ("example", "example.com", "example.net", "example.org")
-_ABOUT = words("invoice offer contract delivery meeting schedule budget order shipment ticket survey newsletter password account project review training travel payment statement agenda minutes proposal request update question confirmation reminder renewal notice release incident backup maintenance")  # fmt: skip
-_OF = words("spring summer autumn winter Monday Friday March October north south Berlin Lisbon Oslo Nairobi Kyoto quarter month week customer supplier partner team office site server network warehouse Atlas Borealis Calypso Delphi")  # fmt: skip
+_ABOUT = words(
+    "invoice offer contract delivery meeting schedule budget order shipment ticket survey newsletter password "
+    "account project review training travel payment statement agenda minutes proposal request update question "
+    "confirmation reminder renewal notice release incident backup maintenance"
+)
+_OF = words(
+    "spring summer autumn winter Monday Friday March October north south Berlin Lisbon Oslo Nairobi Kyoto quarter "
+    "month week customer supplier partner team office site server network warehouse Atlas Borealis Calypso Delphi"
+)
 _LEAD = ("", "", "", "Re: ", "Re: ", "Fwd: ", "AW: ", "[External] ")
 _WORLD = (
     "Rechnung für {}",
@@ -59,13 +74,14 @@ _WORLD = (
 _TEXT = b"Please find attached what we talked about, and let me know whether anything of it should change.\r\n"
 _PARTS = (
     b"--part\r\nContent-Type: text/plain\r\n\r\nSee below.\r\n--part\r\nContent-Type: application/pdf\r\n"
-    b"Content-Disposition: attachment; filename=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQK\r\n--part--\r\n"
+    b"Content-Disposition: attachment; filename=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQK\r\n"
+    b"--part--\r\n"
 )
 _BODIES = tuple((text, sha256(text).digest()) for text in (_TEXT, _PARTS))
 
 
 class Draw(Generic[T]):
-    """One of these at a time, the first ones far more often (Zipf); drawn in advance, because one by one is slow."""
+    """One of these at a time, the first ones far more often (Zipf); drawn in advance, because single draws are slow."""
 
     __slots__ = ("_chance", "_drawn", "_of", "_shares")
 
@@ -97,7 +113,7 @@ class World:
         self._serial = 0
 
     def message(self, received: Millis, queue: Queue, most: int) -> NewMessage:
-        """For at most so many recipients."""
+        """A message for at most so many recipients."""
         chance = self._chance
         self._serial += 1
         dice = chance.random()
@@ -130,7 +146,7 @@ class World:
         named = {address for address, _ in shown}
         recipients = tuple([Recipient(at, route, person if at in named else "") for at, person in to.items()])
         body = head + text
-        size = self._size(attachment)  # drawn in any case: the same seed makes the same mail
+        size = self._size(attachment)  # always drawn, so that the same seed makes the same mail
         if self._real_sizes:
             size = len(body)
         return NewMessage(
@@ -160,7 +176,7 @@ class World:
         return f"{chance.choice(_LEAD)}{chance.choice(_ABOUT)} {chance.choice(_OF)} {chance.randrange(100_000)}"
 
     def _size(self, attachment: bool) -> int:
-        """Log-normal: a median of 9 KiB, of 90 KiB with an attachment; one in some thousand is of many MiB."""
+        """Log-normal: a median of 9 KiB, of 90 KiB with an attachment; one in some thousands has many MiB."""
         size = math.exp(self._chance.gauss(9.1 if not attachment else 11.4, 1.2))
         return min(50 << 20, 500 + int(size))
 

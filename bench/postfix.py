@@ -1,8 +1,8 @@
-"""Postfix from private directories: the yardstick that the figures are compared with.
+"""Postfix in private directories: the yardstick for our figures.
 
-Promises: nothing of the machine's own Postfix is read or touched but its programs; it listens on a free port of 127.0.0.1
-and is stopped by its master's process id. Fails: `missing` names the package to install; OSError or RuntimeError when it does
-not start. Needs root, as Postfix does, and directories that its own user can reach.
+Promises: it uses nothing of the machine's own Postfix but its programs; it listens on a free port of 127.0.0.1 and is
+stopped by its master's process id. Fails: `missing` names the package to install; OSError or RuntimeError when it does
+not start. Needs root, as Postfix does, and directories that Postfix's user can reach.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import TracebackType
 
 INSTALL = "apt-get install --no-install-recommends postfix"
 EVERYTHING_ON_HOLD = "smtpd_client_restrictions = check_client_access static:HOLD"
-NO_INTAKE_BRAKE = "in_flow_delay = 0"  # by default intake is slowed while delivery lags behind
+NO_INTAKE_BRAKE = "in_flow_delay = 0"  # the default slows intake while delivery lags behind
 _QUEUES = ("maildrop", "incoming", "active", "deferred")
 
 _MAIN = """\
@@ -82,7 +82,7 @@ scache unix - - n - 1 scache
 
 
 def missing() -> str:
-    """Why Postfix cannot run here; empty = it can."""
+    """Why Postfix cannot run here; empty when it can."""
     if shutil.which("postfix") is None or shutil.which("postconf") is None:
         return f"postfix is not installed ({INSTALL})"
     if os.geteuid() != 0:
@@ -141,7 +141,7 @@ class Postfix:
         return sum(len(files) for _, _, files in os.walk(self.root / "queue/hold"))
 
     def is_empty(self) -> bool:
-        """Whether everything that was accepted has left; looks no further than the first message."""
+        """Whether all accepted mail has left; stops at the first message it finds."""
         return not any(files for name in _QUEUES for _, _, files in os.walk(self.root / "queue" / name))
 
     def deferred(self) -> int:
@@ -149,7 +149,7 @@ class Postfix:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for programs that must be told theirs."""
+    """A port that was free a moment ago, for programs that cannot choose one themselves."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
-"""`make bench-relay`: source -> gateway -> sink until nothing is left, by Postroom and by Postfix in turn.
+"""`make bench-relay`: source -> gateway -> sink until the queue is empty, by Postroom and by Postfix in turn.
 
-Both take the mail durably, process it and hand it on over SMTP to the same sink. Postroom runs its checks of size,
-structure and loops; Postfix runs as usual, without the delay by which it brakes its intake while delivery lags behind.
+Both accept the mail durably, process it and pass it on over SMTP to the same sink. Postroom runs its checks of size,
+structure and loops; Postfix runs as usual, without the delay that slows its intake while delivery lags behind.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _prove(runs: list[duel.Run], gateway: Gateway) -> None:
-    """Everything was delivered, not merely gone."""
+    """Checks that all mail was delivered, not merely gone."""
     sent = sum(run.messages for run in runs if run.server == "postroom") + duel.WARM_UP * len(duel.CASES)
     metrics = gateway.metrics()
     delivered = int(metrics.get('postroom_ended_total{outcome="delivered"}', 0))

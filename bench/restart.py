@@ -1,12 +1,12 @@
-"""`python -m bench.restart`: how soon the gateway takes mail again with a million entries queued, and what memory it needs.
+"""`python -m bench.restart`: how soon a gateway with a million entries takes mail again, and how much memory it needs.
 
-The queue is that of `bench.fill`; the gateway's stages are paused by its settings, so that nothing is delivered. Three ways to
-start: with the database in the page cache, without (the file's pages are dropped before), and after `kill -9` while
-entries were leased and the log was not checkpointed. Timed from the start of the process to the `220` of the first
-connection that is taken, and to the `250` of a first message.
+`bench.fill` makes the queue; settings pause all stages, so that nothing is delivered. Three ways to start: with the
+database in the page cache; without (its pages are dropped first); and after `kill -9` while entries were leased and the
+log was not checkpointed. The times run from the start of the process to the first `220`, and to the `250` of a first
+message.
 
-Promises: nothing leaves; what was started is stopped by its process id. Fails: RuntimeError when the gateway does not come,
-or the message is refused.
+Promises: nothing leaves; every process it starts is stopped by its process id. Fails: RuntimeError when the gateway
+does not start, or refuses the message.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Start:
     accepted: float
     pss: float
     rss: float
-    own: float  # of it the process's own, not pages of files
+    own: float  # the process's own part, without file pages
     page: float  # milliseconds of the first page of 100
     pss_after_page: float
     metrics: float  # milliseconds of the first /metrics
@@ -76,7 +76,7 @@ class Start:
 
 
 class Served:
-    """A gateway on ports that are known before it is there."""
+    """A gateway on ports chosen before it starts."""
 
     def __init__(self, work: Path, data: Path, *, paused: bool, route: int) -> None:
         self.data = data
@@ -103,7 +103,7 @@ class Served:
         end = time.monotonic() + limit
         while not condition():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the gateway ended, or not within {limit:.0f} s: {what}\n{self.said()[-2000:]}")
+                raise RuntimeError(f"the gateway exited or took over {limit:.0f} s: {what}\n{self.said()[-2000:]}")
             time.sleep(0.002)
 
     def first_message(self) -> tuple[float, float]:
@@ -176,12 +176,12 @@ def measure(case: str, work: Path, data: Path, route: int, *, end: int = signal.
 
 
 def drop_pages(data: Path) -> None:
-    """Of these files only: nobody else's cache suffers, and no privilege is needed."""
+    """Drops the cached pages of these files only, without privilege and without harm to other caches."""
     for path in (data / "postroom.db", data / "postroom.db-wal"):
         if path.exists():
             descriptor = os.open(path, os.O_RDONLY)
             try:
-                os.fsync(descriptor)  # only what is on the disk can be dropped
+                os.fsync(descriptor)  # only pages that are on the disk can be dropped
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)
@@ -189,7 +189,7 @@ def drop_pages(data: Path) -> None:
 
 @contextlib.contextmanager
 def silence() -> Iterator[int]:
-    """A destination that takes connections and never says a word."""
+    """A destination that accepts connections and never answers."""
     taken: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
 
@@ -207,7 +207,7 @@ def silence() -> Iterator[int]:
 
 
 def kill_while_leased(work: Path, data: Path, route: int) -> None:
-    """Entries are in hand and the log is long when it is killed."""
+    """Kills the gateway while entries are leased and the log is long."""
     served = Served(work, data, paused=False, route=route)
     try:
         served.until("says that it is ready", lambda: " ready " in served.said())
@@ -221,17 +221,20 @@ def kill_while_leased(work: Path, data: Path, route: int) -> None:
 def report(entries: int, starts: list[Start]) -> bool:
     print(f"\nrestart with {entries:,} entries queued\n")
     print(
-        f"  {'start':<22}{'first 220':>11}{'first 250':>11}{'PSS':>8}{'own':>8}{'page':>9}{'PSS then':>10}{'/metrics':>10}{'leases':>8}"
+        f"  {'start':<22}{'first 220':>11}{'first 250':>11}{'PSS':>8}{'own':>8}{'page':>9}"
+        f"{'PSS then':>10}{'/metrics':>10}{'leases':>8}"
     )
     for one in starts:
         print(
-            f"  {one.case:<22}{one.greeting:>9.2f} s{one.accepted:>9.2f} s{one.pss:>8.0f}{one.own:>8.0f}{one.page:>6.0f} ms"
+            f"  {one.case:<22}{one.greeting:>9.2f} s{one.accepted:>9.2f} s"
+            f"{one.pss:>8.0f}{one.own:>8.0f}{one.page:>6.0f} ms"
             f"{one.pss_after_page:>10.0f}{one.metrics:>7.0f} ms{one.recovered:>8}"
         )
     slowest, most = max(one.accepted for one in starts), max(one.pss_after_page for one in starts)
     reached = {"accepting again": slowest < BARS["accepting again"], "memory": most < BARS["memory"]}
     print(
-        f"\n  accepting again: {slowest:.2f} s at most, bar 2 s: {'reached' if reached['accepting again'] else 'NOT reached'}"
+        f"\n  accepting again: {slowest:.2f} s at most, bar 2 s: "
+        f"{'reached' if reached['accepting again'] else 'NOT reached'}"
     )
     print(f"  memory: {most:.0f} MiB at most, bar 300 MiB: {'reached' if reached['memory'] else 'NOT reached'}")
     duel.RESULTS.mkdir(exist_ok=True)
@@ -241,15 +244,17 @@ def report(entries: int, starts: list[Start]) -> bool:
         "versions": {"postroom": version("postroom")}, "entries": entries, "starts": [asdict(one) for one in starts],
     }  # fmt: skip
     path.write_text(json.dumps(document, indent=1) + "\n")
-    print(f"\neverything measured: {os.path.relpath(path)}")
+    print(f"\nall measurements: {os.path.relpath(path)}")
     return all(reached.values())
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="How soon the gateway takes mail again with a full queue.")
-    parser.add_argument("--entries", type=int, default=1_000_000, help="queued (1,000,000)")
-    parser.add_argument("--data", type=Path, help="a directory that bench.fill has filled, used as it is (filled anew)")
-    parser.add_argument("--rounds", type=int, default=2, help="of each way to start (2)")
+    parser = argparse.ArgumentParser(description="How soon a gateway with a full queue takes mail again.")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="entries queued (1,000,000)")
+    parser.add_argument(
+        "--data", type=Path, help="a directory filled by bench.fill, used in place (default: fill a new one)"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of each way to start (2)")
     chosen = parser.parse_args()
     if min(chosen.entries, chosen.rounds) < 1:
         parser.error("--entries and --rounds must be at least 1")

@@ -1,7 +1,7 @@
-"""Sends given mail fast: several sessions at once, the next envelope behind each body (RFC 2920).
+"""Sends given mail fast: several sessions at once, the next envelope right after each body (RFC 2920).
 
-Promises: returns when every mail has its "250". Fails: RuntimeError with the reply at the first refusal, OSError when the
-connection breaks. The mail must end in CRLF and hold no line that begins with a dot.
+Promises: returns when every mail has its "250". Fails: RuntimeError with the reply at the first refusal, OSError when
+the connection breaks. The mail must end in CRLF and have no line that begins with a dot.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""`make bench-soak`: an hour of steady load with deferrals, to show that memory, file size and acknowledgements stay flat.
+"""`make bench-soak`: an hour of steady load with deferrals, to show that memory, files and acknowledgements stay flat.
 
-A paced sender (RATE messages a second over CONNECTIONS kept connections, one in a hundred with a body that is a file of its
-own) and a receiver that defers one try in ten; both on this machine. A line a minute; at the end the first and the last
-quarter of the steady part beside each other.
+A paced sender (RATE messages a second over CONNECTIONS kept connections, one in a hundred with a body in a file of its
+own) and a receiver that defers one try in ten, both on this machine. It prints a line a minute, and at the end the
+first and the last quarter of the steady part side by side.
 
-Promises: bounded in time and count; nothing is acknowledged that does not leave the gateway in the end, or the run fails.
+Promises: limited in time and count; every acknowledged message leaves the gateway in the end, or the run fails.
 Fails: RuntimeError when a message is refused, the ledger does not add up, or the queue does not drain.
 """
 
@@ -50,7 +50,7 @@ host = "127.0.0.1:{port}"
 
 
 class Sink(asyncio.Protocol):
-    """The receiver: answers each command, defers one MAIL in ten, keeps nothing."""
+    """The receiver: answers each command, defers one MAIL in ten, keeps no mail."""
 
     chance = random.Random(2026)
     taken = deferred = 0
@@ -115,7 +115,7 @@ class Sink(asyncio.Protocol):
 
 @dataclass
 class Minute:
-    """What was seen of one."""
+    """The figures of one minute."""
 
     minute: int
     sent: int = 0
@@ -129,13 +129,13 @@ class Minute:
     queued: int = 0
     deferred: int = 0  # so far
     cpu: float = 0.0  # share of one core
-    other_cpu: float = 0.0  # of everything else on the machine, this driver included
+    other_cpu: float = 0.0  # of all else on the machine, this driver included
     fsyncs: int = 0  # per second, of the disk at this moment
 
 
 @dataclass
 class Load:
-    """What the senders have seen since the last look."""
+    """What the senders have counted since the last look."""
 
     times: list[float] = field(default_factory=list)
     sent: int = 0
@@ -224,14 +224,14 @@ HEAD = "minute   sent  ack p50    p99    max  RSS MiB  own MiB  db MiB  bodies  
 
 def line(seen: Minute) -> str:
     return (
-        f"{seen.minute:6} {seen.sent:6} {seen.ack_p50:8.1f} {seen.ack_p99:6.1f} {seen.ack_max:6.0f} {seen.resident:8.1f} "
-        f"{seen.private:8.1f} {seen.database:7.1f} {seen.bodies:7.1f} {seen.queued:7} {seen.cpu:4.2f} {seen.other_cpu:6.2f} "
-        f"{seen.fsyncs:8}"
+        f"{seen.minute:6} {seen.sent:6} {seen.ack_p50:8.1f} {seen.ack_p99:6.1f} {seen.ack_max:6.0f} "
+        f"{seen.resident:8.1f} {seen.private:8.1f} {seen.database:7.1f} {seen.bodies:7.1f} {seen.queued:7} "
+        f"{seen.cpu:4.2f} {seen.other_cpu:6.2f} {seen.fsyncs:8}"
     )
 
 
 def mails_from(writer: Writer) -> Callable[[], Mail]:
-    """Prepared beforehand, so that making them costs the run nothing; subjects repeat, bodies and people vary."""
+    """Made in advance, so that the run does not pay for them; subjects repeat, bodies and people vary."""
     prepared = list(writer.mails(5000))
     first = prepared[0]
     large = Mail(first.sender, first.recipient, first.content + b"A long line of a large message, again.\r\n" * 5000)
@@ -260,7 +260,7 @@ async def run(gateway: Gateway, seconds: float) -> list[Minute]:
 
 
 def report(minutes: list[Minute]) -> None:
-    """First and last quarter of what comes after the warm-up, medians."""
+    """Medians of the first and the last quarter after the warm-up."""
     steady = [one for one in minutes if one.minute > min(WARM_UP, len(minutes) // 3)]
     quarter = max(1, len(steady) // 4)
     print(f"\n{'':22}{'first quarter':>15}{'last quarter':>15}   (medians, after the warm-up)")
@@ -283,7 +283,8 @@ async def main_run(chosen: argparse.Namespace, work: Path) -> int:
         final = await asyncio.to_thread(look, gateway, len(minutes) + 1)
         accepted = sum(one.sent for one in minutes)
         print(
-            f"\n  {accepted:,} acknowledged, {Sink.taken:,} taken, {Sink.deferred:,} tries deferred, {final.queued:,} queued, ledger 0"
+            f"\n  {accepted:,} acknowledged, {Sink.taken:,} taken, {Sink.deferred:,} tries deferred, "
+            f"{final.queued:,} queued, ledger 0"
         )
         document = {
             "what": "soak", "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine.description(),
@@ -292,7 +293,7 @@ async def main_run(chosen: argparse.Namespace, work: Path) -> int:
         }  # fmt: skip
         path = duel.RESULTS / "soak.json"
         path.write_text(json.dumps(document, indent=1) + "\n")
-        print(f"everything measured: {os.path.relpath(path)}")
+        print(f"all measurements: {os.path.relpath(path)}")
     finally:
         await asyncio.to_thread(gateway.stop)
         server.close()
@@ -301,11 +302,13 @@ async def main_run(chosen: argparse.Namespace, work: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="An hour of steady load with deferrals.")
-    parser.add_argument("--minutes", type=float, default=60, help="how long (60)")
+    parser.add_argument("--minutes", type=float, default=60, help="length of the run (60)")
     parser.add_argument(
-        "--retention", default="10 minutes", help="of the history, so that its size is steady (10 minutes)"
+        "--retention",
+        default="10 minutes",
+        help="how long to keep the history, so that its size is steady (10 minutes)",
     )
-    parser.add_argument("--work", type=Path, help="a directory on the disk to be measured (bench-data)")
+    parser.add_argument("--work", type=Path, help="a directory on the disk to measure (bench-data)")
     chosen = parser.parse_args()
     with duel.work_directory(chosen.work) as work:
         return uvloop.run(main_run(chosen, work))

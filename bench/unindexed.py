@@ -1,6 +1,6 @@
-"""`python -m bench.unindexed serve ...`: the gateway without its search index and counters, to measure what those cost.
+"""`python -m bench.unindexed serve ...`: the gateway without its search index and counters, to measure their cost.
 
-For `bench.find` only: everything else is the gateway as it is. Fails: AttributeError when what starts them has another name.
+For `bench.find` only; all else is the gateway as it is. Fails: AttributeError when the product renames their starters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from postroom.store.store import Store
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """In place of what starts the thread that fills them."""
+    """Replaces the start of the thread that fills them."""
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""What holds for all tests: property tests give the same verdict on a busy machine as on an idle one, and a gateway that a
-test starts finds its modules compiled, as an installed one does: that is nearly half of the time of a start.
+"""What holds for all tests.
 
-`make test` gives whole files to two workers (pytest-xdist), those first whose tests start processes and wait for them: they
-take the longest, and short files at the end let the workers end together. `pytest FILE` runs in one process as ever.
-What could go on for hours has its quick form here, and its long one in a target of the Makefile (`make crash`, `make generated`).
+Property tests give the same verdict on a busy machine as on an idle one. A gateway that a test starts finds its modules
+compiled, as an installed one does; compiling them takes nearly half of a start.
+
+`make test` gives whole files to two workers (pytest-xdist), those first whose tests start processes and wait for them:
+they take the longest, and short files at the end let the workers end together. `pytest FILE` runs in one process as
+ever. What could go on for hours has its quick form here, and its long one in a target of the Makefile (`make crash`,
+`make generated`).
 """
 
 from __future__ import annotations

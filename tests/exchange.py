@@ -1,6 +1,7 @@
 """Golden exchanges: one file for each fact of the wire, a whole request as bytes and the answer that it gets.
 
-Server tests send the request and compare; client tests read the answer. The keys in them are of no gateway but the tests'.
+Server tests send the request and compare; client tests read the answer. The keys in them are of no gateway but the
+tests'.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _PAGE_TOKEN = re.compile(r'"(next|previous)":"[A-Za-z0-9_-]{100,}"')
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """`known`: recorded of the vendor, documented by it, or chosen by us. `scene`: what is in the queue. `client`: what our own
-    client makes of the answer, where it calls this function."""
+    """`known`: recorded of the vendor, documented by it, or chosen by us. `scene`: what is in the queue. `client`: what
+    our own client makes of the answer, where it calls this function."""
 
     fact: str
     known: str

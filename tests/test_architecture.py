@@ -1,4 +1,4 @@
-"""`docs/architecture.md` and `docs/glossary.md` say where things are: every path, function and `grep` in them is tried."""
+"""Checks every path, function and `grep` that `docs/architecture.md` and `docs/glossary.md` name."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from postroom import facts
 from postroom.facts import scan
 
 PLAIN = (
-    b"Received: from a.example (a.example [192.0.2.1])\r\n\tby gw.example with ESMTP;\r\n\tMon, 1 Jan 2024 00:00:00 +0000\r\n"
+    b"Received: from a.example (a.example [192.0.2.1])\r\n\tby gw.example with ESMTP;\r\n"
+    b"\tMon, 1 Jan 2024 00:00:00 +0000\r\n"
     b"Received: from b.example by a.example; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
     b'From: "Alice Example" <alice@example.org>\r\nTo: Bob <bob@corp.example>, carol@corp.example\r\n'
     b"Subject: Quarterly\r\n report\r\nMessage-ID: <1@example.org>\r\n\r\nHello\r\n"

@@ -9,10 +9,11 @@ from postroom import facts
 from tests.test_facts_corpus import FILES, as_sent
 
 SCRAPS = [
-    b"From: ", b"To: ", b"Cc:", b"Subject:", b"Content-Type: multipart/mixed; boundary=", b"Content-Type: message/rfc822",
-    b"Content-Disposition: attachment", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b"--x", b"--x--", b"x", b"=?utf-8?Q?",
-    b"=?utf-7?B?", b"?=", b"=?", b'"', b"\\", b"<", b">", b"(", b")", b"@", b",", b";", b":", b"\x00", b"\xff", b"\xc3\xbc",
-    b"=?utf-16?B?/w==?=", b"=?undefined?Q?=FF?=", b"=?\xc3\xbc?q?a?=", b"[", b"]", b"a@b.example",
+    b"From: ", b"To: ", b"Cc:", b"Subject:", b"Content-Type: multipart/mixed; boundary=",
+    b"Content-Type: message/rfc822", b"Content-Disposition: attachment", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ",
+    b"\t", b"--x", b"--x--", b"x", b"=?utf-8?Q?", b"=?utf-7?B?", b"?=", b"=?", b'"', b"\\", b"<", b">", b"(", b")",
+    b"@", b",", b";", b":", b"\x00", b"\xff", b"\xc3\xbc", b"=?utf-16?B?/w==?=", b"=?undefined?Q?=FF?=",
+    b"=?\xc3\xbc?q?a?=", b"[", b"]", b"a@b.example",
 ]  # fmt: skip
 CORPUS = [as_sent(path.read_bytes())[:20_000] for path in FILES] or [b"From: a@b\r\n\r\nbody\r\n"]
 

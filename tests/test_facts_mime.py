@@ -84,7 +84,8 @@ def test_a_message_of_one_part(lines: tuple[str, ...], attachment: bool) -> None
             multi(
                 "signed",
                 TEXT,
-                "Content-Type: application/pkcs7-signature\r\nContent-Disposition: attachment; filename=smime.p7s\r\n\r\nx",
+                "Content-Type: application/pkcs7-signature\r\nContent-Disposition: attachment; filename=smime.p7s\r\n"
+                "\r\nx",
             ),
             False,
             2,

@@ -69,7 +69,8 @@ def test_what_a_line_means(line: str, meant: Filter) -> None:
 
 def test_the_line_of_the_documentation() -> None:
     line = (
-        'from:alice@corp.example to:*@example.org subject:"quarterly report" route:inbound queue:processing has:attachment '
+        'from:alice@corp.example to:*@example.org subject:"quarterly report" route:inbound queue:processing '
+        "has:attachment "
         "age>10m attempts>=3 size>1MiB ip:192.0.2.0/24 info:timeout is:locked|waiting|due priority:low -from:bob"
     )
     found = parse(line, NOW)
@@ -118,7 +119,9 @@ def test_what_is_wrong_where_and_what_was_meant(line: str, at: int, says: str, m
 searched = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40).filter(lambda text: text.strip())
 texts = st.builds(
     Term,
-    st.sampled_from([Aspect.ALL, Aspect.FROM, Aspect.TO, Aspect.SUBJECT, Aspect.INFO, Aspect.IP, Aspect.ERROR, Aspect.VERDICT]),
+    st.sampled_from(
+        [Aspect.ALL, Aspect.FROM, Aspect.TO, Aspect.SUBJECT, Aspect.INFO, Aspect.IP, Aspect.ERROR, Aspect.VERDICT],
+    ),
     st.just(Relation.HAS),
     searched,
     st.booleans(),
@@ -197,7 +200,10 @@ def test_both_means_what_meets_both() -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("queue:held", "queue:system"), ("route:inbound", "-route:inbound"), ("id:1", "id:2"), ("has:attachment", "-has:attachment")],
+    [
+        ("queue:held", "queue:system"), ("route:inbound", "-route:inbound"), ("id:1", "id:2"),
+        ("has:attachment", "-has:attachment"),
+    ],
 )  # fmt: skip
 def test_both_of_what_excludes_each_other_is_refused(one: str, other: str) -> None:
     with pytest.raises(QueryProblem):

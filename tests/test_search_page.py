@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom import query
+from postroom import model, query
 
 PAGE = (Path(__file__).parent.parent / "docs" / "search.md").read_text()
 TABLE = PAGE.partition("## Conditions")[2].partition("\n\nLengths")[0]
@@ -27,7 +27,7 @@ def test_every_condition_that_it_shows_is_one(line: str) -> None:
 
 def test_every_field_and_word_is_there() -> None:
     assert {found[1] for line in SHOWN if (found := re.match(r"([a-z]+)[:<>=]", line))} == set(query.KEYS)
-    for word in (*query.STATES, *query.LABELS, *query.Queue, *query.Route, *query.Priority):
+    for word in (*query.STATES, *query.LABELS, *model.Queue, *model.Route, *model.Priority):
         assert re.search(rf"`[^`]*\b{word}\b[^`]*`", TABLE), word
     for number in (query.MAX_QUERY, query.MAX_TEXT, query.MAX_TERMS):
         assert str(number) in PAGE

@@ -127,86 +127,204 @@ MISTAKES = [
     # syntax, text, file
     ("syntax", "[smtp]\nmax_size = \n[http]", r"postroom.toml:2: not TOML, column 12: invalid value: max_size ="),
     ("syntax at the end", '[smtp]\nmax_size = """x', r"postroom.toml:2: not TOML, at the end of the file: "),
-    ("a key twice", "[smtp]\nmax_errors = 1\nmax_errors = 2\n", r"postroom.toml:3: not TOML, column \d+: cannot overwrite a value"),
+    (
+        "a key twice", "[smtp]\nmax_errors = 1\nmax_errors = 2\n",
+        r"postroom.toml:3: not TOML, column \d+: cannot overwrite a value",
+    ),
     ("a section twice", "[smtp]\n[http]\n[smtp]\n", r"postroom.toml:3: not TOML, column \d+: cannot declare .*smtp"),
     # names
     ("unknown section", "\n\n[smpt]\nx = 1", r"postroom.toml:3: \[smpt\]: unknown section; did you mean \[smtp\]\?"),
-    ("unheard-of section", "[zebra]", r"postroom.toml:1: \[zebra\]: unknown section; the sections are \[gateway\], .*\[log\]"),
-    ("unknown key", "[smtp]\n\nmax_sise = 1", r"postroom.toml:3: \[smtp\] max_sise: unknown key; did you mean max_size\?"),
-    ("key of another section", "[http]\nmax_hops = 1", r"postroom.toml:2: \[http\] max_hops: unknown key; did you mean max_hops in \[processing\]\?"),
-    ("key without its section", "hostname = 'x'", r"postroom.toml:1: hostname: unknown key; did you mean hostname in \[gateway\]\?"),
-    ("data in a section", "[log]\ndata = 'x'", r"\[log\] data: unknown key; did you mean data at the top, before the first section\?"),
+    (
+        "unheard-of section", "[zebra]",
+        r"postroom.toml:1: \[zebra\]: unknown section; the sections are \[gateway\], .*\[log\]",
+    ),
+    (
+        "unknown key", "[smtp]\n\nmax_sise = 1",
+        r"postroom.toml:3: \[smtp\] max_sise: unknown key; did you mean max_size\?",
+    ),
+    (
+        "key of another section", "[http]\nmax_hops = 1",
+        r"postroom.toml:2: \[http\] max_hops: unknown key; did you mean max_hops in \[processing\]\?",
+    ),
+    (
+        "key without its section", "hostname = 'x'",
+        r"postroom.toml:1: hostname: unknown key; did you mean hostname in \[gateway\]\?",
+    ),
+    (
+        "data in a section", "[log]\ndata = 'x'",
+        r"\[log\] data: unknown key; did you mean data at the top, before the first section\?",
+    ),
     ("unheard-of key", "[log]\nzebra = 1", r"postroom.toml:2: \[log\] zebra: unknown key; the keys are format, level"),
-    ("unknown key below a section", "[retry.delivery]\nwait = []", r":2: \[retry.delivery\] wait: unknown key; did you mean waits\?"),
+    (
+        "unknown key below a section", "[retry.delivery]\nwait = []",
+        r":2: \[retry.delivery\] wait: unknown key; did you mean waits\?",
+    ),
     ("a dotted name", '[log]\n"a.b" = 1', r"postroom.toml:2: \[log\] a.b: unknown key"),
     # forms
     ("value for a section", "smtp = 5", r"postroom.toml:1: \[smtp\]: expected a section \[smtp\], got 5"),
-    ("list of sections", "[[smtp]]\nmax_errors = 1", r"postroom.toml:1: \[smtp\]: expected one section \[smtp\], with single brackets"),
+    (
+        "list of sections", "[[smtp]]\nmax_errors = 1",
+        r"postroom.toml:1: \[smtp\]: expected one section \[smtp\], with single brackets",
+    ),
     ("section for a value", "[log.level]\nx = 1", r"postroom.toml:1: \[log\] level: expected one of .*, got a section"),
     ("date for a value", "[log]\nlevel = 2026-01-01", r"\[log\] level: expected .*, got the date or time 2026-01-01"),
     # flags and numbers
-    ("flag as text", '[processing]\npaused = "yes"', r':2: \[processing\] paused: expected true or false, got "yes"; did you mean true, without quotes\?'),
+    (
+        "flag as text", '[processing]\npaused = "yes"',
+        r':2: \[processing\] paused: expected true or false, got "yes"; did you mean true, without quotes\?',
+    ),
     ("flag as number", "[delivery]\npaused = 1", r":2: \[delivery\] paused: expected true or false, got 1"),
     ("number as text", '[smtp]\nmax_errors = "20"', r'got "20"; did you mean 20, without quotes\?'),
     ("flag as a number", "[smtp]\nmax_errors = true", r"max_errors: expected a whole number from 1 to 10000, got true"),
     ("fraction", "[smtp]\nmax_errors = 1.5", r"max_errors: expected a whole number from 1 to 10000, got 1.5"),
     ("too small", "[smtp]\nmax_errors = 0", r"max_errors: expected a whole number from 1 to 10000, got 0"),
-    ("too large", "[bulk]\nshare = 101", r"postroom.toml:2: \[bulk\] share: expected a whole number from 1 to 100, got 101"),
+    (
+        "too large", "[bulk]\nshare = 101",
+        r"postroom.toml:2: \[bulk\] share: expected a whole number from 1 to 100, got 101",
+    ),
     # quantities
-    ("size", '[smtp]\nmax_size = "50 Mib"', r'postroom.toml:2: \[smtp\] max_size: expected a size like "50 MiB", got "50 Mib"; did you mean "50 MiB"\?'),
+    (
+        "size", '[smtp]\nmax_size = "50 Mib"',
+        r'postroom.toml:2: \[smtp\] max_size: expected a size like "50 MiB", got "50 Mib"; did you mean "50 MiB"\?',
+    ),
     ("size without unit", "[smtp]\nmax_size = 50", r'expected a size like "50 MiB", got 50; did you mean "50 bytes"\?'),
     ("size out of range", '[smtp]\nmax_size = "1 KiB"', r'expected a size from 64 KiB to 2 GiB, got "1 KiB"'),
     ("duration", '[smtp]\nidle_timeout = "5 minuts"', r'like "10 minutes", got "5 minuts"; did you mean "5 minutes"\?'),
     ("duration without unit", "[smtp]\nidle_timeout = 300", r'got 300; did you mean "300 seconds"\?'),
-    ("duration out of range", '[limits]\nlease = "2 hours"', r'expected a duration from 1 second to 1 hour, got "2 hours"'),
-    ("never, where it is not allowed", '[smtp]\nidle_timeout = "never"', r'expected a duration like "10 minutes", got "never"'),
-    ("nearly never", '[api]\nbinding_lifetime = "nevr"', r'expected a duration like "3 days" or "never", got "nevr"; did you mean "never"\?'),
-    ("zero for never", '[api]\nbinding_lifetime = "0 days"', r'expected a duration from 1 minute to 3650 days or "never"'),
+    (
+        "duration out of range", '[limits]\nlease = "2 hours"',
+        r'expected a duration from 1 second to 1 hour, got "2 hours"',
+    ),
+    (
+        "never, where it is not allowed", '[smtp]\nidle_timeout = "never"',
+        r'expected a duration like "10 minutes", got "never"',
+    ),
+    (
+        "nearly never", '[api]\nbinding_lifetime = "nevr"',
+        r'expected a duration like "3 days" or "never", got "nevr"; did you mean "never"\?',
+    ),
+    (
+        "zero for never", '[api]\nbinding_lifetime = "0 days"',
+        r'expected a duration from 1 minute to 3650 days or "never"',
+    ),
     ("rate", '[api]\nrate_limit = "10 per 5 secs"', r'got "10 per 5 secs"; did you mean "10 per 5 seconds"\?'),
     ("rate as a number", "[api]\nrate_limit = 10", r'rate_limit: expected a rate like "10000 per 5 seconds", got 10'),
     ("rate out of range", '[api]\nrate_limit = "0 per second"', r"expected a rate from 1 to 10000000 in at most 1 day"),
     # words
-    ("choice", '[delivery]\nmaybe_delivered = "holt"', r'expected "retry" or "hold", got "holt"; did you mean "hold"\?'),
+    (
+        "choice", '[delivery]\nmaybe_delivered = "holt"',
+        r'expected "retry" or "hold", got "holt"; did you mean "hold"\?',
+    ),
     ("level", '[log]\nlevel = "warn"', r'got "warn"; did you mean "warning"\?'),
-    ("check", '[processing]\nchecks = ["size",\n"antivirsu"]', r'postroom.toml:3: \[processing\] checks: expected one of "size".*got "antivirsu"; did you mean "antivirus"\?'),
+    (
+        "check", '[processing]\nchecks = ["size",\n"antivirsu"]',
+        r'postroom.toml:3: \[processing\] checks: expected one of "size".*got "antivirsu"; did you mean "antivirus"\?',
+    ),
     # places
-    ("hostname", '[gateway]\nhostname = "my_host"', r':2: \[gateway\] hostname: expected a domain like "corp.example", got "my_host"'),
-    ("domain with umlauts", '[gateway]\ninternal_domains = ["köln.example"]', r'got "köln.example"; did you mean "xn--kln-sna.example"\?'),
+    (
+        "hostname", '[gateway]\nhostname = "my_host"',
+        r':2: \[gateway\] hostname: expected a domain like "corp.example", got "my_host"',
+    ),
+    (
+        "domain with umlauts", '[gateway]\ninternal_domains = ["köln.example"]',
+        r'got "köln.example"; did you mean "xn--kln-sna.example"\?',
+    ),
     ("address for a domain", '[gateway]\ninternal_domains = ["bob@corp.example"]', r'did you mean "corp.example"\?'),
-    ("domain twice", '[gateway]\ninternal_domains = ["a.example",\n"A.example"]', r'postroom.toml:3: \[gateway\] internal_domains: "A.example" is listed twice'),
-    ("text for a list", '[gateway]\ninternal_domains = "a.example"', r'got "a.example"; did you mean \["a.example"\]\?'),
+    (
+        "domain twice", '[gateway]\ninternal_domains = ["a.example",\n"A.example"]',
+        r'postroom.toml:3: \[gateway\] internal_domains: "A.example" is listed twice',
+    ),
+    (
+        "text for a list", '[gateway]\ninternal_domains = "a.example"',
+        r'got "a.example"; did you mean \["a.example"\]\?',
+    ),
     ("number for a list", "[gateway]\ninternal_domains = 5", r"expected a list, each a domain .*, got 5"),
     ("network", '[gateway]\nrelay_networks = ["10.0.0.1/8"]', r'got "10.0.0.1/8"; did you mean "10.0.0.0/8"\?'),
-    ("no network", '[gateway]\nrelay_networks = ["10.0.0"]', r'expected an address or network like "192.0.2.0/24" or "::1", got "10.0.0"'),
-    ("empty list", "[smtp]\nlisten = []", r"postroom.toml:2: \[smtp\] listen: expected a list, each HOST:PORT .*; got an empty list"),
+    (
+        "no network", '[gateway]\nrelay_networks = ["10.0.0"]',
+        r'expected an address or network like "192.0.2.0/24" or "::1", got "10.0.0"',
+    ),
+    (
+        "empty list", "[smtp]\nlisten = []",
+        r"postroom.toml:2: \[smtp\] listen: expected a list, each HOST:PORT .*; got an empty list",
+    ),
     ("no port", '[smtp]\nlisten = ["127.0.0.1"]', r'got "127.0.0.1"; did you mean "127.0.0.1:2525"\?'),
     ("port alone", '[http]\nlisten = [":8080"]', r'got ":8080"; did you mean "127.0.0.1:8080"\?'),
-    ("port out of range", '[http]\nlisten = [\n\n"127.0.0.1:99999"]', r'postroom.toml:4: \[http\] listen: expected a port from 0 to 65535, got "127.0.0.1:99999"'),
+    (
+        "port out of range", '[http]\nlisten = [\n\n"127.0.0.1:99999"]',
+        r'postroom.toml:4: \[http\] listen: expected a port from 0 to 65535, got "127.0.0.1:99999"',
+    ),
     ("every address", '[smtp]\nlisten = ["*:25"]', r'got "\*:25"; did you mean "0.0.0.0:25"\?'),
     ("IPv6 without brackets", '[smtp]\nlisten = ["::1:25"]', r'got "::1:25"; did you mean "\[::1\]:25"\?'),
     ("IPv6 without brackets and port", '[smtp]\nlisten = ["fe80::1"]', r'did you mean "\[fe80::1\]:2525"\?'),
     ("no IPv6", '[smtp]\nlisten = ["[::zz]:25"]', r"expected an IPv6 address inside the brackets"),
     ("no IPv4", '[smtp]\nlisten = ["127.0.0.300:25"]', r'expected HOST:PORT like .*, got "127.0.0.300:25"'),
     ("database", '[store]\nurl = "sqlite://mail.db"', r'got "sqlite://mail.db"; did you mean "sqlite:///mail.db"\?'),
-    ("database of a later release", '[store]\nurl = "postgresql://u@h/d"', r"\(postgresql is not in this release\), got"),
-    ("bodies of a later release", '[store]\nbodies = "s3://b/p"', r'expected a place like "file:///bodies" \(s3 is not in this release\)'),
-    ("scanner", '[antivirus]\naddress = "clamd"', r'or HOST:PORT like "127.0.0.1:3310", got "clamd"; did you mean "clamd:3310"\?'),
+    (
+        "database of a later release", '[store]\nurl = "postgresql://u@h/d"',
+        r"\(postgresql is not in this release\), got",
+    ),
+    (
+        "bodies of a later release", '[store]\nbodies = "s3://b/p"',
+        r'expected a place like "file:///bodies" \(s3 is not in this release\)',
+    ),
+    (
+        "scanner", '[antivirus]\naddress = "clamd"',
+        r'or HOST:PORT like "127.0.0.1:3310", got "clamd"; did you mean "clamd:3310"\?',
+    ),
     ("directory", 'data = ""', r'postroom.toml:1: data: expected the path of a directory, got ""'),
     # schedules
-    ("wait", '[retry.processing]\nwaits = [\n"1 s",\n"fast"]', r'postroom.toml:4: \[retry.processing\] waits: expected a duration .*, got "fast"'),
+    (
+        "wait", '[retry.processing]\nwaits = [\n"1 s",\n"fast"]',
+        r'postroom.toml:4: \[retry.processing\] waits: expected a duration .*, got "fast"',
+    ),
     ("no waits", "[retry.delivery]\nwaits = []", r"\[retry.delivery\] waits: .*; got an empty list"),
     # routes
-    ("route without host", '[[delivery.routes]]\ndomain = "*"', r'postroom.toml:1: \[\[delivery.routes\]\] host: missing; expected HOST:PORT like "mx.example.org:25"'),
-    ("route with an unknown key", '[[delivery.routes]]\ndomain = "*"\nhost = "h:1"\nhots = 1', r"postroom.toml:4: \[\[delivery.routes\]\] hots: unknown key; did you mean host\?"),
-    ("route to no port", '[[delivery.routes]]\ndomain = "*"\nhost = "h:0"', r':3: \[\[delivery.routes\]\] host: expected a port from 1 to 65535, got "h:0"'),
-    ("route of no domain", '[[delivery.routes]]\nhost = "h:1"\ndomain = "exa mple"', r':3: \[\[delivery.routes\]\] domain: expected a domain like "\*", "example.org" or "\*.example.org", got "exa mple"'),
-    ("the same route", '[[delivery.routes]]\ndomain = "*.a"\nhost = "h:1"\n[[delivery.routes]]\ndomain = "*.A"\nhost = "h:2"', r'postroom.toml:5: .* domain: "\*.a" has a route already; only the first is used'),
-    ("route behind all", '[[delivery.routes]]\ndomain = "*"\nhost = "h:1"\n[[delivery.routes]]\ndomain = "a"\nhost = "h:2"', r'postroom.toml:5: .* "a" is never used: the earlier route for "\*" matches first'),
-    ("route behind a wider one", '[[delivery.routes]]\ndomain = "*.a"\nhost = "h:1"\n[[delivery.routes]]\ndomain = "b.a"\nhost = "h:2"', r'"b.a" is never used: the earlier route for "\*.a"'),
-    ("single brackets", '[delivery.routes]\ndomain = "*"\nhost = "h:1"', r"postroom.toml:1: .*did you mean \[\[delivery.routes\]\], with two brackets\?"),
+    (
+        "route without host", '[[delivery.routes]]\ndomain = "*"',
+        r'postroom.toml:1: \[\[delivery.routes\]\] host: missing; expected HOST:PORT like "mx.example.org:25"',
+    ),
+    (
+        "route with an unknown key", '[[delivery.routes]]\ndomain = "*"\nhost = "h:1"\nhots = 1',
+        r"postroom.toml:4: \[\[delivery.routes\]\] hots: unknown key; did you mean host\?",
+    ),
+    (
+        "route to no port", '[[delivery.routes]]\ndomain = "*"\nhost = "h:0"',
+        r':3: \[\[delivery.routes\]\] host: expected a port from 1 to 65535, got "h:0"',
+    ),
+    (
+        "route of no domain", '[[delivery.routes]]\nhost = "h:1"\ndomain = "exa mple"',
+        r':3: \[\[delivery.routes\]\] domain: expected a domain like "\*", "example.org" or "\*.example.org", got '
+        r'"exa mple"',
+    ),
+    (
+        "the same route",
+        '[[delivery.routes]]\ndomain = "*.a"\nhost = "h:1"\n[[delivery.routes]]\ndomain = "*.A"\nhost = "h:2"',
+        r'postroom.toml:5: .* domain: "\*.a" has a route already; only the first is used',
+    ),
+    (
+        "route behind all",
+        '[[delivery.routes]]\ndomain = "*"\nhost = "h:1"\n[[delivery.routes]]\ndomain = "a"\nhost = "h:2"',
+        r'postroom.toml:5: .* "a" is never used: the earlier route for "\*" matches first',
+    ),
+    (
+        "route behind a wider one",
+        '[[delivery.routes]]\ndomain = "*.a"\nhost = "h:1"\n[[delivery.routes]]\ndomain = "b.a"\nhost = "h:2"',
+        r'"b.a" is never used: the earlier route for "\*.a"',
+    ),
+    (
+        "single brackets", '[delivery.routes]\ndomain = "*"\nhost = "h:1"',
+        r"postroom.toml:1: .*did you mean \[\[delivery.routes\]\], with two brackets\?",
+    ),
     # together
-    ("header larger than a message", '[smtp]\nmax_size = "64 KiB"', r"postroom.toml:2: \[smtp\] max_header: expected at most .*max_size"),
-    ("an address twice", '[http]\nlisten = ["127.0.0.1:2525"]', r'postroom.toml:2: \[http\] listen: "127.0.0.1:2525" is taken by \[smtp\] listen'),
+    (
+        "header larger than a message", '[smtp]\nmax_size = "64 KiB"',
+        r"postroom.toml:2: \[smtp\] max_header: expected at most .*max_size",
+    ),
+    (
+        "an address twice", '[http]\nlisten = ["127.0.0.1:2525"]',
+        r'postroom.toml:2: \[http\] listen: "127.0.0.1:2525" is taken by \[smtp\] listen',
+    ),
 ]  # fmt: skip
 
 
@@ -220,7 +338,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(tmp_path: Path)
     text = '[log]\nlevel = "loud"\n[zebra]\n[smtp]\nmax_sise = 1\nmax_size = "x"\nlisten = ["a", "b:c"]\n'
     found = problems(tmp_path, text, {"POSTROOM_SMTP__MAX_ERRORS": "many", "POSTROOM_SMTP__MAX_SISE": "1"})
     assert [re.split(": ", problem)[0] for problem in found] == [
-        "postroom.toml:2", "postroom.toml:3", "postroom.toml:5", "postroom.toml:6", "postroom.toml:7", "postroom.toml:7",
+        "postroom.toml:2", "postroom.toml:3", "postroom.toml:5", "postroom.toml:6", "postroom.toml:7",
+        "postroom.toml:7",
         "POSTROOM_SMTP__MAX_ERRORS", "POSTROOM_SMTP__MAX_SISE",
     ]  # fmt: skip
 
@@ -228,12 +347,29 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(tmp_path: Path)
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({"POSTROOM_SMTP__MAX_SISE": "1"}, "POSTROOM_SMTP__MAX_SISE: unknown setting; did you mean POSTROOM_SMTP__MAX_SIZE?"),
-        ({"POSTROOM_RETRY__DELIVERY": "1"}, "POSTROOM_RETRY__DELIVERY: unknown setting; did you mean POSTROOM_RETRY__DELIVERY__AGE?"),
-        ({"POSTROOM_Smtp__MAX_SIZE": "1 MiB"}, "POSTROOM_Smtp__MAX_SIZE: unknown setting; did you mean POSTROOM_SMTP__MAX_SIZE?"),
+        (
+            {"POSTROOM_SMTP__MAX_SISE": "1"},
+            "POSTROOM_SMTP__MAX_SISE: unknown setting; did you mean POSTROOM_SMTP__MAX_SIZE?",
+        ),
+        (
+            {"POSTROOM_RETRY__DELIVERY": "1"},
+            "POSTROOM_RETRY__DELIVERY: unknown setting; did you mean POSTROOM_RETRY__DELIVERY__AGE?",
+        ),
+        (
+            {"POSTROOM_Smtp__MAX_SIZE": "1 MiB"},
+            "POSTROOM_Smtp__MAX_SIZE: unknown setting; did you mean POSTROOM_SMTP__MAX_SIZE?",
+        ),
         ({"POSTROOM_PROCESSING__PAUSED": "maybe"}, 'POSTROOM_PROCESSING__PAUSED: expected true or false, got "maybe"'),
-        ({"POSTROOM_SMTP__LISTEN": ""}, 'POSTROOM_SMTP__LISTEN: expected a list, each HOST:PORT like "127.0.0.1:2525" or "[::1]:2525"; got an empty list'),
-        ({"POSTROOM_DELIVERY__ROUTES": "mx:25"}, 'POSTROOM_DELIVERY__ROUTES: expected routes like "example.org=mx.example.org:25, *=127.0.0.1:2626", got "mx:25"'),
+        (
+            {"POSTROOM_SMTP__LISTEN": ""},
+            'POSTROOM_SMTP__LISTEN: expected a list, each HOST:PORT like "127.0.0.1:2525" or "[::1]:2525"; got an '
+            'empty list',
+        ),
+        (
+            {"POSTROOM_DELIVERY__ROUTES": "mx:25"},
+            'POSTROOM_DELIVERY__ROUTES: expected routes like "example.org=mx.example.org:25, *=127.0.0.1:2626", got '
+            '"mx:25"',
+        ),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_environment_is_named_by_its_variable(environ: dict[str, str], expected: str) -> None:

@@ -44,8 +44,10 @@ def test_every_unit_may_stand_close_or_apart(number: int, unit: str, gap: str) -
 
 @pytest.mark.parametrize(
     ("text", "millis"),
-    [("10 minutes", 600_000), ("1.5 hours", 5_400_000), ("90s", 90_000), ("1799 seconds", 1_799_000), ("2 weeks", 1_209_600_000),
-     ("0 seconds", 0), ("0.25 s", 250)],
+    [
+        ("10 minutes", 600_000), ("1.5 hours", 5_400_000), ("90s", 90_000), ("1799 seconds", 1_799_000),
+        ("2 weeks", 1_209_600_000), ("0 seconds", 0), ("0.25 s", 250),
+    ],
 )  # fmt: skip
 def test_durations_as_people_write_them(text: str, millis: int) -> None:
     assert units.read_duration(text) == millis
@@ -91,7 +93,8 @@ def test_what_is_not_a_rate_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("millis", "short"), [(0, "0s"), (999, "0s"), (59_999, "59s"), (754_321, "12m"), (86_399_999, "23h"), (10**10, "115d")]
+    ("millis", "short"),
+    [(0, "0s"), (999, "0s"), (59_999, "59s"), (754_321, "12m"), (86_399_999, "23h"), (10**10, "115d")]
 )  # fmt: skip
 def test_ages_are_short_and_rounded_down(millis: int, short: str) -> None:
     assert units.short_duration(millis) == short

@@ -1,8 +1,8 @@
 """The composition root: settings in, every object built once, started in order, stopped in reverse.
 
-Promises: what is in hand when a stop is asked for (SIGTERM, SIGINT) is finished or given back within GRACE; a second signal
-ends at once. `admin.json` tells where we really listen. Fails: one clear line and exit status 1 when something around us
-does not work (port taken, directory locked, unknown schema); 2 for wrong settings.
+Promises: on SIGTERM or SIGINT the gateway finishes or gives back its work within GRACE; a second signal ends it at
+once. `admin.json` has the addresses it really listens on. Fails: one clear line and exit status 1 when something around
+us does not work (port taken, directory locked, unknown schema); exit status 2 for wrong settings.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from postroom.work.pressure import Pressure, ask_for_descriptors
 from postroom.work.upkeep import Upkeep
 from postroom.work.worker import Worker
 
-GRACE = 10.0  # seconds for what is in hand at a stop
+GRACE = 10.0  # seconds to finish the work in hand at a stop
 LOG_FLUSH = 0.2  # seconds
-LOG_PATIENCE = 1.0  # seconds for the last lines of a log that stands still
-SWITCH = 0.00005  # seconds the writer may have to wait for the interpreter (docs/decisions/0007)
+LOG_PATIENCE = 1.0  # seconds for the last lines when the log is blocked
+SWITCH = 0.00005  # seconds the store's writer may wait for the interpreter (docs/decisions/0007)
 PAUSES = {"processing.paused": Scope.PROCESSING, "delivery.paused": Scope.DELIVERY}
 CHECKED_BY = ("processing.checks", "processing.max_hops", "smtp.max_size", "smtp.max_header", "antivirus")
 
@@ -58,7 +58,7 @@ class Gateway:
         self.log = Log(level=settings.log.level, format=settings.log.format, clock=self.clock, counts=self.counts)
         self._tasks: list[asyncio.Task[None]] = []
         self._rescheduling: asyncio.Task[None] | None = None
-        self._announced = False  # admin.json is written: callers know where we listen, and have keys
+        self._announced = False  # admin.json is written: callers have our addresses, and keys
         data = Path(settings.data)
         make_directory(data)
         self.sealer = Sealer.from_file(data / "secrets.key")
@@ -98,7 +98,7 @@ class Gateway:
         await self.http.start()
         self.upkeep = Upkeep(settings, self.store, look_at_disk=self.pressure.look, clock=clock, log=log)
         self._tasks = [asyncio.create_task(self._flushing()), asyncio.create_task(self.upkeep.run())]
-        # The doors are open and every port is ours: only now is anything claimed and sent.
+        # Every port is ours and open: only now may the worker claim and send.
         await self.worker.start()
         self.store.start_fillers()
         await self._announce()
@@ -128,7 +128,7 @@ class Gateway:
         self.log.flush()
 
     async def stop(self) -> None:
-        """In the order of the way of a message, so that nothing new comes behind what is being finished."""
+        """Stops along the way of a message, so that no stage gets new work while it finishes."""
         self.pressure.stopping = True
         self.log.info("stopping")
         try:
@@ -150,10 +150,10 @@ class Gateway:
         self.log.info("stopped")
         self.log.attach(LOG_PATIENCE)
 
-    # -- new settings while it runs
+    # -- new settings while the gateway runs
 
     async def reload(self, reread: Callable[[], Settings]) -> None:
-        """What the file says now is in force from now on; a file with errors changes nothing (docs/decisions/0008)."""
+        """Applies what the file says now; a file with errors changes nothing (docs/decisions/0008)."""
         loop = asyncio.get_running_loop()
         try:
             wanted = _with_hostname(await loop.run_in_executor(None, reread))
@@ -178,11 +178,13 @@ class Gateway:
             self.log.warning("restart_needed", settings=" ".join(planned.waiting))
         changed = " ".join(planned.changed) or "nothing"
         self.log.info("reloaded", changed=changed)
-        self.log.apply(planned.settings.log.level, planned.settings.log.format)  # last: what was asked for is answered
+        self.log.apply(
+            planned.settings.log.level, planned.settings.log.format
+        )  # last: the lines above still follow the old settings
         self.http.guard.trail.note("settings.reload", outcome=logs.DONE, detail=f"changed: {changed}", logged=True)
 
     def _apply(self, settings: Settings) -> None:
-        """Nothing here waits or fails: all of it, or none."""
+        """Nothing here waits or fails: all settings change together."""
         self.settings = settings
         self.store.apply(settings)
         self.pool.apply(settings.delivery, settings.gateway.hostname)
@@ -194,7 +196,7 @@ class Gateway:
         self.pressure.apply(settings.limits)
 
     def not_ready(self) -> list[str]:
-        """For /health/ready: why not, or nothing."""
+        """For /health/ready: the reasons why not; empty when ready."""
         return [
             *([] if self._announced else ["starting"]),
             *self.pressure.reasons(),
@@ -204,7 +206,7 @@ class Gateway:
     async def _keep_rejections(self, refused: list[logs.NewRejection]) -> None:
         await self.store.write(logs.add_rejections(refused))
 
-    # -- what goes on beside mail
+    # -- beside the mail
 
     def _after_clock_set_back(self) -> None:
         self._rescheduling = asyncio.create_task(self._reschedule())
@@ -230,16 +232,16 @@ async def serve(gateway: Gateway, reread: Callable[[], Settings], supervisor: Su
 
     def ask() -> None:
         if asked.is_set():
-            os._exit(1)  # a second signal: what is leased is found at the next start
+            os._exit(1)  # a second signal: the next start recovers open leases
         asked.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
-    loop.add_signal_handler(signal.SIGHUP, reload_asked.set)  # before the start: by default it would end the process
+    loop.add_signal_handler(signal.SIGHUP, reload_asked.set)  # before the start: the default action ends the process
     await gateway.start()
     supervisor.ready()
-    # Everything built at start lives as long as the process: the collector need not walk it again and again, and
-    # a message leaves no cycles behind.
+    # What is built at start lives as long as the process, so the collector need not walk it again and again; a message
+    # leaves no cycles behind.
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH)
@@ -256,7 +258,7 @@ async def serve(gateway: Gateway, reread: Callable[[], Settings], supervisor: Su
 async def _reloading(
     gateway: Gateway, reread: Callable[[], Settings], supervisor: Supervisor, asked: asyncio.Event
 ) -> None:
-    """One after the other, however often it is asked for."""
+    """One reload at a time, however many signals arrive."""
     while True:
         await asked.wait()
         asked.clear()
@@ -269,8 +271,10 @@ async def _reloading(
 
 
 def run(settings: Settings, reread: Callable[[], Settings] | None = None, notify: str = "") -> int:
-    """Serve until stopped; the exit status. `reread` gives the settings anew when SIGHUP asks for it, `notify` is where
-    the service manager wants to be told (NOTIFY_SOCKET)."""
+    """Serve until stopped and return the exit status.
+
+    `reread` reads the settings again for SIGHUP; `notify` is the service manager's socket (NOTIFY_SOCKET).
+    """
     gateway: Gateway | None = None
     try:
         ask_for_descriptors()
@@ -289,13 +293,13 @@ def run(settings: Settings, reread: Callable[[], Settings] | None = None, notify
 
 
 def _reachable(address: Address) -> Address:
-    """An address that listens everywhere, as this machine can call it."""
+    """The address as this machine can call it: loopback when we listen on every interface."""
     loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     return Address(loopback.get(address.host, address.host), address.port)
 
 
 def _base_url(settings: Settings, address: Address) -> str:
-    """A certificate is for a name, hardly ever for an address."""
+    """With TLS the host is our name: a certificate hardly ever covers an address."""
     if settings.http.tls.certificate:
         return f"https://{settings.gateway.hostname}:{address.port}"
     return f"http://{address}"
@@ -310,5 +314,5 @@ def _with_hostname(settings: Settings) -> Settings:
 
 
 def _paused(settings: Settings, key: str) -> bool:
-    """What one of PAUSES says."""
+    """The value of one of PAUSES."""
     return settings.processing.paused if key == "processing.paused" else settings.delivery.paused

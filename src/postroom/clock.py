@@ -1,4 +1,4 @@
-"""Time. Everything stored is integer milliseconds UTC; nobody else calls time.time()."""
+"""Time. All stored times are integer milliseconds UTC; no other module calls time.time()."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DAY: Millis = 24 * HOUR
 
 
 class Clock(Protocol):
-    """What asks for the time takes one of these; tests move a clock by hand."""
+    """Code that needs the time takes one of these; tests move a clock by hand."""
 
     def now(self) -> Millis: ...
 
@@ -29,7 +29,7 @@ class SystemClock:
 
 
 class HandClock:
-    """A clock that stands still until it is moved (tests, replays)."""
+    """A clock that moves only by hand (tests, replays)."""
 
     __slots__ = ("_now",)
 

@@ -1,27 +1,27 @@
 """The three kinds of failure, and nothing else.
 
 A failure is the *peer's* (bad bytes, a refused command, a wrong signature), the *environment's* (disk full, database
-locked, destination unreachable) or *our bug* (an assertion). Peer's failures become replies, environment's failures
-become "try again later", bugs are logged with their trace and never hidden.
+locked, destination unreachable) or *our bug* (an assertion). Peers get a reply, environment failures become "try again
+later", bugs are logged with their trace and never hidden.
 """
 
 from __future__ import annotations
 
 
 class PostroomError(Exception):
-    """Base of every failure that this package raises on purpose."""
+    """Base of all failures that this package raises on purpose."""
 
 
 class PeerError(PostroomError):
-    """Somebody sent us something that cannot be accepted; the text says what, where, and what was expected."""
+    """A peer sent something that we cannot accept; the text says what, where, and what was expected."""
 
 
 class EnvironmentFailed(PostroomError):
-    """Something around us does not work just now; the text names the thing and the remedy."""
+    """Something around us does not work now; the text names it and the remedy."""
 
 
 class StoreUnavailable(EnvironmentFailed):
-    """The store could not commit: nothing of the batch was kept, nobody was told "kept"."""
+    """The store could not commit: it kept nothing of the batch and acknowledged nothing."""
 
 
 class StoreUnusable(EnvironmentFailed):
@@ -29,7 +29,7 @@ class StoreUnusable(EnvironmentFailed):
 
 
 class SettingsError(PostroomError):
-    """Wrong settings; `problems` lists every one, each with its place."""
+    """Wrong settings; `problems` lists them all, each with its place."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))

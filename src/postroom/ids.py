@@ -1,8 +1,8 @@
-"""Ids: 63-bit integers, time in the high bits, so that primary key, page key and `created` are one number.
+"""Ids: 63-bit integers with the time in the high bits, so that primary key, page key and `created` are one number.
 
-Layout, high to low: 43 bits of milliseconds since 1970, 4 bits of node, 16 bits of sequence. The writer alone gives
-them, at commit, and never gives a smaller one than before: a clock set back leaves the time part standing still until
-the clock has caught up, and a full sequence borrows from the next millisecond.
+Layout, high to low: 43 bits of milliseconds since 1970, 4 bits of node, 16 bits of sequence. Only the writer gives ids,
+at commit, and each is larger than the last. When the clock is set back, the time part waits until the clock has caught
+up; a full sequence borrows from the next millisecond.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def id_node(ident: int) -> int:
 
 
 def first_id_at(at: Millis) -> int:
-    """The smallest id that can be given at this millisecond: a time window is an id range. Far times are the last one."""
+    """The smallest id of this millisecond: a time window is an id range. Times out of range are clamped."""
     return min(max(at, 0), _LAST_MILLIS) << _SHIFT
 
 
 class IdGiver:
-    """Gives ids that only grow. Not thread-safe on purpose: the writer owns it."""
+    """Gives ever larger ids. Not thread-safe on purpose: the writer owns it."""
 
     __slots__ = ("_clock", "_millis", "_node", "_sequence")
 
@@ -46,7 +46,7 @@ class IdGiver:
         self._sequence = 0
 
     def now(self) -> Millis:
-        """What time it is, wherever the ids have come to."""
+        """The time of the clock, even when the ids are ahead of it."""
         return self._clock.now()
 
     def next(self) -> int:
@@ -63,12 +63,12 @@ class IdGiver:
 
 
 def public_id(ident: int) -> str:
-    """How people, logs and SMTP replies write an id (the vendor-compatible API has a sealed form of its own)."""
+    """An id as people, logs and SMTP replies show it (the vendor-compatible API seals ids instead)."""
     return format(ident, "x")
 
 
 def parse_public_id(text: str) -> int:
-    """The other way; PeerError when it is not one."""
+    """The id that a text shows; PeerError when it shows none."""
     try:
         ident = int(text, 16) if text.isalnum() and text.isascii() and len(text) <= 16 else -1
     except ValueError:

@@ -1,4 +1,4 @@
-"""The words of the product as data: frozen, without behaviour. Times are milliseconds UTC, sizes are bytes."""
+"""The product's terms as frozen data without behaviour. Times are milliseconds UTC, sizes are bytes."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Outcome(StrEnum):
 
 
 class Label(IntEnum):
-    """What an administrator must know about an entry beside its queue. A bit set."""
+    """What an administrator must know about an entry beyond its queue. A bit set."""
 
     NONE = 0
-    MAYBE_DELIVERED = 1  # a lease under which it could have been delivered ended without a result
+    MAYBE_DELIVERED = 1  # a lease that may have delivered it ended without a result
     SUSPECT = 2  # three leases in a row ended without a result
 
 
@@ -73,7 +73,7 @@ class VerdictKind(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What a check says of a message. `info` is shown to people; it is a short sentence."""
+    """What a check says of a message. `info` is a short sentence for people."""
 
     kind: VerdictKind
     check: str
@@ -81,7 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
-    """What the header of a message says, as text for people and search. Missing = empty."""
+    """What the header of a message says, as text for people and search. Missing values are empty."""
 
     from_address: str = ""
     from_name: str = ""
@@ -93,11 +93,11 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     body_at: int = 0  # offset of the first body byte
     parts: int = 1  # MIME leaves seen
     depth: int = 0  # deepest MIME nesting
-    problems: tuple[str, ...] = ()  # what is wrong with its form, for the structure check
+    problems: tuple[str, ...] = ()  # faults of its form, for the structure check
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):
-    """Who handed a message to us."""
+    """The SMTP client that sent us a message."""
 
     ip: str
     name: str = ""  # reverse name, where known
@@ -131,7 +131,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One message for one recipient: what is queued, leased, listed and acted on."""
+    """One message for one recipient: the unit that we queue, lease, list and act on."""
 
     id: int
     message_id: int
@@ -211,12 +211,12 @@ class Aspect(StrEnum):
     INFO = "info"
     IP = "ip"
     ALL = "all"  # bare words
-    ERROR = "error"  # what the last try was answered
+    ERROR = "error"  # the answer to the last try
     DESTINATION = "destination"  # the recipient's domain
-    VERDICT = "verdict"  # a check that has passed
+    VERDICT = "verdict"  # a check that the message passed
     PRIORITY = "priority"
     LABEL = "label"
-    IS = "is"  # a state of the moment
+    IS = "is"  # a state that changes with time
     ATTEMPTS = "attempts"
     NEXT = "next"  # milliseconds until the next try
     SIZE = "size"
@@ -224,7 +224,7 @@ class Aspect(StrEnum):
 
 class Relation(StrEnum):
     HAS = ":"  # substring, any case; for words: is
-    MATCHES = "*"  # the whole address, `*` standing for anything
+    MATCHES = "*"  # the whole address; `*` matches anything
     WITHIN = "/"  # an IP network
     LESS = "<"
     MOST = "<="
@@ -242,7 +242,7 @@ class Term(msgspec.Struct, frozen=True, gc=False):
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False):
-    """Which entries are meant. Everything given must hold; empty means "any"."""
+    """Which entries to find. Every condition must hold; empty means "any"."""
 
     queues: tuple[Queue, ...] = ()
     routes: tuple[Route, ...] = ()
@@ -281,8 +281,8 @@ class Action(StrEnum):
 
 
 class ActionReport(msgspec.Struct, frozen=True, gc=False):
-    """What an action did; the three lists are disjoint and together all that was asked for."""
+    """What an action did: three disjoint lists that together hold every id asked for."""
 
     done: tuple[int, ...]
-    requested: tuple[int, ...]  # leased just now: the worker honours it when its lease ends
+    requested: tuple[int, ...]  # leased now: the worker acts when its lease ends
     refused: tuple[tuple[int, str], ...]  # id and why

@@ -1,9 +1,9 @@
-"""What must be kept secret or unforgeable, from one 32-byte key that lives beside the database, never inside it.
+"""Encryption and signing with one 32-byte key that lives beside the database, never inside it.
 
-Promises: a sealed text opens only with the key file that sealed it and only in the context it was sealed for; a purpose
-has a key of its own, so that a token of one kind can never pass for another. The key file is made once, mode 0600,
-and never replaced. Fails: EnvironmentFailed naming the key file when it cannot be read, is not 32 bytes, is readable by others,
-or does not belong to what it should open.
+Promises: a sealed text opens only with the key file that sealed it and only in the context it was sealed for. Each
+purpose has its own key, so that a token of one kind never passes for another. The key file is created once, with mode
+0600, and never replaced. Fails: EnvironmentFailed naming the key file when it cannot be read, is not 32 bytes, is
+readable by others, or does not match what it should open.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sealer:
 
     @classmethod
     def from_file(cls, path: Path) -> Sealer:
-        """The sealer of a key file, which is made when absent."""
+        """The sealer of a key file; creates the file when it is absent."""
         try:
             return cls(_read_key(path), str(path))
         except FileNotFoundError:
@@ -86,7 +86,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Complete or not there: written aside, synced, then linked, so that of two that start at once one wins."""
+    """Never half there: written aside, synced, then linked. Of two processes that start at once, one wins."""
     aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def _make_key(path: Path) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """A new file for this user alone, durable when this returns. Raises OSError."""
+    """Writes a new file that only this user can read; durable on return. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(data)
@@ -112,11 +112,11 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """A directory for this user alone, with those above it; a power cut takes none of them. Raises OSError."""
+    """Makes a directory for this user alone, and its parents; all survive a power cut. Raises OSError."""
     made = [place for place in (path, *path.parents) if not place.exists()]
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     for place in {path.parent, *(place.parent for place in made)}:
-        with contextlib.suppress(PermissionError):  # what we may not read is not ours, and was there before
+        with contextlib.suppress(PermissionError):  # a directory that we may not read is not ours
             sync_directory(place)
 
 

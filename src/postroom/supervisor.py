@@ -1,6 +1,7 @@
-"""What the service manager is told: the datagrams of sd_notify(3), so that `systemctl` waits for what it asked for.
+"""Notifies the service manager with datagrams of sd_notify(3), so that `systemctl` waits for start, reload and stop.
 
-Promises: nothing is sent without an address; nothing here can stop mail. Fails: never; a manager that does not listen is not told.
+Promises: sends nothing without an address; nothing here can stop mail. Fails: never; a manager that does not listen
+misses the notice.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import time
 
 class Supervisor:
     def __init__(self, address: str) -> None:
-        """`address` is that of NOTIFY_SOCKET: a path, or @NAME in the abstract namespace."""
+        """`address`: from NOTIFY_SOCKET, a path or @NAME in the abstract namespace."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     def ready(self) -> None:
         self._tell("READY=1")
 
     def reloading(self) -> None:
-        """To be followed by `ready`."""
+        """Call `ready` afterwards."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:

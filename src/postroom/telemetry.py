@@ -1,9 +1,9 @@
 """All log fields and metric names, in one place.
 
-Promises: a log line never holds a secret, a body or a header beyond address, subject and ids; values are escaped so that
-one event is one line; while the gateway serves (`detach`) nobody who logs waits for a log that stands still. Fails: never
-raises into the caller; lines that cannot be written, or for which no room is left, are dropped and counted, and the log says
-how many at the place where they are missing.
+Promises: a log line never holds a secret, a body, or a header beyond address, subject and ids. Values are escaped: one
+event is one line. While the gateway serves (`detach`), a blocked log delays no caller. Fails: never raises into the
+caller; lines that cannot be written or find no room are dropped and counted, and the log says how many are missing at
+the place where they are missing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import msgspec
 from postroom.clock import Clock, SystemClock
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-LOG_ROOM = 4 << 20  # characters that wait for a log that stands still: some 25,000 lines
-PROMPT = 0.1  # seconds a warning waits to be written, so that it is there before its consequences; once, then no more
+LOG_ROOM = 4 << 20  # characters that wait while the log is blocked: some 25,000 lines
+PROMPT = 0.1  # seconds a warning waits to be written, to be there before its consequences; not while the log is behind
 
 
 class Counts:
-    """Plain integers that the event loop counts and `/metrics` reads; an attribute = one metric (see METRICS)."""
+    """Plain integers that the event loop counts and `/metrics` reads; each attribute is one metric."""
 
     __slots__ = (
         "ack_seconds",
@@ -89,7 +89,7 @@ def _text(value: object) -> str:
 class Log:
     """One line per event: `2026-11-22T10:00:00.123Z info delivered id=... to=...`.
 
-    Lines are gathered and written together: `flush` is called by the event loop a few times a second and at the end.
+    Lines are gathered and written together: the event loop calls `flush` a few times a second and at the end.
     """
 
     __slots__ = ("_clock", "_flushing", "_json", "_level", "_lines", "_out", "_outlet", "counts")
@@ -106,30 +106,30 @@ class Log:
         self._out = out if out is not None else sys.stderr
         self._outlet: Outlet | None = None
         self._level = LEVELS[level]
-        self._flushing = threading.Lock()  # the writer's and the checkpointer's threads warn, too
+        self._flushing = threading.Lock()  # the writer's and the checkpointer's threads log warnings, too
         self._json = format == "json"
         self._clock: Clock = clock or SystemClock()
         self._lines: deque[tuple[int, str, str, dict[str, object]]] = deque()
         self.counts = counts or Counts()
 
     def apply(self, level: str, format: str) -> None:
-        """From the next line on."""
+        """Takes effect from the next line on."""
         self._level = LEVELS[level]
         self._json = format == "json"
 
     def detach(self, room: int = LOG_ROOM) -> None:
-        """From now on a thread writes, so that a full pipe or a disk that hangs costs lines, and nobody's time."""
+        """From now on a thread writes: a full pipe or a hanging disk costs lines, not the callers' time."""
         self.flush()
         try:
             descriptor = self._out.fileno()
-        except (OSError, ValueError, AttributeError):  # nothing that could stand still; None = closed before the start
+        except (OSError, ValueError, AttributeError):  # it cannot block; None: closed before the start
             return
-        outlet = Outlet(descriptor, room, self.counts, self._told)
-        outlet.start()  # may fail: then nothing has changed
+        outlet = Outlet(descriptor, room, self.counts, self._missing_line)
+        outlet.start()  # when this fails, nothing has changed
         self._outlet = outlet
 
     def attach(self, patience: float) -> bool:
-        """The end of `detach`: waits so many seconds at most until everything is written, and says whether it is."""
+        """Ends `detach`: waits at most `patience` seconds for the last lines, and says whether all are written."""
         self.flush()
         if self._outlet is None:
             return True
@@ -155,7 +155,7 @@ class Log:
         self.flush(PROMPT)
 
     def flush(self, patience: float = 0.0) -> None:
-        """Called by any thread: what another one adds meanwhile goes out now or with the next call, never lost."""
+        """Any thread may call this: lines that another adds meanwhile go out now or with the next call."""
         with self._flushing:
             waiting = len(self._lines)
             try:
@@ -170,7 +170,7 @@ class Log:
             line = lines.popleft()
             try:
                 rendered.append(render(*line))
-            except (ValueError, TypeError) as problem:  # a value that cannot be written costs its own line only
+            except (ValueError, TypeError) as problem:  # a value that cannot be written spoils only its own line
                 rendered.append(render(line[0], line[1], line[2], {"unwritable": type(problem).__name__}))
         if not rendered:
             return
@@ -183,30 +183,34 @@ class Log:
         except (OSError, ValueError, AttributeError):  # a closed or full log must not stop mail
             self.counts.log_dropped += len(rendered)
 
-    def _told(self, lines: int) -> str:
+    def _missing_line(self, lines: int) -> str:
         render = _json_line if self._json else _text_line
         return render(self._clock.now(), "warning", "log_lines_dropped", {"lines": lines})
 
 
 class Outlet(threading.Thread):
-    """Writes what it is given to a descriptor, in its order. Past the interpreter's own buffers: at its end Python waits for
-    their locks, which a thread that stands still would hold for good."""
+    """Writes lines to a descriptor, in order.
 
-    def __init__(self, descriptor: int, room: int, counts: Counts, told: Callable[[int], str]) -> None:
-        """`told`: the line that stands where so many are missing."""
+    It bypasses the interpreter's buffers: at exit Python waits for their locks, which a blocked thread would never
+    release.
+    """
+
+    def __init__(self, descriptor: int, room: int, counts: Counts, missing_line: Callable[[int], str]) -> None:
+        """`missing_line`: the line to write in place of so many missing ones."""
         super().__init__(name="postroom-log", daemon=True)
-        self._descriptor, self._room, self._counts, self._told = descriptor, room, counts, told
+        self._descriptor, self._room, self._counts = descriptor, room, counts
+        self._missing_line = missing_line
         self._changed = threading.Condition(threading.Lock())
         self._waiting: list[str] = []
         self._size = 0  # characters that wait
-        self._missing = 0  # lines behind those
+        self._missing = 0  # lines after those
         self._writing = self._ending = False
-        self._behind = False  # somebody has waited in vain: nobody does so again until it has caught up
-        self._lost = 0  # lines in front of the next ones: they could not be written
-        self._cut = False  # in the middle of a line
+        self._behind = False  # a caller waited in vain: none waits again until we have caught up
+        self._lost = 0  # lines before the next ones that could not be written
+        self._cut = False  # the last write ended inside a line
 
     def put(self, lines: list[str], patience: float) -> None:
-        """What is beyond the room is left out, all of it until there is room again."""
+        """Drops lines beyond the room, and all that follow until there is room again."""
         text = "".join(lines)
         with self._changed:
             if self._missing or self._size + len(text) > self._room:
@@ -223,7 +227,7 @@ class Outlet(threading.Thread):
         return not self._waiting and not self._missing and not self._writing
 
     def end(self, patience: float) -> bool:
-        """Whether everything was written in that time."""
+        """Whether everything was written within `patience` seconds."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
@@ -244,8 +248,8 @@ class Outlet(threading.Thread):
                 self._waiting, self._size, self._missing = [], 0, 0
                 self._writing = True
             try:
-                self._write("".join(waiting) + (self._told(missing) if missing else ""))
-            except MemoryError:  # costs these lines, and not all that come after them
+                self._write("".join(waiting) + (self._missing_line(missing) if missing else ""))
+            except MemoryError:  # loses these lines, but none that come later
                 lost = sum([text.count("\n") for text in waiting])
                 self._lost += lost + missing
                 with self._changed:
@@ -253,7 +257,7 @@ class Outlet(threading.Thread):
 
     def _write(self, text: str) -> None:
         if self._lost:
-            note = (("\n" if self._cut else "") + self._told(self._lost)).encode()
+            note = (("\n" if self._cut else "") + self._missing_line(self._lost)).encode()
             if self._out(note) == len(note):
                 self._lost = 0
         data = text.encode(errors="replace")
@@ -264,13 +268,13 @@ class Outlet(threading.Thread):
                 self._counts.log_dropped += lost
 
     def _out(self, data: bytes) -> int:
-        """How much of it was written: less when the descriptor is closed or its disk is full."""
+        """How many bytes were written: fewer when the descriptor is closed or its disk is full."""
         done, rest = 0, memoryview(data)
         with contextlib.suppress(OSError):
             while done < len(data):
                 try:
                     done += os.write(self._descriptor, rest[done:])
-                except BlockingIOError:  # somebody who shares the descriptor has made it so
+                except BlockingIOError:  # another process that shares the descriptor made it non-blocking
                     select.select([], [self._descriptor], [], 1.0)
         if done:
             self._cut = data[done - 1] != ord("\n")

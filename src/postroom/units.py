@@ -1,8 +1,8 @@
 """Durations, sizes and rates as people write them ("10 minutes", "50 MiB", "10000 per 5 seconds"), both ways. Pure.
 
-Promises: what is written by `write_*` is read back as the same number; a unit that is nearly right is never guessed, only
-suggested ("50 Mib" -> did you mean "50 MiB"?). Fails: PeerError saying what was expected and, where one is near, what
-was probably meant.
+Promises: reading what `write_*` wrote gives the same number. A unit that is nearly right is suggested, never guessed
+("50 Mib" -> did you mean "50 MiB"?). Fails: PeerError with what was expected and, when something is close, what was
+probably meant.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LARGEST = 1 << 62
 
 
 class Misread(PeerError):
-    """Not a quantity. `meant` is what was probably meant, ready to be shown; empty when nothing is near."""
+    """Not a quantity. `meant`: what was probably meant, ready to be shown; empty when nothing is close."""
 
     def __init__(self, expected: str, meant: str = "") -> None:
         super().__init__(expected + (f'; did you mean "{meant}"?' if meant else ""))
@@ -122,11 +122,11 @@ def _read(text: str, units: Mapping[str, int], expected: str, smallest: str) -> 
 
 
 def _near(unit: str, units: Mapping[str, int]) -> str:
-    """The unit that was probably meant: right but for its case, or spelt nearly right."""
+    """The unit that was probably meant: wrong only in its case, or misspelt."""
     for known in units:
         if unit.lower() == known.lower():
             return known
-    # "minuts" and "secs" are spelt nearly like a unit; "M" and "Gb" begin like one.
+    # "minuts" and "secs" are nearly a unit; "M" and "Gb" begin like one.
     near = difflib.get_close_matches(unit.lower(), [known for known in units if len(known) > 3], n=1, cutoff=0.6)
     if near:
         return near[0]

@@ -6,7 +6,7 @@
         for message in client.find_processing_messages(search=("subject", "invoice"), route="inbound"):
             print(message.created, message.to, message.subject, message.info)
 
-Postroom is not affiliated with that vendor. `docs/client.md` tells the rest.
+Postroom is not affiliated with that vendor. Details: `docs/client.md`.
 """
 
 from postroom_client.client import AsyncClient, AsyncListing, Client, Listing

@@ -1,6 +1,6 @@
-"""The clients: sync and async. They only move bytes and sleep; what is sent and what an answer means is `exchange`'s.
+"""The clients, sync and async. They only move bytes and sleep; `exchange` decides what to send and reads the answers.
 
-Promises: a listing asks for a page only when it is needed; connections are reused; `close` (or `with`) gives them back.
+Promises: a listing asks for a page only when it needs one; connections are reused; `close` (or `with`) closes them.
 Fails: the errors of `postroom_client.errors`; ValueError for wrong arguments, before anything is sent.
 """
 
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 try:
     import httpx
-except ImportError as missing:  # it is an extra: the gateway itself does not need it
+except ImportError as missing:  # an extra: the gateway itself does not need it
     raise ImportError('postroom_client needs httpx: pip install "postroom[client]"') from missing
 
 from postroom_client.credentials import Credentials, read_admin_json
@@ -24,11 +24,11 @@ from postroom_client.message import Page, ProcessingMessage
 from postroom_client.query import Asked, Query, query
 
 R = TypeVar("R")
-TIMEOUT = 30.0  # seconds for connecting, and for each wait for bytes
+TIMEOUT = 30.0  # seconds to connect, and for each wait for bytes
 
 
 class _Session:
-    """What both clients are made of, apart from the transport."""
+    """What both clients share: everything but the transport."""
 
     def __init__(self, base_url: str, credentials: Credentials, retries: Retries | None) -> None:
         url = base_url.rstrip("/")
@@ -51,7 +51,7 @@ class _Session:
 
 
 class Listing:
-    """Messages of the processing queue, page by page. Iterating again asks again."""
+    """Messages of the processing queue, page by page. Each iteration asks the gateway anew."""
 
     def __init__(self, client: Client, asked: Query) -> None:
         self._client = client
@@ -62,7 +62,7 @@ class Listing:
             yield from page.messages
 
     def pages(self) -> Iterator[Page]:
-        """Page after page, each asked for when it is wanted."""
+        """Page after page, each fetched when needed."""
         token: str | None = None
         while True:
             page = self._client._run(self._client._page(self._query, token))
@@ -72,12 +72,12 @@ class Listing:
                 return
 
     def total_count(self) -> int | None:
-        """How many there are just now (one call); None when the gateway does not say."""
+        """How many messages match now (one call); None when the gateway does not say."""
         return next(self.pages()).total_count
 
 
 class AsyncListing:
-    """Messages of the processing queue, page by page. Iterating again asks again."""
+    """Messages of the processing queue, page by page. Each iteration asks the gateway anew."""
 
     def __init__(self, client: AsyncClient, asked: Query) -> None:
         self._client = client
@@ -89,7 +89,7 @@ class AsyncListing:
                 yield message
 
     async def pages(self) -> AsyncIterator[Page]:
-        """Page after page, each asked for when it is wanted."""
+        """Page after page, each fetched when needed."""
         token: str | None = None
         while True:
             page = await self._client._run(self._client._page(self._query, token))
@@ -99,12 +99,12 @@ class AsyncListing:
                 return
 
     async def total_count(self) -> int | None:
-        """How many there are just now (one call); None when the gateway does not say."""
+        """How many messages match now (one call); None when the gateway does not say."""
         return (await self._client._run(self._client._page(self._query, None))).total_count
 
 
 class Client(_Session):
-    """A gateway, or the vendor, seen from a script. Use it in a `with`, or `close` it."""
+    """A client of a gateway, or of the vendor. Use it in a `with`, or `close` it."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Client(_Session):
         self._http = http or httpx.Client(timeout=timeout)
 
     def find_processing_messages(self, **asked: Unpack[Asked]) -> Listing:
-        """What is in the processing queue; nothing is asked before the listing is iterated."""
+        """Messages of the processing queue; no call is made before you iterate over the listing."""
         return Listing(self, query(**asked))
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class AsyncClient(_Session):
         self._http = http or httpx.AsyncClient(timeout=timeout)
 
     def find_processing_messages(self, **asked: Unpack[Asked]) -> AsyncListing:
-        """What is in the processing queue; nothing is asked before the listing is iterated."""
+        """Messages of the processing queue; no call is made before you iterate over the listing."""
         return AsyncListing(self, query(**asked))
 
     async def aclose(self) -> None:
@@ -198,12 +198,12 @@ class AsyncClient(_Session):
 
 
 def _check_base_url(url: str) -> None:
-    """It is shown in a `repr` and in logs: what could be a password or a token has no place in it, nor in this error."""
+    """The URL appears in a `repr` and in logs: it must not hold a password or token, and neither must this error."""
     expected = "base_url: expected something like https://gateway.example:8080"
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # its text repeats what was given
+    except ValueError:  # its text repeats the URL
         raise ValueError(expected) from None
     if "@" in parts.netloc:
         raise ValueError(f"{expected}, without a user name or password")
@@ -212,7 +212,7 @@ def _check_base_url(url: str) -> None:
 
 
 def _content(request: Request) -> dict[str, Any]:
-    # A redirect would carry the signature elsewhere, and nobody signs for the new path.
+    # A redirect would carry the signature elsewhere, and it does not fit the new path.
     return {"content": request.body, "headers": dict(request.headers), "follow_redirects": False}
 
 

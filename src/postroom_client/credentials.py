@@ -1,7 +1,7 @@
 """The four words that sign a request of the vendor-compatible API.
 
-Promises: a wrong secret key or an incomplete file is noticed here, before the first call; neither `repr` nor an error
-text ever holds a key. Fails: ValueError saying which word is wrong, OSError when the file cannot be read.
+Promises: a wrong secret key or an incomplete file fails here, before the first call; no `repr` and no error text ever
+holds a key. Fails: ValueError saying which word is wrong, OSError when the file cannot be read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Application (id, key) and binding (access key, secret key). Only the application id is shown in a `repr`."""
+    """Application (id, key) and binding (access key, secret key). A `repr` shows only the application id."""
 
     app_id: str
     app_key: str = field(repr=False)
@@ -25,7 +25,7 @@ class Credentials:
 
     def __post_init__(self) -> None:
         for word, value in (("app_id", self.app_id), ("app_key", self.app_key), ("access_key", self.access_key)):
-            # A line break in a header would let whoever wrote the credentials write headers, too.
+            # A line break would let the author of the credentials add headers of their own.
             if not value or not value.isascii() or not value.isprintable():
                 raise ValueError(f"{word}: expected printable ASCII text, got {'nothing' if not value else 'other'}")
         if not self.secret_key or not _is_base64(self.secret_key):
@@ -37,7 +37,7 @@ class Credentials:
 
     @classmethod
     def from_admin_json(cls, path: str | PathLike[str]) -> Credentials:
-        """From the `admin.json` that a gateway writes into its data directory on its first start."""
+        """The credentials in the `admin.json` that a gateway writes into its data directory on its first start."""
         return read_admin_json(path)[1]
 
 

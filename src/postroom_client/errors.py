@@ -1,9 +1,9 @@
-"""What can go wrong, as types. A function failure of this API is HTTP 200 with a `fail` list: it is an error here.
+"""What can go wrong, as types. This API reports failures as HTTP 200 with a `fail` list: here they are errors.
 
     PostroomClientError
       ConnectionFailed          no answer: refused, reset, timed out (after the retries)
-      ApiError                  an answer that says no: `code`, `message`, `field`, `request_id`, `status`, `errors`
-        AuthenticationError     who are you: wrong keys, wrong signature, clock too far off
+      ApiError                  the answer is a failure: `code`, `message`, `field`, `request_id`, `status`, `errors`
+        AuthenticationError     wrong keys, wrong signature, clock too far off
           InvalidApplication    the application id is not known
           BindingExpired        the access key has expired: log in again
         PermissionDenied        known, but not allowed
@@ -31,7 +31,7 @@ class ConnectionFailed(PostroomClientError):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One element of `fail[].errors`. `message` is meant for people, `code` for programs."""
+    """One element of `fail[].errors`. `message` is for people, `code` for programs."""
 
     code: str
     message: str
@@ -40,7 +40,7 @@ class Failure:
 
 
 class ApiError(PostroomClientError):
-    """The gateway's answer was a failure. The first failure's members are attributes; `errors` has them all."""
+    """The gateway answered with a failure. The attributes are those of the first one; `errors` has them all."""
 
     def __init__(self, failures: tuple[Failure, ...], *, status: int, request_id: str) -> None:
         assert failures
@@ -72,11 +72,11 @@ class ApiError(PostroomClientError):
 
 
 class AuthenticationError(ApiError):
-    """The gateway does not accept who we say we are."""
+    """The gateway does not accept our identity."""
 
 
 class InvalidApplication(AuthenticationError):
-    """The application id is not known; the vendor was seen to say this for a moment of a valid one."""
+    """The application id is unknown; the vendor sometimes says so of a valid one, for a moment."""
 
 
 class BindingExpired(AuthenticationError):
@@ -84,7 +84,7 @@ class BindingExpired(AuthenticationError):
 
 
 class PermissionDenied(ApiError):
-    """Known, but not allowed to."""
+    """Known, but not allowed to do this."""
 
 
 class InvalidRequest(ApiError):
@@ -102,7 +102,7 @@ class RateLimited(ApiError):
 
 
 class ServerFailed(ApiError):
-    """The gateway failed or is away behind its proxy."""
+    """The gateway failed, or its proxy cannot reach it."""
 
 
 class UnexpectedAnswer(ApiError):
@@ -128,7 +128,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def error_class(status: int, failure: Failure) -> type[ApiError]:
-    """Which error it is: the status decides where it says something, else the code (status 200 says nothing)."""
+    """The class of an error: the status decides when it means something, else the code (status 200 means nothing)."""
     if status in (418, 429):
         return _BY_STATUS[status]
     if failure.code in _BY_CODE:

@@ -1,8 +1,8 @@
 """One call, without a socket: signs, judges the answer, decides whether to try again. Both clients drive this.
 
-`find_page` is a generator. It yields a `Request` and wants an `Answer` or `Unreachable` back, or yields a `Wait` and wants
-None; it returns the page. Promises: every attempt is signed anew with a fresh date and id; tries are bounded in number and
-waiting time. Fails: raises the errors of `postroom_client.errors`.
+`find_page` is a generator. It yields a `Request` and expects an `Answer` or `Unreachable`, or yields a `Wait` and
+expects None; it returns the page. Promises: signs every attempt anew with a fresh date and id; limits the number of
+tries and the waiting time. Fails: raises the errors of `postroom_client.errors`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from postroom_client.query import Query
 from postroom_client.signing import signed_headers
 
 FIND_PROCESSING_MESSAGES = "/api/gateway/find-processing-messages"
-AWAY = (502, 503, 504)  # a proxy's words for "the gateway is not there just now"
-MOST_DIGITS = 12  # of a wait in milliseconds: thirty years; and int() refuses very long numbers
+AWAY = (502, 503, 504)  # what proxies answer when they cannot reach the gateway
+MOST_DIGITS = 12  # of a wait in milliseconds: thirty years; int() refuses very long numbers
 SHORTEST_WAIT = 0.05  # a reset of 0 ms means "now"; never spin
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how long. `first_wait` doubles with each attempt; a wait asked for beyond `longest_wait` is refused."""
+    """How often to retry. `first_wait` doubles each time; a requested wait beyond `longest_wait` means giving up."""
 
     attempts: int = 5
     first_wait: float = 0.5
@@ -50,10 +50,10 @@ class Retries:
             raise ValueError("retries: expected at least one attempt and waits that are not negative")
 
     def wait_after(self, attempt: int, problem: PostroomClientError) -> float | None:
-        """Seconds until the next attempt, None = give up. Finding is a read: repeating it is always safe."""
+        """Seconds until the next attempt; None: give up. Finding only reads, so repeating is always safe."""
         if attempt >= self.attempts:
             return None
-        # Up to a quarter more, so that clients stopped by one event do not come back as one.
+        # Up to a quarter more, so that clients stopped by one event do not come back together.
         growing: float = min(self.first_wait * 2 ** (attempt - 1), self.longest_wait) * (
             1 + secrets.randbelow(256) / 1024
         )
@@ -65,14 +65,14 @@ class Retries:
                 return growing
             case ServerFailed(status=status) if status in AWAY:
                 return growing
-            case InvalidApplication() if attempt == 1:  # the vendor says it now and then of a valid one
+            case InvalidApplication() if attempt == 1:  # the vendor sometimes says so of a valid one
                 return growing
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """To be sent as it is: POST, these headers, this body."""
+    """Send it as it is: POST, these headers, this body."""
 
     path: str
     body: bytes
@@ -138,7 +138,7 @@ def sign(credentials: Credentials, path: str, body: bytes) -> Request:
 
 
 def judge(request: Request, reply: Answer | Unreachable) -> Page:
-    """What the reply means. Failure is a non-empty `fail`, whatever the HTTP status says (contract section 0, fact 1)."""
+    """What the reply means. A non-empty `fail` is a failure, whatever the HTTP status (contract section 0, fact 1)."""
     if isinstance(reply, Unreachable):
         raise ConnectionFailed(f"no answer to {request.path}: {reply.reason} [request {request.request_id}]")
     request_id = reply.headers.get("x-request-id") or request.request_id
@@ -156,7 +156,7 @@ def judge(request: Request, reply: Answer | Unreachable) -> Page:
 
 
 def _problem(reply: Answer, failures: tuple[Failure, ...], request_id: str) -> ApiError:
-    # Some failures come with an empty body or a proxy's page: the status is then all there is.
+    # Some failures come with an empty body or a proxy's page: then only the status says anything.
     failures = failures or (Failure(f"http_{reply.status}", _excerpt(reply.body)),)
     kind = error_class(reply.status, failures[0])
     if kind is ApiError and failures[0].code.startswith("http_"):
@@ -180,7 +180,7 @@ def _envelope(body: bytes) -> Mapping[str, object]:
 
 
 def _failures(fail: object) -> tuple[Failure, ...]:
-    """Both shapes: `fail[].errors[]` of the functions, flat `fail[]` of the vendor's 2.0 front door (contract section 2)."""
+    """Both shapes: `fail[].errors[]` of the functions, flat `fail[]` of the vendor's 2.0 front door (contract 2)."""
     found: list[Failure] = []
     for element in fail if isinstance(fail, list) else ():
         if not isinstance(element, dict):
@@ -203,7 +203,7 @@ def _failures(fail: object) -> tuple[Failure, ...]:
 
 
 def _wait_asked_for(headers: Mapping[str, str]) -> float | None:
-    """Seconds. `X-RateLimit-Reset` counts milliseconds (contract section 5); `Retry-After` seconds or a date (RFC 9110 10.2.3)."""
+    """Seconds. `X-RateLimit-Reset`: milliseconds (contract section 5); `Retry-After`: seconds, or a date (RFC 9110)."""
     reset = _whole_number(headers.get("x-ratelimit-reset", ""))
     if reset is not None:
         return reset / 1000
@@ -213,7 +213,12 @@ def _wait_asked_for(headers: Mapping[str, str]) -> float | None:
         return float(seconds)
     try:
         return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError, IndexError):  # email.utils is not made for what is no date at all
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        IndexError,
+    ):  # email.utils raises any of these for a text that is no date
         return None
 
 

@@ -1,7 +1,7 @@
-"""What the gateway answers, as frozen data: addresses, messages of the processing queue, pages of them.
+"""The gateway's answers as frozen data: addresses, messages of the processing queue, pages of them.
 
-Promises: every instant is an aware datetime in UTC; a field this version does not know stays readable in `raw`.
-Fails: ValueError when an item is not one of this API (no id, a date that is none); `exchange` turns it into
+Promises: every instant is an aware datetime in UTC; fields that this version does not know are readable in `raw`.
+Fails: ValueError when an item is not one of this API (no id, a malformed date); `exchange` turns it into
 UnexpectedAnswer.
 """
 
@@ -17,7 +17,7 @@ Light = Literal["locked", "delayed", "normal"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A mail address and, where the header has one, the name to show for it."""
+    """A mail address and, if the header has one, its display name."""
 
     address: str = ""
     name: str = ""
@@ -48,7 +48,7 @@ class ProcessingMessage:
     raw: Mapping[str, object] = field(repr=False, compare=False)
 
     def light(self, now: datetime | None = None) -> Light:
-        """What the console shows: being worked on, due and waiting for its turn, or waiting for its next attempt."""
+        """As the console shows it: in work (locked), due but not started (delayed), or waiting for its next attempt."""
         now = now or datetime.now(UTC)
         if self.locked_until is not None and self.locked_until > now:
             return "locked"
@@ -59,7 +59,7 @@ class ProcessingMessage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer. `total_count` is None when the gateway did not say; `next_token` is None on the last page."""
+    """One answer. `total_count` is None when the gateway does not say; `next_token` is None on the last page."""
 
     messages: tuple[ProcessingMessage, ...]
     total_count: int | None
@@ -108,7 +108,7 @@ def read_page(meta: Mapping[str, object], data: Sequence[object], request_id: st
     following = _text(pagination, "next") or None
     total = pagination.get("totalCount")
     if not isinstance(total, int):
-        # Nothing found comes without a total (contract section 4), and so does an answer without pagination.
+        # An empty result has no total (contract section 4), nor has an answer without pagination.
         total = len(messages) if following is None and not pagination.get("previous") else None
     return Page(messages, total, following, _text(pagination, "previous") or None, request_id)
 
@@ -140,5 +140,5 @@ def _instant(item: Mapping[str, object], name: str) -> datetime | None:
     try:
         value = datetime.fromisoformat(text)
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (ValueError, OverflowError):  # the latter: year 1 or 9999, and its offset leads out of the calendar
+    except (ValueError, OverflowError):  # the latter: in year 1 or 9999 the offset can leave the calendar
         raise ValueError(f"{name} is not a date: {text[:40]!r}") from None

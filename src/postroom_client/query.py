@@ -1,6 +1,6 @@
-"""What is asked for: the arguments of `find_processing_messages`, checked once and written as the request body. Pure.
+"""The arguments of `find_processing_messages`, checked once and written as the request body. Pure.
 
-Promises: what this client sends is understood by the vendor and by Postroom (only documented members and values).
+Promises: both the vendor and Postroom understand what it writes (only documented members and values).
 Fails: ValueError or TypeError naming the argument, before anything is sent.
 """
 
@@ -18,7 +18,7 @@ Search = tuple[SearchField, str] | str
 
 
 class Asked(TypedDict, total=False):
-    """The arguments of `find_processing_messages`, all of them optional."""
+    """The arguments of `find_processing_messages`, all optional."""
 
     start: datetime | None  # created at or after; the gateway's default is seven days ago
     end: datetime | None  # created at or before; the default is now
@@ -35,7 +35,7 @@ SEARCH_FIELDS: tuple[str, ...] = get_args(SearchField)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Make one with `query`."""
+    """A checked question; make one with `query`."""
 
     item: dict[str, object]
     page_size: int
@@ -59,8 +59,8 @@ def query(
     newest_first: bool = True,
     page_size: int = 100,
 ) -> Query:
-    """The arguments, checked."""
-    # At least one option must be present (the vendor's page): the order always is.
+    """Checks the arguments."""
+    # The vendor requires at least one option: the order is always there.
     item: dict[str, object] = {"sortOrder": "descending" if newest_first else "ascending"}
     item["type"] = _one_of("type", type, get_args(QueueType))
     if start is not None:

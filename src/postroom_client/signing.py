@@ -1,6 +1,6 @@
 """The signature of API 1.0 (contract 1.1): HMAC-SHA1 over date, request id, path and application key. Pure.
 
-Promises: the text that is signed is the text that is sent. Fails: never; `Credentials` has checked the keys.
+Promises: signs exactly the text that is sent. Fails: never; `Credentials` has checked the keys.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from postroom_client.credentials import Credentials
 
 
 def date_header(now: datetime) -> str:
-    """`Tue, 24 Nov 2015 12:50:11 UTC`, whatever the locale of the program is."""
+    """`Tue, 24 Nov 2015 12:50:11 UTC`, in every locale."""
     # RFC 5322 dates end in GMT here; the vendor's page and all its samples write UTC.
     return format_datetime(now.astimezone(UTC), usegmt=True).removesuffix("GMT") + "UTC"
 
 
 def signature(credentials: Credentials, *, date: str, request_id: str, path: str) -> str:
-    """What stands behind the colon of the Authorization header."""
+    """The part after the colon in the Authorization header."""
     text = f"{date}:{request_id}:{path}:{credentials.app_key}"
     return base64.b64encode(hmac.digest(credentials.secret(), text.encode(), "sha1")).decode()
 

@@ -40,8 +40,13 @@ class Office:
         self.base = f"http://{gateway.http[0]}:{gateway.http[1]}"
 
     def send(
-        self, subject: str, *, sender: str = "orders@shop.example", to: str = "bob@corp.example", attachment: bool = False
-    ) -> None:  # fmt: skip
+        self,
+        subject: str,
+        *,
+        sender: str = "orders@shop.example",
+        to: str = "bob@corp.example",
+        attachment: bool = False,
+    ) -> None:
         message = EmailMessage()
         message["From"], message["To"] = f"Somebody <{sender}>", to
         message["Subject"] = subject

@@ -1,4 +1,4 @@
-"""The pictures of the documentation, from a running demo: `make screenshots`, or `python -m tests.browser.screenshots [DIRECTORY]`.
+"""`make screenshots`, or `python -m tests.browser.screenshots [DIRECTORY]`: the documentation's pictures, from a demo.
 
 Starts the demo in a directory of its own, waits until its queues have something to show, and takes every picture with
 Chromium. Nothing is made up for a picture: what it shows, the product does. Fails: AssertionError without Chromium and
@@ -65,7 +65,7 @@ def take(opened: Window, path: Path) -> None:
 
 
 def take_list(opened: Window, path: Path, visible: int) -> None:
-    """Of processing, in a moment in which its first rows are of many kinds, all of them in letters that can be drawn."""
+    """Processing, at a moment when its first rows are of many kinds and use only letters that can be drawn."""
 
     def telling() -> bool:
         opened.go("/console/")

@@ -86,12 +86,15 @@ def test_the_search_box_takes_the_language_and_marks_what_is_wrong(office: Offic
 
 def picked(person: Window) -> list[str]:
     return list(person.run(
-        "return [...document.querySelectorAll('.pick:checked')].map(e => e.closest('tr').querySelector('.c-subject a').innerText)"
+        "return [...document.querySelectorAll('.pick:checked')]"
+        ".map(e => e.closest('tr').querySelector('.c-subject a').innerText)"
     ))  # fmt: skip
 
 
 def pick(person: Window, subject: str) -> None:
-    person.click(lambda: next(row for row in person.all("#rows tr") if subject in row.text).find_element("css selector", ".pick"))  # fmt: skip
+    person.click(
+        lambda: next(row for row in person.all("#rows tr") if subject in row.text).find_element("css selector", ".pick")
+    )
     person.until(lambda: subject in picked(person), f"{subject} is chosen")
 
 

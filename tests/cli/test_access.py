@@ -166,9 +166,11 @@ def test_every_change_stands_in_the_audit_log_with_who_did_it(
     assert postroom("role", "create", "--name", "reader", "--permission", "monitoring|processing|read").exit_code == 0
     for words in (
         ("app", "revoke", made["appId"]), ("app", "revoke", made["appId"]), ("user", "password", alice),
-        ("user", "disable", alice), ("user", "disable", alice), ("user", "enable", alice), ("user", "delete", alice, "--yes"),
+        ("user", "disable", alice), ("user", "disable", alice), ("user", "enable", alice),
+        ("user", "delete", alice, "--yes"),
         ("queue", "pause", "delivery"), ("queue", "pause", "delivery"), ("queue", "resume", "delivery"),
-        ("queue", "hold", *ids(mail.waiting), "--reason", "asked for by legal"), ("queue", "release", *ids(mail.waiting)),
+        ("queue", "hold", *ids(mail.waiting), "--reason", "asked for by legal"),
+        ("queue", "release", *ids(mail.waiting)),
         ("queue", "retry", *ids(mail.deferred, mail.maybe)),
     ):  # fmt: skip
         postroom(*words)

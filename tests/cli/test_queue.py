@@ -14,8 +14,8 @@ from tests.cli.conftest import Gateway, Mail, Shell, ids
 
 ENTRY_KEYS = [
     "id", "messageId", "queue", "fromQueue", "route", "priority", "sender", "recipient", "recipientName", "fromAddress",
-    "fromName", "to", "subject", "ip", "size", "attachment", "info", "attempts", "accepted", "nextAttempt", "lockedUntil",
-    "maybeDelivered", "suspect",
+    "fromName", "to", "subject", "ip", "size", "attachment", "info", "attempts", "accepted", "nextAttempt",
+    "lockedUntil", "maybeDelivered", "suspect",
 ]  # fmt: skip
 
 
@@ -235,7 +235,10 @@ def test_show_tells_everything_about_a_waiting_entry(postroom: Shell, mail: Mail
 
 @pytest.mark.parametrize(
     ("name", "state"),
-    [("waiting", "in processing, due now"), ("working", "in processing, locked by a worker until"), ("notice", "in system, due now")],
+    [
+        ("waiting", "in processing, due now"), ("working", "in processing, locked by a worker until"),
+        ("notice", "in system, due now"),
+    ],
 )  # fmt: skip
 def test_show_says_what_happens_next(postroom: Shell, mail: Mail, name: str, state: str) -> None:
     assert state in postroom("queue", "show", *ids(getattr(mail, name))).stdout

@@ -31,7 +31,8 @@ def told(gateway: Gateway) -> list[tuple[str, str, str]]:
 def test_permissions_are_given_and_taken_and_written_down(gateway: Gateway, postroom: Shell, reader: str) -> None:
     given = postroom("role", "permit", reader, PROCESSING_READ, "monitoring|held|read", TRACKING_READ)
     assert given.stdout == (
-        f"role reader: permitted {HELD_READ}, {TRACKING_READ}\nits permissions: {PROCESSING_READ}, {HELD_READ}, {TRACKING_READ}\n"
+        f"role reader: permitted {HELD_READ}, {TRACKING_READ}\n"
+        f"its permissions: {PROCESSING_READ}, {HELD_READ}, {TRACKING_READ}\n"
     )
     assert held(gateway, reader) == (PROCESSING_READ, HELD_READ, TRACKING_READ)
     assert postroom.json("role", "forbid", reader, HELD_READ, PROCESSING_EDIT) == {

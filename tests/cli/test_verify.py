@@ -24,8 +24,8 @@ def accept(gateway: Gateway) -> int:
     """Mail as reception describes it; its entry's id."""
     found = facts.scan(DATA)
     new = NewMessage(
-        Client(ip="192.0.2.7"), "alice@corp.example", (Recipient("bob@corp.example", Route.INTERNAL),), found, len(DATA),
-        SystemClock().now(), DATA, "", sha256(DATA[found.body_at :]).digest(),
+        Client(ip="192.0.2.7"), "alice@corp.example", (Recipient("bob@corp.example", Route.INTERNAL),), found,
+        len(DATA), SystemClock().now(), DATA, "", sha256(DATA[found.body_at :]).digest(),
     )  # fmt: skip
     answers: list[object] = []
     batch = Batch()

@@ -23,8 +23,10 @@ def test_a_wait_of_very_many_digits_is_no_wait(vendor: ScriptedVendor, client: C
 
 @pytest.mark.parametrize(
     "after",
-    ["Mon, 01 Jan 2024 00:00:00 +99999999999999", "Mon, 01 Jan 99999999 00:00:00 GMT", "Mon, 99 Foo", "-", "a" * 9000, "1e9",
-     "Mon, 01 Jan 0001 00:00:00 +2300", "Fri, 31 Dec 9999 23:59:59 -2300", "\u0663"],
+    [
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999", "Mon, 01 Jan 99999999 00:00:00 GMT", "Mon, 99 Foo", "-",
+        "a" * 9000, "1e9", "Mon, 01 Jan 0001 00:00:00 +2300", "Fri, 31 Dec 9999 23:59:59 -2300", "\u0663",
+    ],
 )  # fmt: skip
 def test_a_retry_after_that_is_no_date_is_none_at_all(after: str) -> None:
     assert _wait_asked_for({"retry-after": after}) in (None, 0.0) or "9999" in after

@@ -1,1 +1,1 @@
-"""Whatever dies, and whenever: kills at every named moment, and power cuts in simulation. docs/reliability.md tells the rest."""
+"""Crash tests: kills at every named moment, and simulated power cuts. docs/reliability.md has the details."""

@@ -1,5 +1,5 @@
-"""The long run: `make crash KILLS=1000 [CUTS=n] [SEED=n]`: kills, then power cuts. Prints what it did; exit status 1 when
-anything is wrong, and then the data stays."""
+"""The long run: `make crash KILLS=1000 [CUTS=n] [SEED=n]`: kills, then power cuts. Prints what it did; exit status 1
+when anything is wrong, and then the data stays."""
 
 from __future__ import annotations
 

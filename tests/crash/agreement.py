@@ -23,7 +23,8 @@ def _sum_of(kinds: Iterable[str]) -> str:
 LEDGER = f"SELECT {_sum_of(Origin)} - {_sum_of(Outcome)} - (SELECT count(*) FROM entry)"
 
 _COUNTED = (
-    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry WHERE id <= (SELECT upto FROM counted) AND queue <> 5 "
+    "SELECT queue, route, attachment, id / 3774873600000, count(*) FROM entry "
+    "WHERE id <= (SELECT upto FROM counted) AND queue <> 5 "
     "GROUP BY 1, 2, 3, 4"
 )
 _TALLIED = "SELECT queue, route, attachment, hour, number FROM tally WHERE number <> 0 AND queue <> 5"

@@ -1,8 +1,9 @@
 """Kill after kill on one data directory, and after each the question whether anything is lost.
 
-Promises checked after every restart: what was acknowledged is queued, or the next hop has it; what the next hop has twice was
-labelled before it went out again; the ledger agrees. At the end: everything acknowledged has come, byte for byte, nothing is
-left in the queue, and the history tells it. Fails: what is wrong stands in `problems`; the data directory stays.
+Promises checked after every restart: what was acknowledged is queued, or the next hop has it; what the next hop has
+twice was labelled before it went out again; the ledger agrees. At the end: everything acknowledged has come, byte for
+byte, nothing is left in the queue, and the history tells it. Fails: what is wrong stands in `problems`; the data
+directory stays.
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ class Campaign:
     # -- looking
 
     def _check(self) -> None:
-        """Right after a start, while it delivers. The queue is read first: what has left it by then is with the next hop."""
+        """Right after a start, while it delivers. Reads the queue first: what has left it is with the next hop."""
         new, self._counted = self.load.acked[self._counted :], len(self.load.acked)
         self._outstanding |= {(subject, recipient) for subject in new for recipient in recipients_of(subject)}
         twice = self.fickle.twice[self._twice :]

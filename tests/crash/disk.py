@@ -1,10 +1,10 @@
 """What a disk may hold after its power was cut: a traced process's writes, played back onto nothing.
 
-The model, file by file and directory by directory: an `fsync` or `fdatasync` that has returned keeps all that was done to that
-very file (or, of a directory, to the names in it) by calls that had ended when it began. Of everything else done before the
-cut *any part* may be there: each write or not, in 512-byte sectors, whatever the order; each name made, moved or taken away,
-or not. A rename within a directory happens or not, as a whole. Nothing else is promised: not that a file's own sync keeps
-its name, not that sizes or names follow in order.
+The model, file by file and directory by directory: an `fsync` or `fdatasync` that has returned keeps all that was done
+to that very file (or, of a directory, to the names in it) by calls that had ended when it began. Of everything else
+done before the cut *any part* may be there: each write or not, in 512-byte sectors, whatever the order; each name made,
+moved or taken away, or not. A rename within a directory happens or not, as a whole. Nothing else is promised: not that
+a file's own sync keeps its name, not that sizes or names follow in order.
 
 The process may have been started several times; a kill between takes nothing, the power cut comes once, at line `at`.
 """
@@ -21,8 +21,8 @@ from typing import Protocol
 from tests.system.strace import strings, whole
 
 CALLS = (
-    "pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync,ftruncate,fallocate,copy_file_range,rename,renameat,renameat2,"
-    "unlink,unlinkat,open,openat,creat,link,linkat,mkdir,mkdirat,rmdir,symlink,symlinkat,truncate"
+    "pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync,ftruncate,fallocate,copy_file_range,"
+    "rename,renameat,renameat2,unlink,unlinkat,open,openat,creat,link,linkat,mkdir,mkdirat,rmdir,symlink,symlinkat,truncate"
 )
 SECTOR = 512
 REBUILT = "-shm"  # SQLite makes this file anew when nobody has it open
@@ -134,8 +134,8 @@ class Disk:
         offset = self.lines
         self.lines += len(lines)
         calls = [call for call in whole(lines) if _RESULT.search(call[1]) or call[2] in happened]
-        # In the order of their beginnings, which is that of cause and effect; but a descriptor is known when its open ends,
-        # and until then the same number may still be another file's, in another thread.
+        # In the order of their beginnings, which is that of cause and effect; but a descriptor is known when its open
+        # ends, and until then the same number may still be another file's, in another thread.
         calls.sort(key=lambda call: call[3] if call[1].startswith(("open", "creat")) else call[2])
         for _thread, text, begin, end in calls:
             match = _CALL.fullmatch(text)

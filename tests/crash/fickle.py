@@ -1,8 +1,8 @@
 """A next hop of many moods, and its log: what it took is in `taken`, whatever it answered.
 
-It takes most mail; defers some at the final dot and some recipients at RCPT; refuses recipients called refused-*; cuts the
-connection after the final dot, having taken the message or not, with its 250 on the way or not; and is slow now and then.
-Which of these is decided by the message, the attempt and the seed, not by the time.
+It takes most mail; defers some at the final dot and some recipients at RCPT; refuses recipients called refused-*; cuts
+the connection after the final dot, having taken the message or not, with its 250 on the way or not; and is slow now and
+then. Which of these is decided by the message, the attempt and the seed, not by the time.
 """
 
 from __future__ import annotations

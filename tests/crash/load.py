@@ -1,8 +1,8 @@
 """Several senders at once, until the gateway dies; who got a 250 is written down the moment it came.
 
-A mail's subject says everything about it (its size, and so its bytes), so that whoever meets it later can tell whether it is
-whole. Every sixteenth is larger than what the database holds inline, some go to several recipients, one of whom may be
-refused by the next hop.
+A mail's subject says everything about it (its size, and so its bytes), so that whoever meets it later can tell whether
+it is whole. Every sixteenth is larger than what the database holds inline, some go to several recipients, one of whom
+may be refused by the next hop.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Starts the real gateway so that it kills itself at a named moment: `moments.py MOMENT NTH SPOILED -- serve --data ...`.
+"""`moments.py MOMENT NTH SPOILED -- serve --data ...`: the real gateway, made to kill itself at a named moment.
 
-The product knows nothing of this: functions are wrapped from outside, statements are watched on their way to SQLite, and
-at the NTH pass through the moment the process sends itself SIGKILL. With no moment ("none") it only works at a pace at
-which a short run meets everything: checkpoints after some pages, upkeep all the time.
+The product knows nothing of this: functions are wrapped from outside, statements are watched on their way to SQLite,
+and at the NTH pass through the moment the process sends itself SIGKILL. With no moment ("none") it only works at a pace
+at which a short run meets everything: checkpoints after some pages, upkeep all the time.
 
-A moment is one line of MOMENTS; add one there, and every run has it. A name that the product no longer has fails the start.
+A moment is one line of MOMENTS; add one there, and every run has it. A name that the product no longer has fails the
+start.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A data directory as the first release leaves it: schema 2, with mail in the queue. Written with plain SQL, which stays as it
-is however the product's own statements change: released migrations never do.
+"""A data directory as the first release leaves it: schema 2, with mail in the queue.
+
+Written with plain SQL: it stays as it is when the product's own statements change, for released migrations never do.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def _keep(database: sqlite3.Connection, data: Path, number: int, subject: str, i
     database.execute(
         f"INSERT INTO message VALUES ({','.join('?' * 20)})",
         (
-            first, "127.0.0.1", "", "sender", 1, "", "", *words[:4], subject, "", len(content), 0, facts, b"", now, name,
+            first, "127.0.0.1", "", "sender", 1, "", "", *words[:4], subject, "", len(content), 0, facts, b"", now,
+            name,
             sha256(content[at:]).digest(),
         ),
     )  # fmt: skip
@@ -70,7 +72,8 @@ def _keep(database: sqlite3.Connection, data: Path, number: int, subject: str, i
         database.execute(
             f"INSERT INTO entry VALUES ({','.join('?' * 27)})",
             (
-                ident, first, DELIVERY if leased else PROCESSING, None, 2, recipient, "", 0, info, 1 if leased else 0, now,
+                ident, first, DELIVERY if leased else PROCESSING, None, 2, recipient, "", 0, info, 1 if leased else 0,
+                now,
                 now, now + LEASE if leased else None, ident + 1000 if leased else None, 0, 0, None, "", *words,
                 "127.0.0.1", len(content), 0, search,
             ),

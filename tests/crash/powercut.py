@@ -1,8 +1,9 @@
-"""A power cut in simulation: the real gateway is traced under load, its disk is cut at any point, and what is left is opened.
+"""Simulated power cuts: traces the real gateway under load, cuts its disk at any point and opens what is left.
 
 `Recording` runs the gateway life after life under strace and shows that the model of the disk agrees with the disk.
-`Examination` takes one cut: the store opens, is whole, has every message that was acknowledged before the cut (queued with
-its bytes, or ended), labels what may have been delivered, and its ledger agrees. What is wrong stands in `problems`.
+`Examination` takes one cut: the store opens, is whole, has every message that was acknowledged before the cut (queued
+with its bytes, or ended), labels what may have been delivered, and its ledger agrees. What is wrong stands in
+`problems`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The corpus and the feed: real-looking, reserved names only, the same for the same seed, and it reaches a real SMTP server."""
+"""The corpus and the feed: realistic, reserved names only, repeatable by seed, and accepted by a real SMTP server."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Faults of the surroundings, each on the real process: what senders are told, what is kept, and that it recovers by itself."""
+"""Environment faults on the real process: what senders get as an answer, what is kept, how it recovers by itself."""

@@ -1,7 +1,7 @@
 """`python -m tests.faults.clock FILE serve ...`: the real command line on a machine whose clock can be set.
 
-The first eight bytes of FILE are the milliseconds by which the clock is off, signed and little-endian; the process looks at them
-each time it asks for the time. What machines call monotonic stays so.
+The first eight bytes of FILE are the milliseconds by which the clock is off, signed and little-endian; the process
+looks at them each time it asks for the time. What machines call monotonic stays so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes system calls of a running process fail, or take long, by `strace -e inject`: a disk as bad as the test needs it."""
+"""Makes a running process's system calls fail or take long (`strace -e inject`): a disk as bad as the test needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel gives no more memory (RLIMIT_AS): what does not fit is told to come back, what was acknowledged is kept."""
+"""The kernel gives no more memory (RLIMIT_AS): what does not fit gets a 4xx, what was acknowledged is kept."""
 
 from __future__ import annotations
 

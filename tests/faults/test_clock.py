@@ -1,4 +1,4 @@
-"""A clock that is set, forward or back, while the gateway runs or while it does not: mail flows on, nothing is lost or put off."""
+"""The clock is set forward or back, with the gateway running or not: mail flows on, nothing is lost or put off."""
 
 from __future__ import annotations
 

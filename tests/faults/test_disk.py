@@ -1,4 +1,4 @@
-"""The disk is full, read-only, broken or slow: senders are told to come back, nothing is lost, and all goes on by itself."""
+"""The disk is full, read-only, broken or slow: senders get a 4xx, nothing is lost, and work resumes by itself."""
 
 from __future__ import annotations
 

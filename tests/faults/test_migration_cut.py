@@ -45,8 +45,8 @@ for path in [data.parent, data, *data.rglob("*")]:
 
 
 def recorded(tmp_path: Path) -> tuple[Recording, list[str]]:
-    """Two lives: the old store is made; the gateway brings it up to date, and is killed when it is ready. With the syncs of
-    the log in the second one."""
+    """Two lives: the old store is made; the gateway brings it up to date, and is killed when it is ready. With the
+    syncs of the log in the second one."""
     recording = Recording(need("strace"), tmp_path, SEED)
     with recording.fickle:  # nobody: nothing leaves
         return recording, live_twice(recording, tmp_path)

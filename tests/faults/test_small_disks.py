@@ -1,4 +1,4 @@
-"""A disk that is full before the start, bodies on a disk of their own, and senders that are slowed down before they are refused."""
+"""A disk full before the start, bodies on a disk of their own, and senders slowed down before they are refused."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that is closed whatever happens; that the server closed it first, and how, is the test's business."""
+    """A connection that is closed whatever happens; the test checks whether and how the server closed it first."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
         yield reader, writer

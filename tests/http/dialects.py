@@ -1,4 +1,4 @@
-"""One meaning in every spelling that clients use: requests as data, and the many texts that stand for each (contract 6.1 to 6.5).
+"""One meaning in every spelling that clients use: requests as data, and the texts that mean each (contract 6.1-6.5).
 
 A Meaning is what a client wants; SPELT draws one and a body that says it. Nothing of the gateway is used to make them.
 """

@@ -1,4 +1,4 @@
-"""Counts the cases that property tests really ran, so that a run can say how many there were, in however many processes."""
+"""Counts the cases that property tests really ran, over all processes of a run."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ class Report:
 
 
 def generated(cases: int, what: str, **chosen: Any) -> Callable[[Any], Any]:
-    """Above `@given`: this many cases, always the same ones, each counted under `what`. The long run has TIMES as many, others
-    each time."""
+    """Above `@given`: so many cases, always the same, counted under `what`. The long run: TIMES as many, all new."""
 
     def decorate(test: Any) -> Any:
         inner = test.hypothesis.inner_test

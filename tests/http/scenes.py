@@ -36,8 +36,8 @@ def add_keys(tx: Tx, sealer: Sealer, role: str, password_hash: str) -> None:
 
     tx.rows("INSERT INTO role (name, permissions) VALUES ('golden', ?)", (role,))
     tx.rows(
-        "INSERT INTO app (app_id, name, role, app_key_sealed, access_key, secret_key_sealed, client_id, client_secret_hash,"
-        " created) VALUES (?, 'golden', 'golden', ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO app (app_id, name, role, app_key_sealed, access_key, secret_key_sealed, client_id, "
+        "client_secret_hash, created) VALUES (?, 'golden', 'golden', ?, ?, ?, ?, ?, ?)",
         (
             exchange.APP_ID, sealed(exchange.APP_KEY, f"app.app_key:{exchange.APP_ID}"), exchange.ACCESS_KEY,
             sealed(exchange.SECRET_KEY, f"app.secret_key:{exchange.APP_ID}"), exchange.CLIENT_ID,
@@ -49,7 +49,8 @@ def add_keys(tx: Tx, sealer: Sealer, role: str, password_hash: str) -> None:
         (OWNER, password_hash, NOW),
     )
     tx.rows(
-        "INSERT INTO binding (access_key, app_id, email, secret_key_sealed, created, refreshed) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO binding (access_key, app_id, email, secret_key_sealed, created, refreshed) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
         (
             exchange.BINDING_KEY, exchange.APP_ID, OWNER,
             sealed(exchange.SECRET_KEY, f"binding.secret_key:{exchange.BINDING_KEY}"), NOW, NOW - 2 * MINUTE,

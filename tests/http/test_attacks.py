@@ -294,8 +294,8 @@ async def test_the_first_authorization_alone_counts_whatever_its_kind(served: Se
     ("name", "value"),
     [
         (b"Authorization", b"MC \xff\xfe:AAAA"), (b"Authorization", b"MC \xff:\xff"), (b"Authorization", b"MC :"),
-        (b"Authorization", b"MC " + b"a" * 60_000 + b":AAAA"), (b"x-mc-date", b"\xff" * 100), (b"x-mc-date", b"9" * 60_000),
-        (b"x-mc-req-id", b"\xff"), (b"Authorization", b"Bearer \xff\xfe"),
+        (b"Authorization", b"MC " + b"a" * 60_000 + b":AAAA"), (b"x-mc-date", b"\xff" * 100),
+        (b"x-mc-date", b"9" * 60_000), (b"x-mc-req-id", b"\xff"), (b"Authorization", b"Bearer \xff\xfe"),
     ],
 )  # fmt: skip
 async def test_no_byte_in_a_header_is_a_failure_of_ours(served: Served, name: bytes, value: bytes) -> None:

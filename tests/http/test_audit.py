@@ -227,9 +227,13 @@ async def test_a_stop_writes_the_rest(serve: Serve, monkeypatch: pytest.MonkeyPa
 async def test_lines_are_found_by_time_actor_kind_and_outcome(served: Served) -> None:
     def fill(tx: Any) -> None:
         for number, (actor, kind, outcome) in enumerate(
-            [("cli:root", "user.create", "done"), ("user:alice@corp.example", "login", "done"), ("", "login", "refused"),
-             ("cli:Root", "user.delete", "failed")]
-        ):  # fmt: skip
+            [
+                ("cli:root", "user.create", "done"),
+                ("user:alice@corp.example", "login", "done"),
+                ("", "login", "refused"),
+                ("cli:Root", "user.delete", "failed"),
+            ]
+        ):
             audit.add(tx, at=number * 1000, last=number * 1000 + 500, actor=actor, kind=kind, outcome=outcome)
 
     await served.store.write(fill)
@@ -309,7 +313,8 @@ async def every_way_in(served: Served) -> list[str]:
     guess = base64.b64encode(b"wr0ngSecretKey").decode()
     signatures = [served.signed(secret_key=guess), served.signed(access_key="hunter2hunter2"), served.signed()]
     for headers in [
-        *signatures, served.signed(app_id="Tr0ub4dor&3"), served.signed(app_key="hunter2hunter2"), served.signed(**bound),
+        *signatures, served.signed(app_id="Tr0ub4dor&3"), served.signed(app_key="hunter2hunter2"),
+        served.signed(**bound),
         served.signed(date="hunter2hunter2"), served.signed(role="guest") if "guest" in served.keys else {},
         carrying(token), carrying("made-up-token"), carrying(await a_token(served, "guest")), {},
         {"Authorization": "Bearer"}, {"Authorization": f"Basic {guess}"}, {"Authorization": "hunter2hunter2"},
@@ -320,7 +325,8 @@ async def every_way_in(served: Served) -> list[str]:
     await log_in_to_console(served, "Tr0ub4dor&3", PASSWORD)
     for given in (
         {}, {"password": "hunter2hunter2"}, {"email": "Tr0ub4dor&3"}, {"email": "hunter2hunter2 nobody@corp.example"},
-        {"accessKey": bound["access_key"]}, {"accessKey": "hunter2hunter2"}, {"headers": {"x-mc-app-id": "Tr0ub4dor&3"}},
+        {"accessKey": bound["access_key"]}, {"accessKey": "hunter2hunter2"},
+        {"headers": {"x-mc-app-id": "Tr0ub4dor&3"}},
         {"headers": {"Authorization": "Basic-Cloud hunter2hunter2"}}, {"headers": {"Authorization": "hunter2hunter2"}},
         *[{"password": "hunter2hunter2"}] * 10,
     ):  # fmt: skip

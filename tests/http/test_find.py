@@ -1,4 +1,4 @@
-"""find-processing-messages: every request field in every spelling, every response field as recorded (contract section 6)."""
+"""find-processing-messages: each request field in every spelling, each response field as recorded (contract 6)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ async def test_an_id_is_stable_opaque_and_cannot_be_made_up(served: Served) -> N
         b"{'data': {}}", b"{'data': [{'sortOrder': None}]}", b"{'data': [{'sortOrder': ''}]}", b"null",
         b"{'meta': {'pagination': {'page_size': 20}}, 'data': [{'sortOrder': null}]}",
         b"{'data': [{'start': None, 'end': '', 'searchBy': None, 'filterBy': [], 'type': None, 'sortBy': None}]}",
-        b"{'data': [{'searchBy': {'fieldName': None, 'value': None}, 'filterBy': [{'route': null, 'attachments': null}]}]}",
+        b"{'data': [{'searchBy': {'fieldName': None, 'value': None}, "
+        b"'filterBy': [{'route': null, 'attachments': null}]}]}",
         b"{'data': [{'searchBy': [], 'filterBy': [{'fieldName': null, 'value': null}], 'id': 'x', 'subject': 1}]}",
         b'--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n{}\r\n--b--\r\n',
     ],
@@ -249,18 +250,27 @@ async def test_looking_changes_nothing(served: Served) -> None:
         ({"type": "delivery"}, "type", "Field must be one of [processing,bulk_processing]"),
         ({"searchBy": {"fieldName": "from", "value": "x"}}, "searchBy.fieldName",
          "Field must be one of [ALL,fromAddress,toAddress,subject,info,remoteIp]"),
-        ({"searchBy": {"fieldName": "ALL", "value": "x" * 257}}, "searchBy.value", "Field must be text of up to 256 characters"),
+        (
+            {"searchBy": {"fieldName": "ALL", "value": "x" * 257}}, "searchBy.value",
+            "Field must be text of up to 256 characters",
+        ),
         ({"searchBy": {"value": ["x"]}}, "searchBy.value", "Field must be text of up to 256 characters"),
         ({"searchBy": "alice"}, "searchBy", "Field must be an object"),
         ({"searchBy": [{"value": "a"}, {"value": "b"}]}, "searchBy", "Field must be an object"),
-        ({"filterBy": [{"route": "sideways"}]}, "filterBy.route", "Field must be one of [all,internal,outbound,inbound,external]"),
+        (
+            {"filterBy": [{"route": "sideways"}]}, "filterBy.route",
+            "Field must be one of [all,internal,outbound,inbound,external]",
+        ),
         ({"filterBy": [{"attachments": "some"}]}, "filterBy.attachments", "Field must be one of [true,false]"),
         ({"filterBy": [{"fieldName": "colour", "value": "red"}]}, "filterBy.fieldName",
          "Field must be one of [route,attachments]"),
         ({"filterBy": ["inbound"]}, "filterBy", "Field must be an array of up to 50 objects"),
         ({"start": "yesterday"}, "start", "Field must be a date such as 2015-11-16T14:49:18+0000"),
         ({"end": 20151116}, "end", "Field must be a date such as 2015-11-16T14:49:18+0000"),
-        ({"start": "2015-11-17T00:00:00Z", "end": "2015-11-16T00:00:00Z"}, "start", "Field must be a date not after end"),
+        (
+            {"start": "2015-11-17T00:00:00Z", "end": "2015-11-16T00:00:00Z"}, "start",
+            "Field must be a date not after end",
+        ),
     ],
 )  # fmt: skip
 async def test_a_value_that_is_not_allowed_is_told_precisely(

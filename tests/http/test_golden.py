@@ -1,4 +1,4 @@
-"""Every golden exchange, byte for byte: the request as a client sends it, the answer as it must be (contract sections 0 to 7)."""
+"""Every golden exchange, byte for byte: the client's request and the answer it must get (contract sections 0 to 7)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ async def subjects(served: Served, item: dict[str, Any]) -> list[str]:
 async def test_nothing_held_answers_as_recorded(served: Served) -> None:
     await served.put(subject="waits, is not held")
     for items in ([], [{}], [{"admin": "true"}], [{"admin": False, "start": None, "searchBy": None, "filterBy": []}]):
-        assert (await ask(served, LIST, *items)).body == b'{"meta":{"status":200,"pagination":{"pageSize":0}},"data":[],"fail":[]}'  # fmt: skip
+        assert (
+            await ask(served, LIST, *items)
+        ).body == b'{"meta":{"status":200,"pagination":{"pageSize":0}},"data":[],"fail":[]}'
 
 
 async def test_a_held_message_has_every_member_in_the_recorded_order(served: Served) -> None:
@@ -131,7 +133,7 @@ async def test_the_summary_counts_by_policy(served: Served) -> None:
     assert (await ask(served, SUMMARY)).body == b'{"meta":{"status":200},"data":[],"fail":[]}'
     await hold(served, "a@corp.example", "b@corp.example", why="one case")
     await hold(served, why="another")
-    await served.store.write(lambda tx: tx.rows("UPDATE info SET text = 'Virus found: x' WHERE text LIKE '%another'"))  # fmt: skip
+    await served.store.write(lambda tx: tx.rows("UPDATE info SET text = 'Virus found: x' WHERE text LIKE '%another'"))
     assert data(await ask(served, SUMMARY, {})) == [
         {"policyInfo": "Held by a person", "numberOfItems": 2},
         {"policyInfo": "Virus found", "numberOfItems": 1},

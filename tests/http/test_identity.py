@@ -135,7 +135,10 @@ def test_a_revoked_application_stays_listed_and_is_not_found(store: Store, seale
 
 @pytest.mark.parametrize(
     ("name", "role", "says"),
-    [("", "monitor", "application name"), ("x\n", "nobody", "expected one of administrator, monitor"), ("x" * 101, "monitor", "1 to 100")],
+    [
+        ("", "monitor", "application name"), ("x\n", "nobody", "expected one of administrator, monitor"),
+        ("x" * 101, "monitor", "1 to 100"),
+    ],
 )  # fmt: skip
 def test_an_application_that_makes_no_sense_is_refused(
     store: Store, sealer: Sealer, name: str, role: str, says: str

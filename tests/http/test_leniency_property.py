@@ -31,8 +31,10 @@ BYTES = st.binary(max_size=400) | NEAR
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SIMPLE = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
 KNOWN = st.sampled_from(
-    ["sortOrder", "sortBy", "type", "start", "end", "searchBy", "filterBy", "fieldName", "value", "route", "attachments",
-     "meta", "pagination", "pageSize", "pageToken", "data", "other"]
+    [
+        "sortOrder", "sortBy", "type", "start", "end", "searchBy", "filterBy", "fieldName", "value", "route",
+        "attachments", "meta", "pagination", "pageSize", "pageToken", "data", "other",
+    ]
 )  # fmt: skip
 WORDS = st.sampled_from(
     ["asc", "createTime", "processing", "all", "subject", "inbound", "true", "2026-11-22T10:00:00Z", "/Date(0)/"]

@@ -358,7 +358,10 @@ async def test_logins_and_refusals_stand_in_the_audit_log(served: Served) -> Non
     assert await audit_told(served, kind="login") == [
         ("login", f"user:{EMAIL}", "API, application administrator", "done", "new keys", 2),
         ("login", "", "API, application administrator", "refused", f"401 err_xdk_invalid_credentials for {EMAIL}", 1),
-        ("login", "", "API, application administrator", "refused", "401 err_xdk_invalid_credentials for not an address", 1),
+        (
+            "login", "", "API, application administrator", "refused",
+            "401 err_xdk_invalid_credentials for not an address", 1,
+        ),
     ]  # fmt: skip
 
 

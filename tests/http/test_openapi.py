@@ -52,7 +52,7 @@ def operations(schema: Schema) -> Iterator[tuple[str, str, Schema]]:
 
 
 def closed(schema: Schema, part: Schema) -> jsonschema_rs.Validator:
-    """A validator that lets no member pass that the schema does not name; the published one leaves room for later ones."""
+    """A validator that rejects members which the schema does not name; the published one leaves room for later ones."""
 
     def close(node: Any) -> Any:
         if isinstance(node, dict):
@@ -233,7 +233,8 @@ async def test_our_own_api_answers_as_it_says(served: Served, schema: Schema) ->
     headers = await served.bearer()
     assert len(idents) == 4
     targets = [
-        ("/v1/queues", "/v1/queues"), ("/v1/entries", "/v1/entries?total=true&limit=1"), ("/v1/entries", "/v1/entries?limit=x"),
+        ("/v1/queues", "/v1/queues"), ("/v1/entries", "/v1/entries?total=true&limit=1"),
+        ("/v1/entries", "/v1/entries?limit=x"),
         ("/v1/ledger", "/v1/ledger"), *(("/v1/entries/{id}", f"/v1/entries/{ident}") for ident in (*idents, "1", "x")),
     ]  # fmt: skip
     for path, target in targets:

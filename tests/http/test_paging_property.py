@@ -1,4 +1,4 @@
-"""Pages under constant change: whatever arrives, moves and leaves between two pages, no row shows twice and none that stays is missed.
+"""Pages under constant change: whatever arrives, moves or leaves, no row shows twice and none that stays is missed.
 
 Each case is a queue of its own: the clock moves past the default window, so that nothing older is in sight.
 """

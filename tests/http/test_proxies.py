@@ -34,7 +34,10 @@ STRANGER = "198.51.100.9"
         ([("x-forwarded-for", ""), ("x-forwarded-for", "\xff")], ("127.0.0.1", "")),
         ([("forwarded", f"for={STRANGER};proto=https;by=10.0.0.1")], (STRANGER, "https")),
         ([("forwarded", 'for="[2001:db8:2::7]:4711"')], ("2001:db8:2::7", "")),
-        ([("forwarded", f"for=192.0.2.1, For={STRANGER} ; Proto=HTTPS, for=10.1.1.1;proto=https")], (STRANGER, "https")),
+        (
+            [("forwarded", f"for=192.0.2.1, For={STRANGER} ; Proto=HTTPS, for=10.1.1.1;proto=https")],
+            (STRANGER, "https"),
+        ),
         ([("forwarded", f'for="192.0.2.1, for={STRANGER}')], (STRANGER, "")),  # a quote left open hides nobody
         ([("forwarded", "for=_hidden")], ("127.0.0.1", "")),
         ([("forwarded", f"for={STRANGER}"), ("x-forwarded-for", STRANGER)], (STRANGER, "")),

@@ -28,8 +28,10 @@ async def test_counts_by_direction_without_what_is_held(served: Served) -> None:
         answer.body
         == (
             '{"meta":{"status":200},"data":[{"inboundEmailQueue":'
-            f'[{{"count":0,"date":"{stamp(begin)}"}},{{"count":3,"date":"{stamp(begin + 10 * MINUTE)}"}}],"outboundEmailQueue":'
-            f'[{{"count":0,"date":"{stamp(begin)}"}},{{"count":2,"date":"{stamp(begin + 10 * MINUTE)}"}}]}}],"fail":[]}}'
+            f'[{{"count":0,"date":"{stamp(begin)}"}},{{"count":3,"date":"{stamp(begin + 10 * MINUTE)}"}}],'
+            '"outboundEmailQueue":'
+            f'[{{"count":0,"date":"{stamp(begin)}"}},{{"count":2,"date":"{stamp(begin + 10 * MINUTE)}"}}]}}],'
+            '"fail":[]}'
         ).encode()
     )
     (found,) = data(await ask(served, PATH, {"start": window["end"], "end": window["end"]}))

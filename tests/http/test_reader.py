@@ -71,7 +71,10 @@ def test_nothing_is_nothing(data: bytes) -> None:
         (b'{"a": [1, 2,], "b": {"c": 1,},}', {"a": [1, 2], "b": {"c": 1}}),
         (b"\xef\xbb\xbf{\"a\": 1}", {"a": 1}),
         (b"\xef\xbb\xbf{'a': 1}", {"a": 1}),
-        (b"{'it': \"it's\", \"say\": 'say \"x\"', 'both': 'it\\'s \"x\"'}", {"it": "it's", "say": 'say "x"', "both": "it's \"x\""}),
+        (
+            b"{'it': \"it's\", \"say\": 'say \"x\"', 'both': 'it\\'s \"x\"'}",
+            {"it": "it's", "say": 'say "x"', "both": "it's \"x\""},
+        ),
         (b"{'a': '\\xe9\\u00e9\\U0001f600\\n\\\\'}", {"a": "éé\U0001f600\n\\"}),
         (b'{"a": "\\ud83d\\ude00", "b": "\\ud800x",}', {"a": "\U0001f600", "b": "�x"}),
         (b'{"a": "caf\xe9"}', {"a": "café"}),  # PowerShell 5 sends Latin-1
@@ -79,7 +82,8 @@ def test_nothing_is_nothing(data: bytes) -> None:
         (b"{'a': 'line\nbreak'}", {"a": "line\nbreak"}),
         (b"{'a': 1, 'a': 2}", {"a": 2}),
         (b"[]", []),
-        # Pasted from a web page or a document: no-break space, its narrow and wide kin, line separator, a second byte order mark.
+        # Pasted from a web page or a document: no-break space, its narrow and wide kin, line separator, a second byte
+        # order mark.
         ("{\xa0'a'\u202f:\u3000[1,\u2007\u2028 2\xa0]\ufeff}\xa0".encode(), {"a": [1, 2]}),
         (b"{\xa0'a':\xa01}", {"a": 1}),  # the same in Latin-1
         ("{'a': '\xa0x\u3000'}".encode(), {"a": "\xa0x\u3000"}),  # inside a text they are text
@@ -87,7 +91,8 @@ def test_nothing_is_nothing(data: bytes) -> None:
          {"data": [{"subject": "café", "x": ["it's"], "n": None}]}),
         (b"{u: 1, 'u': 2, ux: 3}", {"u": 2, "ux": 3}),
         (b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--b\r\n'
-         b'Content-Disposition: form-data; name="data"\r\nContent-Type: text/plain\r\n\r\n{"type": "processing"}\r\n--b--\r\n',
+         b'Content-Disposition: form-data; name="data"\r\nContent-Type: text/plain\r\n\r\n{"type": "processing"}\r\n'
+         b'--b--\r\n',
          {"data": {"type": "processing"}}),
         (FORM % b'{"data": [{"type": "processing"}], "meta": {}}', {"data": [{"type": "processing"}], "meta": {}}),
         (FORM % b"{'data': [{'type': 'processing'}]}", {"data": [{"type": "processing"}]}),
@@ -146,13 +151,15 @@ def test_depth_is_bounded_for_both_readers() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    [b"[", b"\\'", b"a:1,", b" ", b"\\u00e9", b"1,", b"1", b"--a\n", b"x", b"\n--", b"name=data ", b"{},", b"'", b'"', b"\\",
-     b"{'a':", b"-", b"1e", b"--", b"\xff"],
+    [
+        b"[", b"\\'", b"a:1,", b" ", b"\\u00e9", b"1,", b"1", b"--a\n", b"x", b"\n--", b"name=data ", b"{},", b"'",
+        b'"', b"\\", b"{'a':", b"-", b"1e", b"--", b"\xff",
+    ],
 )  # fmt: skip
 @pytest.mark.parametrize("head", [b"", b"'", b"[", b"{", b"{'", b"--\n"])
 def test_time_grows_with_length_only(head: bytes, piece: bytes) -> None:
-    """Sixteen times the length may take sixteen times the work, with much room for noise; a quadratic reader would need 256 times. By the
-    processor time of this thread: what else the machine does is not counted."""
+    """Sixteen times the length may take sixteen times the work, with much room for noise; a quadratic reader would need
+    256 times. By the processor time of this thread: what else the machine does is not counted."""
 
     def seconds(length: int) -> float:
         data = (head + piece * length)[:length]

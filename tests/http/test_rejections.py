@@ -16,8 +16,12 @@ from postroom.store.logs.rejections import NewRejection
 from tests.http.conftest import HandClock, Served
 from tests.http.siblings import ask, data, faults
 
-RELAYING = NewRejection(0, "192.0.2.7", "peer.example", "eve@example.net", "x@elsewhere.example", "relaying", "550 5.7.1 relaying denied")  # fmt: skip
-SIZE = NewRejection(0, "198.51.100.9", "big.example", "Bob@example.org", "alice@corp.example", "size", "552 5.3.4 Message too big", 3)  # fmt: skip
+RELAYING = NewRejection(
+    0, "192.0.2.7", "peer.example", "eve@example.net", "x@elsewhere.example", "relaying", "550 5.7.1 relaying denied"
+)
+SIZE = NewRejection(
+    0, "198.51.100.9", "big.example", "Bob@example.org", "alice@corp.example", "size", "552 5.3.4 Message too big", 3
+)
 
 
 async def put(served: Served, *refused: NewRejection) -> None:
@@ -54,7 +58,8 @@ async def test_every_member(served: Served) -> None:
 @pytest.mark.parametrize(
     ("item", "found"),
     [
-        ({}, ["size", "relaying"]), ({"sortOrder": "asc"}, ["relaying", "size"]), ({"admin": "false"}, ["size", "relaying"]),
+        ({}, ["size", "relaying"]), ({"sortOrder": "asc"}, ["relaying", "size"]),
+        ({"admin": "false"}, ["size", "relaying"]),
         ({"searchBy": {"fieldName": "all", "value": "DENIED"}}, ["relaying"]),
         ({"searchBy": {"fieldName": "from", "value": "bob@"}}, ["size"]),
         ({"searchBy": {"fieldName": "to", "value": "elsewhere"}}, ["relaying"]),

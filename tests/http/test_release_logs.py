@@ -32,7 +32,11 @@ async def filled(served: Served) -> None:
     )
     (waiting,) = (await served.put(subject="never held")).entries
     served.clock.move(1000)
-    data(await ask(served, REJECT, {"ids": [ident(served, wire)], "message": "no", "reasonType": "INAPPROPRIATE COMMUNICATION"}))  # fmt: skip
+    data(
+        await ask(
+            served, REJECT, {"ids": [ident(served, wire)], "message": "no", "reasonType": "INAPPROPRIATE COMMUNICATION"}
+        )
+    )
     served.clock.move(1000)
     data(await ask(served, RELEASE, {"id": ident(served, lunch), "reason": "seen it"}))
     await served.store.act(Action.REJECT, [waiting], actor="test")

@@ -1,4 +1,4 @@
-"""A store that was restored without its secrets key: what the keys sealed with it are answered, and what goes on working."""
+"""A store restored without its secrets key: the answer to keys sealed with it, and what still works."""
 
 from __future__ import annotations
 

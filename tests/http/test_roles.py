@@ -1,4 +1,4 @@
-"""A role that is changed is changed for whoever acts with it already: signed keys, keys from login, tokens, console sessions."""
+"""A changed role applies at once to all who already act with it: signed keys, login keys, tokens, console sessions."""
 
 from __future__ import annotations
 

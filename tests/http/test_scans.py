@@ -22,7 +22,8 @@ BROAD = [(None, "err_search_too_broad")]
 MANY = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
     "INSERT INTO rejection (id, ip, helo, env_from, recipient, kind, reply, number) "
-    "SELECT ? + i, '192.0.2.1', 'mail.example', 'eve' || i || '@example.net', 'x@corp.example', 'content', '554 no', 1 FROM n"
+    "SELECT ? + i, '192.0.2.1', 'mail.example', 'eve' || i || '@example.net', 'x@corp.example', 'content', "
+    "'554 no', 1 FROM n"
 )
 
 

@@ -1,6 +1,7 @@
-"""Requests that schemathesis makes of the published schema, right ones and wrong ones, to the real application: never a 500.
+"""Right and wrong requests that schemathesis makes from the published schema, to the real application: never a 500.
 
-Every answer must also be one that the schema names for its status. Its generator alone is used; the requests are signed and sent here.
+Every answer must also be one that the schema names for its status. Its generator alone is used; the requests are signed
+and sent here.
 """
 
 from __future__ import annotations

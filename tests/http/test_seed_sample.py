@@ -1,4 +1,4 @@
-"""The vendor's own Python sample, run as published: only address, keys and (second) its placeholder values are filled in."""
+"""The vendor's own Python sample as published, with only address, keys and (second) placeholder values filled in."""
 
 from __future__ import annotations
 

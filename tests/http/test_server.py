@@ -66,7 +66,8 @@ async def test_metrics_tell_queues_ledger_and_counts(served: Served) -> None:
         'postroom_queue_entries{queue="processing"}': 2, 'postroom_queue_entries{queue="bulk_processing"}': 1,
         'postroom_queue_entries{queue="held"}': 0, 'postroom_queue_locked{queue="processing"}': 2,
         'postroom_created_total{origin="accepted"}': 3, 'postroom_ended_total{outcome="delivered"}': 0,
-        "postroom_ledger_difference": 0, "postroom_smtp_accepted_total": 2, 'postroom_smtp_refused_total{code="550"}': 3,
+        "postroom_ledger_difference": 0, "postroom_smtp_accepted_total": 2,
+        'postroom_smtp_refused_total{code="550"}': 3,
         'postroom_ack_seconds_bucket{le="0.001"}': 0, 'postroom_ack_seconds_bucket{le="0.002"}': 4,
         'postroom_ack_seconds_bucket{le="5.0"}': 4, 'postroom_ack_seconds_bucket{le="+Inf"}': 5,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The request shapes that real clients send to this path (contract 6.3), built here once more and replayed: each gets rows.
+"""The request shapes that real clients send to this path (contract 6.3), rebuilt here and replayed: each gets rows.
 
 Also the clients' habits of contract 6.4 and 6.5 that are not a matter of the body's spelling.
 """
@@ -60,7 +60,10 @@ JAVA = b"""{
 # client, headers beside the credentials, body
 SHAPES: list[tuple[str, dict[str, str], bytes]] = [
     ("seed Python: the repr of a dict", {"Content-Type": "application/json"}, repr({"data": [SEED]}).encode()),
-    ("seed C#, PowerShell, HTTP: JSON", {"Content-Type": "application/json"}, json.dumps({"data": [SEED]}, indent=1).encode()),
+    (
+        "seed C#, PowerShell, HTTP: JSON", {"Content-Type": "application/json"},
+        json.dumps({"data": [SEED]}, indent=1).encode(),
+    ),
     ("seed Java: trailing commas", {"Content-Type": "application/json"}, JAVA),
     ("XSOAR 2022: no argument", {"Content-Type": "application/json"},
      json.dumps({"meta": {"pagination": {"page_size": 20}}, "data": [{"sortOrder": None}]}).encode()),
@@ -79,14 +82,18 @@ SHAPES: list[tuple[str, dict[str, str], bytes]] = [
      json.dumps({"meta": {"pagination": {"pageSize": 20}}, "data": [{
          "sortOrder": "asc", "start": "2027-01-14T13:25:17.123456",
      }]}).encode()),
-    ("ecpunk Postman: a form field that holds the object", {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"},
+    ("ecpunk Postman: a form field that holds the object",
+     {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"},
      multipart(json.dumps(SEED, indent=4))),
     ("the same under a JSON header", {"Content-Type": "application/json"}, multipart(json.dumps(SEED))),
     ("gh-tking Postman: JSON mode, empty body", {"Content-Type": "application/json"}, b""),
     ("ecpunk action pack: an empty object", {"Content-Type": "application/json"}, b"{}"),
     ("generic: an empty list", {"Content-Type": "application/json"}, b'{"data": []}'),
     ("generic: an empty item", {"Content-Type": "application/json; charset=utf-8"}, b'{"data": [{}]}'),
-    ("generic: pagination without data", {"Content-Type": "application/json"}, b'{"meta": {"pagination": {"pageSize": 25}}}'),
+    (
+        "generic: pagination without data", {"Content-Type": "application/json"},
+        b'{"meta": {"pagination": {"pageSize": 25}}}',
+    ),
     ("Rapid7 old: the repr of a dict", {"Content-Type": "application/json"},
      repr({"meta": {"pagination": {"pageSize": 100}}, "data": [{"type": "processing", "start": None}]}).encode()),
     ("Rapid7 new: no body and no Content-Type", {}, b""),
@@ -185,7 +192,7 @@ async def test_blanks_round_the_signature_do_not_count(served: Served) -> None:
 
 
 async def test_a_request_id_may_come_again_and_a_read_with_another_body(served: Served) -> None:
-    """SOAR v2 sends one id, date and signature with different bodies for its pages; another client repeats the same call."""
+    """SOAR v2 reuses one id, date and signature for all its pages; another client repeats the same call."""
     for number in range(3):
         await served.put(subject=f"m{number}")
     headers = served.signed(request_id=str(uuid.uuid4()))

@@ -128,7 +128,8 @@ async def test_every_status_is_told_and_found(served: Served) -> None:
         ({"subject": "ONE"}, ["one"]), ({"subject": "zwölf"}, ["ZWÖLF"]), ({"senderIP": "192.0.2.7"}, ["one"]),
         ({"senderIP": "192.0.2"}, []), ({"route": "outbound"}, ["ZWÖLF"]), ({"route": "all"}, ["ZWÖLF", "one"]),
         ({"route": ["inbound", "outbound"]}, ["ZWÖLF", "one"]), ({"attachments": "true"}, ["ZWÖLF"]),
-        ({"attachments": False}, ["one"]), ({"from": "alice", "subject": "ZWÖLF"}, []), ({"url": "", "to": None}, ["ZWÖLF", "one"]),
+        ({"attachments": False}, ["one"]), ({"from": "alice", "subject": "ZWÖLF"}, []),
+        ({"url": "", "to": None}, ["ZWÖLF", "one"]),
     ],
 )  # fmt: skip
 async def test_searches(served: Served, wait: str, asked: dict[str, Any], found: list[str]) -> None:
@@ -272,12 +273,14 @@ async def test_bad_input(served: Served) -> None:
     bad = {
         "start": "x", "messageId": ["x"],
         "advancedTrackAndTraceOptions": {
-            "from": "x" * 300, "route": "up", "status": ["lost"], "url": "http://x", "attachments": "some", "senderIP": {},
+            "from": "x" * 300, "route": "up", "status": ["lost"], "url": "http://x", "attachments": "some",
+            "senderIP": {},
         },
     }  # fmt: skip
     inside = "advancedTrackAndTraceOptions."
     assert {field for field, _ in faults(await ask(served, SEARCH, bad))} == {
-        "start", "messageId", *[inside + name for name in ("from", "route", "status", "url", "attachments", "senderIP")],
+        "start", "messageId",
+        *[inside + name for name in ("from", "route", "status", "url", "attachments", "senderIP")],
     }  # fmt: skip
     for item in ("x", {"advancedTrackAndTraceOptions": "x"}, options(status=["x"] * 101), options(route=[{}])):
         assert faults(await ask(served, SEARCH, item))

@@ -344,7 +344,9 @@ async def test_a_call_that_is_to_change_something_and_is_refused_leaves_one_line
     told = await audit_told(served, kind="call")
     assert {line[:2] for line in told} == {("call", "app:administrator")}
     assert [line[2:] for line in told] == [
-        ("/v1/entries/{id}/release", "refused", "409 refused", 1), ("/v1/entries/{id}/retry", "refused", "400 bad_body", 1),
-        ("/v1/entries/{id}/retry", "refused", "413 body_too_large", 1), ("/v1/entries/{id}/retry", "refused", "400 bad_parameter", 1),
+        ("/v1/entries/{id}/release", "refused", "409 refused", 1),
+        ("/v1/entries/{id}/retry", "refused", "400 bad_body", 1),
+        ("/v1/entries/{id}/retry", "refused", "413 body_too_large", 1),
+        ("/v1/entries/{id}/retry", "refused", "400 bad_parameter", 1),
     ]  # fmt: skip
     assert "Tell-nobody" not in "".join(served.told.lines)

@@ -229,6 +229,7 @@ async def test_a_damaged_plan_is_told_apart_and_refused(served: Served) -> None:
     assert (first["plans"], rest["plans"], len(rest["damaged"]), rest["next"]) == ([sound], [], 1, None)
     for answer in (
         await get(served, f"/v1/plans/{hurt['id']}"), await get(served, f"/v1/plans/{hurt['id']}/entries"),
-        await post(served, f"/v1/plans/{hurt['id']}/undo"), await post(served, f"/v1/plans/{hurt['id']}/apply", b'{"reason": "x"}'),
+        await post(served, f"/v1/plans/{hurt['id']}/undo"),
+        await post(served, f"/v1/plans/{hurt['id']}/apply", b'{"reason": "x"}'),
     ):  # fmt: skip
         assert "postroom verify --repair closes it" in check_problem(answer, 409, "damaged")["detail"]

@@ -1,4 +1,4 @@
-"""A NUL between two dots: the first dot is stuffing and goes, and what is left is a lone dot for a server that drops NUL."""
+"""A NUL between two dots: unstuffing removes the first dot; for a server that drops NUL, a lone dot remains."""
 
 from __future__ import annotations
 

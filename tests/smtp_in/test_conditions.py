@@ -1,4 +1,4 @@
-"""What is wrong with us, not with a message: said to every sender, and once to the log; new settings for new sessions."""
+"""Our own faults, not a message's: every sender hears of them, the log once; new settings for new sessions."""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ class Record:
             raise StoreUnavailable("the disk is full")
         self.rows += rows
 
-    def refuse(self, reply: bytes, line: bytes, *, ip: str = "192.0.2.1", place: str = "", sender: str = "a@b.example") -> None:  # fmt: skip
+    def refuse(
+        self, reply: bytes, line: bytes, *, ip: str = "192.0.2.1", place: str = "", sender: str = "a@b.example"
+    ) -> None:
         self.recorder.note(ip, place or ip, [(reply, line, "peer.example", sender, ())])
 
 
@@ -125,7 +127,9 @@ async def test_the_same_again_is_counted(record: Record) -> None:
 
 async def test_one_peer_has_so_many_rows_a_minute(record: Record) -> None:
     for number in range(100):
-        record.refuse(replies.RELAYING_DENIED, b"RCPT TO:<r%d@x.example>" % number, ip=f"2001:db8::{number}", place="2001:db8::")  # fmt: skip
+        record.refuse(
+            replies.RELAYING_DENIED, b"RCPT TO:<r%d@x.example>" % number, ip=f"2001:db8::{number}", place="2001:db8::"
+        )
     record.refuse(replies.RELAYING_DENIED, b"RCPT TO:<other@x.example>", ip="192.0.2.9")
     record.clock.move(MINUTE)
     record.refuse(replies.RELAYING_DENIED, b"RCPT TO:<next@x.example>", ip="2001:db8::1", place="2001:db8::")
@@ -173,7 +177,9 @@ def test_kinds(reply: bytes, kind: str) -> None:
 
 
 async def test_what_a_peer_sends_is_kept_as_text(record: Record) -> None:
-    for line in (b"RCPT TO:", b"RCPT TO:<", b"rcpt to:<\xff\x00>", b"RCPT", b"MAIL FROM:<" + b"x" * 300, b"DATA", MESSAGE, b"?"):  # fmt: skip
+    for line in (
+        b"RCPT TO:", b"RCPT TO:<", b"rcpt to:<\xff\x00>", b"RCPT", b"MAIL FROM:<" + b"x" * 300, b"DATA", MESSAGE, b"?",
+    ):  # fmt: skip
         record.refuse(replies.BAD_RECIPIENT, line)
     await record.recorder.close()
     assert [row.recipient for row in record.rows if row.recipient] == ["<", "\\xff\x00"]

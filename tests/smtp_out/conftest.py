@@ -1,4 +1,4 @@
-"""Stories run on both event loops: uvloop, which carries mail, and asyncio's own, whose transports behave as documented."""
+"""Stories run on both event loops: uvloop, which carries mail, and asyncio's, whose transports act as documented."""
 
 from __future__ import annotations
 

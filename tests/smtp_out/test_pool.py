@@ -24,8 +24,8 @@ KEPT = Delivered("250 2.0.0 kept")
 
 
 class Sender:
-    """A pool, and what became of each job given to it. For it a second passes when a test says `sweep`, however busy the
-    machine is; with `by_itself` as the clock goes."""
+    """A pool, and what became of each job given to it. For it a second passes when a test says `sweep`, however busy
+    the machine is; with `by_itself` as the clock goes."""
 
     def __init__(self, *, by_itself: bool = False, **settings: Any) -> None:
         self.log = io.StringIO()

@@ -1,7 +1,7 @@
 """A next hop that speaks SMTP in a thread of its own; what it says to each recipient and message is its subclass's.
 
-Promises: a free port of loopback, known inside `with`; content comes without dot stuffing; a sender that dies in the middle of it
-is no failure.
+Promises: a free port of loopback, known inside `with`; content comes without dot stuffing; a sender that dies in the
+middle of it is no failure.
 """
 
 from __future__ import annotations

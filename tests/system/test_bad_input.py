@@ -46,7 +46,10 @@ def test_too_large_is_refused_when_announced_and_when_sent(starting: Starter) ->
 
 
 def test_a_client_from_outside_may_send_to_our_domains_only(starting: Starter) -> None:
-    base = '[gateway]\nhostname = "gw.corp.example"\ninternal_domains = ["corp.example"]\nrelay_networks = ["192.0.2.0/24"]\n'
+    base = (
+        '[gateway]\nhostname = "gw.corp.example"\ninternal_domains = ["corp.example"]\n'
+        'relay_networks = ["192.0.2.0/24"]\n'
+    )
     gateway = starting(PAUSED, base=base)
     with Sender(gateway.smtp) as sender:
         refused = sender.mail(a_mail("relay me"), "carol@elsewhere.example", sender="mallory@outside.example")

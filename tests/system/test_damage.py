@@ -1,4 +1,4 @@
-"""A store that is not what it must be: one clear error with the remedy, or the affected entry held and shown and the rest goes on."""
+"""A damaged store: one clear error with the remedy, or the affected entry is held and shown and the rest goes on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             accepted(
                 store,
                 NewMessage(
-                    Client(ip="127.0.0.1"), "alice@corp.example", (Recipient("bob@corp.example", Route.INTERNAL),), found,
+                    Client(ip="127.0.0.1"), "alice@corp.example", (Recipient("bob@corp.example", Route.INTERNAL),),
+                    found,
                     len(content), 1, None if name else content, name, sha256(content[found.body_at :]).digest(),
                 ),
             )  # fmt: skip
@@ -175,7 +176,7 @@ def test_commands_say_the_same_of_a_damaged_store(sound: Path, tmp_path: Path) -
 
 
 def test_a_damaged_log_is_not_taken_for_an_empty_one(starting: Starter) -> None:
-    """After a kill the acknowledged mail is in the log alone; SQLite would pass over a log whose header it does not know."""
+    """After a kill only the log has the acknowledged mail; SQLite would skip a log whose header it does not know."""
     gateway = starting(PAUSED)
     with Sender(gateway.smtp) as sender:
         assert sender.mail(a_mail("acknowledged"), "bob@corp.example").startswith(b"250 ")

@@ -1,4 +1,4 @@
-"""`/health/ready` answers 200 only when a caller can use the gateway: on a first start not before admin.json is written."""
+"""`/health/ready` answers 200 only when a caller can use the gateway: on a first start, once admin.json is written."""
 
 from __future__ import annotations
 

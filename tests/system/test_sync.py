@@ -81,7 +81,7 @@ def test_a_large_body_and_its_name_are_synced_before_the_acknowledgement(startin
 
 
 def see_the_last_call_end(sender: Sender) -> None:
-    """We have the reply before strace has written down the call that sent it; the thread's next call comes after that."""
+    """We have the reply before strace writes down the call that sent it; the thread's next call comes after that."""
     assert sender.command(b"HELP").startswith(b"214")
 
 

@@ -1,10 +1,10 @@
 """What the header of a message says: a hand-written scan over its bytes, run once for every message that comes in.
 
-Promises: pure and total (any bytes give Facts), linear, about 10 microseconds for ordinary mail; encoded words, 8-bit
-text and MIME are only looked at when they are there. The header ends at the first empty line, whatever the line ends are
-(CRLF, LF or mixed); a line in it that is no field is passed over and named in `problems`. When a field that RFC 5322 3.6
-allows once comes twice, the first From, Subject and Message-ID count, and To (and Cc) fields are joined.
-Fails: never; what is missing is empty, what is wrong is in `problems`.
+Promises: pure and total (any bytes give Facts), linear, about 10 microseconds for ordinary mail. The scan looks at
+encoded words, 8-bit text and MIME only when they are there. The header ends at the first empty line, with any line
+ends (CRLF, LF or mixed). A header line that is no field is skipped and named in `problems`. When a field that RFC 5322
+3.6 allows once comes twice, the first From, Subject and Message-ID count; To and Cc fields are joined.
+Fails: never; missing values are empty, faults are in `problems`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from postroom.model import Facts
 
 __all__ = ["HEADER_CUT", "TOO_DEEP", "TOO_MANY_PARTS", "fields", "header_block", "recipient_names", "scan"]
 
-MAX_SCANNED = 1024 * 1024  # bytes of the header that are looked at
-MAX_NAMES = 100  # mailboxes of To and Cc whose names are looked up
-MAX_NAMES_RAW = 64 * 1024  # bytes of To and Cc that are looked at for them
-_SHORT = 900  # characters of Facts.to_header that cannot have been cut
-MAX_FIELDS = 500  # shown to people
-MAX_FIELD_TEXT = 4_000  # characters of one field shown to people
+MAX_SCANNED = 1024 * 1024  # bytes of the header that are scanned
+MAX_NAMES = 100  # mailboxes of To and Cc whose names are read
+MAX_NAMES_RAW = 64 * 1024  # bytes of To and Cc that are read for them
+_SHORT = 900  # a Facts.to_header below this many characters was not cut
+MAX_FIELDS = 500  # that people see
+MAX_FIELD_TEXT = 4_000  # characters of one field that people see
 
 HEADER_CUT = "header larger than 1 MiB"
 NO_FROM = "no From field"
@@ -36,7 +36,7 @@ EIGHT_BIT = "8-bit header"
 NUL = "NUL in the header"
 BARE_CR = "bare CR in the header"
 
-# Slots of the fields that are looked for.
+# Slots of the fields that the scan collects.
 _FROM, _TO, _CC, _SUBJECT, _ID, _TYPE, _DISPOSITION, _RECEIVED = range(8)
 _WANTED = {
     b"from": _FROM,
@@ -52,7 +52,7 @@ _JOINED = (_TO, _CC)
 
 
 def scan(data: bytes) -> Facts:
-    """The facts of one message; the attachment rule is written in `postroom.facts.mime`."""
+    """The facts of one message; `postroom.facts.mime` has the rule for attachments."""
     body_at = _body_at(data)
     block = data[:body_at] if body_at <= MAX_SCANNED else data[:MAX_SCANNED]
     ascii_only = block.isascii()
@@ -96,12 +96,12 @@ def scan(data: bytes) -> Facts:
 
 
 def header_block(data: bytes) -> bytes:
-    """The raw header with the empty line that ends it; what follows it in `data` is the body."""
+    """The raw header with the empty line that ends it; the body follows."""
     return data[: _body_at(data)]
 
 
 def recipient_names(data: bytes, facts: Facts) -> Mapping[str, str]:
-    """Lower-cased address -> display name, from the first MAX_NAMES mailboxes of To and Cc; the first name given wins.
+    """Lower-cased address -> display name, from the first MAX_NAMES mailboxes of To and Cc; first name wins.
 
     About 1 microsecond when neither field can hold a name, 3 when To has one, 10 and more with Cc or encoded words.
     """
@@ -119,13 +119,13 @@ def recipient_names(data: bytes, facts: Facts) -> Mapping[str, str]:
 
 @lru_cache(maxsize=4096)
 def _known_mailbox(text: str) -> tuple[str, str]:
-    """Senders write again and again: their field is read once."""
+    """The same senders write again and again: each From text is parsed once."""
     return first_mailbox(text)
 
 
 @lru_cache(maxsize=4096)
 def _known_names(to: str) -> Mapping[str, str]:
-    """The same for recipients. The dictionary is shared: nobody may change it."""
+    """The same for recipients. Callers share the dictionary and must not change it."""
     return _names([to])
 
 
@@ -141,9 +141,9 @@ def _names(texts: list[str]) -> Mapping[str, str]:
 
 
 def fields(data: bytes) -> list[tuple[str, str]]:
-    """The header as people read it: names and decoded values in order, at most MAX_FIELDS of them.
+    """The header as people read it: names and decoded values in order, at most MAX_FIELDS.
 
-    A line that is no field is shown with an empty name.
+    A line that is no field has an empty name.
     """
     block = header_block(data)[:MAX_SCANNED]
     charset = "" if block.isascii() else _charset(_collect(block)[0][_TYPE])
@@ -161,7 +161,7 @@ def fields(data: bytes) -> list[tuple[str, str]]:
 
 
 def _body_at(data: bytes) -> int:
-    """Where the body begins: behind the first empty line; the end of the data when there is none."""
+    """Where the body begins: after the first empty line, else at the end of the data."""
     if data.startswith(b"\r\n"):
         return 2
     if data.startswith(b"\n"):
@@ -174,7 +174,7 @@ def _body_at(data: bytes) -> int:
 
 
 def _unfolded(block: bytes) -> list[bytes]:
-    """One item per field (RFC 5322 2.2.3), with whatever line ends it came. A CR that ends no line stays in the item."""
+    """One item per field (RFC 5322 2.2.3), for any line ends. A CR that ends no line stays in the item."""
     text = block.replace(b"\r\n", b"\n")
     if b"\n " in text or b"\n\t" in text:
         text = text.replace(b"\n ", b" ").replace(b"\n\t", b"\t")

@@ -1,7 +1,7 @@
-"""Mailboxes out of an address field (RFC 5322 3.4), as lenient as mail readers are.
+"""Parses the mailboxes of an address field (RFC 5322 3.4), as leniently as mail readers do.
 
 Promises: total, linear (each pattern is possessive: no backtracking), bounded by the caller's limit. Understands names,
-quoted strings, comments, groups, routes, encoded words and what real mail makes of them: missing or doubled brackets,
+quoted strings, comments, groups, routes and encoded words, and the faults of real mail: missing or doubled brackets,
 names with unquoted commas in encoded words, "Name a@b", an address without a domain.
 Fails: never; a text without an address gives an empty address and the text as the name.
 """
@@ -55,7 +55,7 @@ _BRACKETS = dict.fromkeys(map(ord, '<>"'), " ")
 
 
 def mailboxes(text: str, limit: int) -> Iterator[tuple[str, str]]:
-    """(address, display name) of each mailbox, at most `limit`; a member of a group counts as any other."""
+    """(address, display name) of each mailbox, at most `limit`; members of groups included."""
     named = _NAMED.fullmatch(text)
     if named is not None:
         yield clean(named[3]), display(named[1] if named[2] is None else named[2])
@@ -98,7 +98,7 @@ def display(name: str) -> str:
 
 
 class _Word:
-    """One word of a mailbox; `has_at` = with an @ that is not quoted."""
+    """One word of a mailbox; `has_at`: it has an @ outside quotes."""
 
     __slots__ = ("has_at", "shown", "written")
 
@@ -108,7 +108,7 @@ class _Word:
 
 
 class _Piece:
-    """What has been read of one mailbox."""
+    """The parts of one mailbox read so far."""
 
     __slots__ = ("angle", "blank", "comments", "has_angle", "words")
 
@@ -124,7 +124,7 @@ class _Piece:
 
     def add(self, written: str, shown: str, has_at: bool) -> None:
         if self.angle:
-            return  # behind the bracket: nothing that belongs to the name
+            return  # after the bracket: not part of the name
         if self.blank or not self.words:
             self.words.append(_Word())
             self.blank = False
@@ -134,7 +134,7 @@ class _Piece:
         word.has_at = word.has_at or has_at
 
     def comment(self, text: str, at: int) -> int:
-        """Reads a comment whose bracket is open (RFC 5322 3.2.2: they nest); returns where it ends."""
+        """Reads a comment after its opening bracket (RFC 5322 3.2.2: they nest); returns where it ends."""
         depth, start = 1, at
         for mark in _COMMENT.finditer(text, at):
             if mark[0] == "(":
@@ -167,7 +167,7 @@ class _Piece:
 
 
 def _inner_address(angle: str) -> str:
-    """What stands between the brackets, without a source route (RFC 5322 4.4) and blanks."""
+    """The address between the brackets, without source route (RFC 5322 4.4) and blanks."""
     address = angle.strip()
     if address.startswith("@") and ":" in address:
         address = address[address.index(":") + 1 :].strip()

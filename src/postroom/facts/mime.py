@@ -1,18 +1,19 @@
-"""One linear walk over the MIME structure: how many parts, how deep, and whether a person would see an attachment.
+"""One linear walk over the MIME structure: number of parts, depth, and whether a person would see an attachment.
 
 A leaf counts as an attachment
-  a. when its Content-Disposition is `attachment`, whatever its type and place (RFC 2183 2.9), save the signature of multipart/signed;
+  a. when its Content-Disposition is `attachment`, whatever its type and place (RFC 2183 2.9), except the signature of
+     multipart/signed;
   b. when it is a message (message/rfc822, global, partial, external-body), except inside multipart/report, where it is
      the returned mail;
-  c. when it is neither text, message nor multipart and has a file name, or stands in multipart/mixed (or a multipart
-     of an unknown kind, or is the whole message), where readers list it even without a name.
+  c. when it is neither text, message nor multipart and has a file name, or is in multipart/mixed, in a multipart of an
+     unknown kind, or the whole message: readers list it there even without a name.
 Not under c: parts of multipart/related with a Content-ID or Content-Location (pictures inside the text), signatures and
 key control parts (application/pgp-signature, pkcs7-signature, pgp-encrypted), parts of multipart/encrypted and
-multipart/report, text/calendar and other text without a disposition of `attachment`. What lies inside an attached
-message is counted for parts and depth, not looked at for attachments. Text in uuencode is text.
+multipart/report, text/calendar and other text without a disposition of `attachment`. The content of an attached message
+counts for parts and depth, not for attachments. Text in uuencode is text.
 
-Promises: total; each byte is looked at a constant number of times; at most MAX_PARTS parts, MAX_DEPTH levels
-and MAX_DASHED lines that could be boundaries, and says so in `problems` where it stopped. Fails: never.
+Promises: total; looks at each byte a constant number of times; reads at most MAX_PARTS parts, MAX_DEPTH levels and
+MAX_DASHED lines that could be boundaries, and names the limit that stopped it in `problems`. Fails: never.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MAX_PARTS = 1_000
 MAX_DEPTH = 50
 MAX_DASHED = 100_000  # lines that begin like a boundary
 MAX_BOUNDARY = 256  # RFC 2046 5.1.1 says 70; real senders exceed it
-MAX_PART_HEADER = 64 * 1024  # bytes of one part's header that are looked at
+MAX_PART_HEADER = 64 * 1024  # bytes of one part's header that are read
 
 TOO_MANY_PARTS = f"more than {MAX_PARTS} parts"
 TOO_DEEP = f"parts nested deeper than {MAX_DEPTH}"
@@ -53,7 +54,7 @@ _KNOWN_MULTIPARTS = frozenset(
 
 
 class Seen:
-    """What the walk found."""
+    """The result of the walk."""
 
     __slots__ = ("attachment", "depth", "entered", "parts", "problems")
 
@@ -75,14 +76,14 @@ class _Part:
         self.disposition = disposition
         self.cid = cid
         found = _TYPE.match(ctype)
-        # RFC 2045 5.2: what cannot be understood is plain text
+        # RFC 2045 5.2: an unreadable type means plain text
         self.kind, self.subtype = (found[1].lower(), found[2].lower()) if found else (b"text", b"plain")
         if not ctype and default:
             self.kind, self.subtype = b"message", b"rfc822"
 
 
 class _Level:
-    """An open multipart: its boundary is still expected."""
+    """An open multipart that still waits for its boundary."""
 
     __slots__ = ("boundary", "depth", "inside_message", "started", "subtype")
 
@@ -95,7 +96,7 @@ class _Level:
 
 
 def single(ctype: bytes, disposition: bytes) -> bool:
-    """Whether a message that is no multipart is itself an attachment."""
+    """Whether a message that is not a multipart is itself an attachment."""
     return _counts(_Part(ctype, disposition, False, b""), b"")
 
 
@@ -124,7 +125,7 @@ def walk(data: bytes, body_at: int, ctype: bytes, disposition: bytes) -> Seen:
             level = active.get(line[:-2])
             closing = True
         if level is not None:
-            while len(stack) > level + 1:  # an outer boundary ends what is open within (RFC 2046 5.1.2)
+            while len(stack) > level + 1:  # an outer boundary ends every level inside it (RFC 2046 5.1.2)
                 _leave(seen, stack, active)
                 seen.problems[UNTERMINATED] = None
             top = stack[level]
@@ -164,7 +165,7 @@ def _enter(
     part: _Part,
     inside_message: bool,
 ) -> None:
-    """A part begins: a multipart opens a level, a message is opened in turn, all else is a leaf."""
+    """A part begins: a multipart opens a level, a message is entered in turn, all else is a leaf."""
     depth = stack[-1].depth if stack else 0
     seen.entered += 1
     while True:
@@ -202,7 +203,7 @@ def _enter(
 
 
 def _part_header(data: bytes, before: int, limit: int, digest: bool) -> tuple[_Part, int]:
-    """The header that starts behind the line end at `before`; it reaches to the first empty line or to `limit`."""
+    """The header that starts after the line end at `before` and ends at the first empty line or at `limit`."""
     limit = min(limit, before + MAX_PART_HEADER)
     crlf = data.find(b"\n\r\n", before, limit)
     lf = data.find(b"\n\n", before, crlf + 1 if crlf >= 0 else limit)

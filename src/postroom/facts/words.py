@@ -1,9 +1,9 @@
-"""Header bytes -> text that people can read: 8-bit headers and encoded words (RFC 2047), with the faults of real mail.
+"""Header bytes -> readable text: 8-bit headers and encoded words (RFC 2047), with the faults of real mail.
 
-Promises: total (any bytes give a text), linear in the input, and the result holds neither control characters nor lone
-surrogates, so that it can be stored, logged and shown as one line. A charset name sent to us never reaches the codec
+Promises: total (any bytes give a text), linear in the input. The result holds neither control characters nor lone
+surrogates: it can be stored, logged and shown as one line. A charset name from a message never reaches the codec
 registry, which would remember each unknown name for ever.
-Fails: never; what cannot be decoded is guessed (UTF-8, the declared charset, Windows-1252, Latin-1) or left as it came.
+Fails: never; text that cannot be decoded is guessed (UTF-8, the declared charset, Windows-1252, Latin-1) or left as is.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import re
 from encodings.aliases import aliases
 
 MAX_TEXT = 998  # RFC 5322 2.1.1: the longest line; longer texts are cut
-MAX_RAW = 16 * 1024  # bytes of one field that are looked at for a text of MAX_TEXT characters
+MAX_RAW = 16 * 1024  # bytes of one field that are read for a text of MAX_TEXT characters
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _WORD = re.compile(r"=\?([^?\s*]{1,60}+)(?:\*[^?\s]{0,40}+)?\?([BbQq])\?")  # RFC 2231 5: charset*language
 
-# Codecs that are no charsets, that warn or raise for reasons of their own, or that are not linear (punycode, idna).
+# Codecs that are not charsets, that warn or raise on their own account, or that are not linear (punycode, idna).
 _NO_CHARSET = {
     "base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec", "mbcs", "oem",
     "idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape",
@@ -26,7 +26,7 @@ _NO_CHARSET = {
 _CHARSETS = {alias: codec for alias, codec in aliases.items() if codec not in _NO_CHARSET}
 _CHARSETS |= {codec: codec for codec in _CHARSETS.values()}
 _CHARSETS |= {
-    # What senders mean by these names, as mail readers treat them: the larger set that contains the named one.
+    # What senders mean by these names, as mail readers treat them: a larger set that contains the named one.
     **dict.fromkeys([name for name, codec in _CHARSETS.items() if codec == "latin_1"], "cp1252"),
     **dict.fromkeys([name for name, codec in _CHARSETS.items() if codec in ("gb2312", "gbk")], "gb18030"),
     **dict.fromkeys(("ks_c_5601_1987", "ks_c_5601", "ksc5601", "euc_kr"), "cp949"),
@@ -41,7 +41,7 @@ for _name in [name for name, codec in _CHARSETS.items() if codec == "ascii"]:
 
 
 def text_of(raw: bytes, charset: str = "", limit: int = MAX_TEXT) -> str:
-    """A field's raw value as one clean line; `charset` is what the message declares, for 8-bit text without a charset."""
+    """A field's raw value as one clean line; `charset`: declared by the message, for 8-bit text without one."""
     text = unworded(raw, charset)
     if "=?" in text:
         text = decode_words(text)
@@ -49,7 +49,7 @@ def text_of(raw: bytes, charset: str = "", limit: int = MAX_TEXT) -> str:
 
 
 def unworded(raw: bytes, charset: str = "", limit: int = MAX_RAW) -> str:
-    """A field's raw value as text with its encoded words still encoded (addresses are parsed before decoding)."""
+    """A field's raw value as text, encoded words still encoded: addresses are parsed before decoding."""
     if len(raw) > limit:
         raw = raw[:limit]
         if not raw.isascii():  # do not let the cut make valid UTF-8 look broken
@@ -60,14 +60,14 @@ def unworded(raw: bytes, charset: str = "", limit: int = MAX_RAW) -> str:
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """One line: control characters become blanks, the ends are trimmed, the rest is cut at the limit."""
+    """One line: control characters become blanks, the ends are trimmed, the text is cut at the limit."""
     if not text.isprintable():
         text = _CONTROL.sub(" ", text)
     return text.strip()[:limit]
 
 
 def guess(raw: bytes, charset: str = "") -> str:
-    """8-bit text that names no charset, or one that we do not know."""
+    """8-bit text without a charset, or with one that we do not know."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -81,15 +81,15 @@ def guess(raw: bytes, charset: str = "") -> str:
 
 
 def decode_words(text: str) -> str:
-    """RFC 2047 encoded words, as lenient as mail readers are: inside quotes, without blanks between, badly padded.
+    """Decodes RFC 2047 words as leniently as mail readers do: in quotes, without blanks between, badly padded.
 
-    Neighbours in the same charset are joined before decoding, because senders cut words inside a character.
+    Joins neighbours in the same charset before decoding, because senders cut words inside a character.
     Linear: every search starts where the last one ended.
     """
     out: list[str] = []
     pending = bytearray()
     pending_charset = ""
-    done = look = 0  # text up to `done` is written
+    done = look = 0  # text up to `done` is in `out`
     end = -1
     while (start := text.find("=?", look)) >= 0:
         head = _WORD.match(text, start)

@@ -474,8 +474,8 @@ def after_person(action: Action, reply: str, *, null_sender: bool, notify: bool)
 
 
 def has_notice(outcome: Outcome, *, null_sender: bool, our_sender: bool = False, chosen: bool | None = None) -> bool:
-    """Whether the sender gets a notice that an entry has ended. `chosen`: what the person who ended it has decided; None:
-    the gateway ended it. Never for a null sender (RFC 5321 6.1): a notice about a notice would never end."""
+    """Whether the sender gets a notice that an entry has ended. `chosen`: what the person who ended it has decided;
+    None: the gateway ended it. Never for a null sender (RFC 5321 6.1): a notice about a notice would never end."""
     if null_sender:
         return False
     if chosen is not None:

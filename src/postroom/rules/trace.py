@@ -43,7 +43,7 @@ def _origin(helo: str, name: str, ip: str) -> str:
 
 
 def received_field(client: Client, *, hostname: str, ident: str, recipients: tuple[str, ...], at: Millis) -> bytes:
-    """`at`: when we accepted it. The recipient is named only when there is one: several must not learn of each other."""
+    """`at`: when we accepted it. Names a recipient only when there is just one: several must not see each other."""
     protocol = "SMTP"
     if client.esmtp:  # RFC 3848
         protocol = f"ESMTP{'S' if client.tls else ''}{'A' if client.user else ''}"

@@ -147,8 +147,7 @@ class Connection(asyncio.Protocol):
             self._go_on(session)
 
     def _lose(self, session: Session) -> None:
-        """No memory for what came: where in it the peer stands nobody knows any more. A message in hand gets its own
-        answer first."""
+        """No memory for the input: we no longer know the peer's position in it. A message in hand is answered first."""
         session.cut_short = True
         if self._in_hand:
             session.close_when_idle(replies.OUT_OF_MEMORY)

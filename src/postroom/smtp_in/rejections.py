@@ -144,7 +144,7 @@ class Rejections:
 
 
 def _address(line: bytes) -> str:
-    """What stands in the brackets of MAIL or RCPT, as sent."""
+    """The text in the brackets of MAIL or RCPT, as sent."""
     path = line.partition(b":")[2]
     start, end = path.find(b"<"), path.rfind(b">")
     inner = path[start + 1 : end] if 0 <= start < end else path

@@ -152,7 +152,7 @@ class SmtpServer:
             raise
 
     async def stop(self, grace: float) -> None:
-        """No new connections; idle ones are told 421; messages in hand have `grace` seconds to be answered."""
+        """Refuses new connections, answers 421 to idle ones, and gives messages in hand `grace` seconds."""
         self.stopping = True
         if self._timer is not None:
             self._timer.cancel()

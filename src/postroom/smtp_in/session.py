@@ -139,7 +139,7 @@ class Session:
     # -- DATA --------------------------------------------------------------------------------------------------------
 
     def _read_body(self, body: BodyReader, data: bytes) -> bytes:
-        """Read on; what stands behind a message that was refused at once is given back, behind a good one it waits."""
+        """Reads on. Returns the bytes after a message that was refused at once; after a good one they wait."""
         behind = body.feed(data)
         if body.endless:
             self._refuse_and_close(replies.too_big(self._config.limits.max_size), MESSAGE)

@@ -168,7 +168,7 @@ class Store:
         return future.result()
 
     async def flush(self) -> None:
-        """Return when everything that was handed over before is committed, and told."""
+        """Return when all earlier writes are committed and their callers have the answer."""
         await self.write(lambda tx: None)
 
     async def claim(

@@ -1,9 +1,9 @@
 """Works on messages: lease -> checks -> send -> record.
 
 A message that arrives while there is room is *born leased*: after its commit it goes straight on in memory and is never
-read back. Everything else is claimed from the store when it is due. A message is worked on with all its entries that are
-due: its content is checked once, and recipients that share a destination share one SMTP transaction. What a result means
-for an entry is decided in `rules.lifecycle`.
+read back. Everything else is claimed from the store when it is due. A message is worked on with all its entries that
+are due: its content is checked once, and recipients that share a destination share one SMTP transaction. What a result
+means for an entry is decided in `rules.lifecycle`.
 
 Promises: at most `active_entries` and `active_bytes` are in hand; a result is recorded under the lease of the attempt;
 the leases of what is in hand are renewed. Internal moves of born-leased entries are written `LINGER` later, or not at

@@ -1,4 +1,4 @@
-"""A store full of believable mail in every state that the console can show, and a console that serves it. No worker runs."""
+"""A store with realistic mail in every state the console can show, and a console that serves it. No worker runs."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Mailroom:
         self.store.write_now(lambda tx: None)
 
     def take(
-        self, *, subject: str | None = None, route: Route = Route.INBOUND, into: Queue = Queue.PROCESSING, size: int = 0,
-        attachment: bool = False, lease_for: int | None = None, sender: tuple[str, str] | None = None,
+        self, *, subject: str | None = None, route: Route = Route.INBOUND, into: Queue = Queue.PROCESSING,
+        size: int = 0, attachment: bool = False, lease_for: int | None = None, sender: tuple[str, str] | None = None,
         recipients: int = 1, raw: bytes | None = None, env_from: str | None = None,
     ) -> Accepted:  # fmt: skip
         number = self._number = self._number + 1
@@ -101,7 +101,8 @@ class Mailroom:
         )
         found = facts.scan(data)
         client = Client(
-            ip=f"192.0.2.{number % 200 + 7}", name=f"mail{number % 4}.{address.partition('@')[2].encode('idna').decode()}",
+            ip=f"192.0.2.{number % 200 + 7}",
+            name=f"mail{number % 4}.{address.partition('@')[2].encode('idna').decode()}",
             helo="mail.example", tls="TLSv1.3 TLS_AES_256_GCM_SHA384",
         )  # fmt: skip
         new = NewMessage(
@@ -116,8 +117,16 @@ class Mailroom:
         assert isinstance(answer, Accepted), answer
         return answer
 
-    def later(self, accepted: Accepted, info: str, tries: int, wait: int, *, label: int = 0, queue: Queue = Queue.PROCESSING,
-              ) -> None:  # fmt: skip
+    def later(
+        self,
+        accepted: Accepted,
+        info: str,
+        tries: int,
+        wait: int,
+        *,
+        label: int = 0,
+        queue: Queue = Queue.PROCESSING,
+    ) -> None:
         """Its attempts so far ended with "later"; the next is `wait` after NOW."""
         for ident in accepted.entries:
             held = Queue.PROCESSING if queue is Queue.HELD else None

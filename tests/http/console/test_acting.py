@@ -227,7 +227,7 @@ def test_a_rejection_is_a_plan_that_can_be_undone(console: Console, visitor: Vis
 def test_what_a_worker_takes_meanwhile_is_left_out_and_the_rest_is_rejected(
     console: Console, visitor: Visitor, mail: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the freezing of the plan and its first step, whatever the share that may change of a plan that was looked at."""
+    """Between the freezing of the plan and its first step, whatever share of a reviewed plan may change."""
     start = plan_steps.start
 
     def taken(tx: Tx, *given: Any, **named: Any) -> None:

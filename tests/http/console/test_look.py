@@ -1,4 +1,4 @@
-"""What can be told about the look without eyes: enough contrast in both themes, icons that exist, rules that are used."""
+"""What a program can check of the look: enough contrast in both themes, icons that exist, rules that are used."""
 
 from __future__ import annotations
 

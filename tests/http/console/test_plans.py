@@ -1,4 +1,4 @@
-"""Acting on all that match, from the console, as a browser without scripts would: planned, looked at, applied, watched, undone."""
+"""Acting on all matches from the console without scripts: plan, review, apply, watch, undo."""
 
 from __future__ import annotations
 
@@ -413,7 +413,10 @@ lines = st.builds(
     Listing,
     queue=st.sampled_from(Queue),
     text=st.sampled_from(
-        ("", "report", "from:alice age>10m", '-bob "a b" x', "route:inbound|internal", "since:2h to:*@x.example", "a*b 192.0.2.0/24")
+        (
+            "", "report", "from:alice age>10m", '-bob "a b" x', "route:inbound|internal", "since:2h to:*@x.example",
+            "a*b 192.0.2.0/24",
+        )
     ),
     field=st.sampled_from(Field),
     route=st.none() | st.sampled_from(Route),

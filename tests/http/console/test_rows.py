@@ -12,10 +12,12 @@ from postroom.model import Entry, Label, Priority, Queue, Route, Scope
 
 NOW = 1_800_000_000_000
 ENTRY = Entry(
-    id=0x1A2B, message_id=0x1A2B, queue=Queue.PROCESSING, from_queue=None, route=Route.INBOUND, recipient="bob@corp.example",
+    id=0x1A2B, message_id=0x1A2B, queue=Queue.PROCESSING, from_queue=None, route=Route.INBOUND,
+    recipient="bob@corp.example",
     recipient_name="Bob", priority=Priority.NORMAL, info="Queued for Processing", attempts=0, next_attempt=NOW - 5_000,
     locked_until=None, lease=None, strikes=0, label=0, env_from="a@b.example", from_address="alice@b.example",
-    from_name="Alice", to_header="Bob <bob@corp.example>", subject="Hello", remote_ip="192.0.2.1", size=2048, attachment=False,
+    from_name="Alice", to_header="Bob <bob@corp.example>", subject="Hello", remote_ip="192.0.2.1", size=2048,
+    attachment=False,
     created=NOW - 5_000,
 )  # fmt: skip
 

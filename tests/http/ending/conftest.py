@@ -1,4 +1,4 @@
-"""The end of a connection is the event loop's own business: these tests run on the one of the gateway, and on asyncio's."""
+"""Event loops end connections in their own ways: these tests run on the gateway's loop and on asyncio's."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ async def _body(scope: Scope, receive: Receive, operation: Operation) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
-    """Refuses repeated names: one of the values would be ignored, and nobody knows which one was meant."""
+    """Refuses repeated names: we would have to ignore one of the values, without knowing which one was meant."""
     names: set[str] = set()
     for name, _ in pairs:
         if name in names:

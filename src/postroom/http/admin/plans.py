@@ -240,7 +240,7 @@ async def _read(services: Services, ident: int) -> plans.Plan:
 
 
 async def _made(services: Services, ident: int, expected: str) -> plans.Plan:
-    """A plan that says of which queues its entries are: until it is made nobody knows, and nobody takes it on."""
+    """A complete plan: while it is being made its queues are unknown, and no call may act on it."""
     plan = await _read(services, ident)
     if plan.state == "making":
         raise PlanProblem(409, "refused", f"plan {public_id(ident)} is making: expected {expected}")

@@ -34,7 +34,8 @@ async def ledger_page(desk: Desk, request: Request, seen: Visit) -> Response:
     if seen.session is None:
         return to_login(request)
     if not seen.allows(permissions.PROCESSING_READ):
-        text = f"The role {seen.session.role.name} cannot see the ledger: it needs the permission “{permissions.PROCESSING_READ}”."
+        needed = permissions.PROCESSING_READ
+        text = f"The role {seen.session.role.name} cannot see the ledger: it needs the permission “{needed}”."
         return problem(seen, desk, 403, "Not allowed", text)
     found = await desk.read(keep.read_ledger())
     now = desk.services.clock.now()

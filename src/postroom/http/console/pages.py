@@ -74,7 +74,8 @@ async def _answer(desk: Desk, request: Request, seen: Visit, ident: int | None) 
     if seen.session is None:
         return to_login(request)
     if not any(seen.allows(permission) for permission in PERMISSIONS.values()):
-        text = f"The role {seen.session.role.name} cannot see queues: it needs the permission “{permissions.to_see(held=False)}”."
+        needed = permissions.to_see(held=False)
+        text = f"The role {seen.session.role.name} cannot see queues: it needs the permission “{needed}”."
         return problem(seen, desk, 403, "Not allowed", text)
     try:
         listing = read_listing(request.query_params)

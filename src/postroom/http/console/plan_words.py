@@ -170,8 +170,10 @@ def shown(
     reached, of = _progress(plan)
     return Shown(
         id=public_id(plan.id), address=f"{PREFIX}/plans/{public_id(plan.id)}", title=title,
-        meaning=meaning(plan.action, settings), do=title, grave=plan.action in ENDING, query=plan.query, notify=plan.notify,
-        state=plan.state, tone=tone, symbol=symbol, state_name=word, entries=plan.entries, size=wording.size_text(plan.bytes),
+        meaning=meaning(plan.action, settings), do=title, grave=plan.action in ENDING, query=plan.query,
+        notify=plan.notify,
+        state=plan.state, tone=tone, symbol=symbol, state_name=word, entries=plan.entries,
+        size=wording.size_text(plan.bytes),
         under_way=plan.state in plans.UNDER_WAY, reached=reached, of=of, results=_results(plan),
         parts=[part for part in parts if part.shares],
         samples=[(f"{PREFIX}/entries/{sample.id}", sample) for sample in summary.samples],

@@ -48,7 +48,7 @@ class Function(msgspec.Struct, frozen=True):
     """One address of the API. `run` gives the body of a 200 answer; `changes`: it is no mere look (replays.py, audit
     log).
 
-    `permission` empty: whoever may call anything may call this.
+    An empty `permission`: every caller with any permission may call this.
     """
 
     permission: str

@@ -60,7 +60,7 @@ class AppKeys(msgspec.Struct, frozen=True):
     app_key: str
     access_key: str
     secret_key: bytes  # decoded
-    usable: bool = True  # False: sealed with another secrets key; nobody knows these, so no signature is right
+    usable: bool = True  # False: sealed with another secrets key, so that no signature can be right
 
     def __repr__(self) -> str:
         return f"AppKeys({self.app_id}, {self.name!r}, role {self.role.name})"

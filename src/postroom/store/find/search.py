@@ -27,7 +27,7 @@ T = TypeVar("T")
 Found = TypeVar("Found", bound=Sequence[int] | None)
 
 BOUND = 0.5  # seconds for a search that has to read many rows ...
-BOUND_INDEXED = 5.0  # ... and for one that an index narrows down
+BOUND_INDEXED = 5.0  # ... and for one that an index can narrow
 TOGETHER = 0.1  # seconds that searches of the first kind may run side by side
 _NO_STATE: tuple[type[Exception], ...] = (*FAILURE, KeyError)
 LEAST_SHARE = 0.1  # of all entries: a text that fewer of them hold is never counted faster by a merge

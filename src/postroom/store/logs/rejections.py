@@ -18,7 +18,7 @@ from postroom.store.engine import Tx, named
 from postroom.store.fold import clean
 
 KINDS = ("relaying", "address", "size", "content", "limit", "unavailable")
-PASSING = ("limit", "unavailable")  # the peer was told to try again: the message may have come in since
+PASSING = ("limit", "unavailable")  # the peer may try again: the message may have come in since
 MAX_TEXT = 512  # characters of any field
 
 _NODE = (1 << NODE_BITS) - 1

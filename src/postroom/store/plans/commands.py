@@ -98,7 +98,8 @@ class _Making:
     def _why_not(self, queue: Queue, number: int, lease: int | None, sender: str) -> str:
         wish = self._wish
         return left_out(
-            wish.action, LEAVING if number == codes.LEAVING else queue, leased=lease is not None, null_sender=not sender,
+            wish.action, LEAVING if number == codes.LEAVING else queue, leased=lease is not None,
+            null_sender=not sender,
             permitted=queue not in wish.barred,
         )  # fmt: skip
 

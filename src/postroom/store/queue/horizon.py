@@ -31,7 +31,7 @@ HORIZON_SET = named(
     "INSERT INTO upkeep (what, number) VALUES (:what, :number) "
     "ON CONFLICT (what) DO UPDATE SET number = excluded.number",
 )
-# Those that are due last come first; entries that share a time are told apart by id.
+# Latest due time first; entries with the same time are ordered by id.
 ENTRY_PUT_OFF = named(
     "queue.entry_put_off",
     "SELECT id, coalesce(locked_until, next_attempt), attempts, since, next_attempt, lease FROM entry "

@@ -19,7 +19,7 @@ LOST = "The stored line was damaged"
 
 _MOST = 1 << 62
 _RELEASES = (codes.ACTION[Action.RELEASE], codes.ACTION[Action.REJECT])
-_UNSURE = "unavailable"  # told to try again: such a message may have come in since
+_UNSURE = "unavailable"  # the peer may try again: such a message may have come in since
 
 
 class _Lines(TableCheck):

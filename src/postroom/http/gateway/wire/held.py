@@ -153,9 +153,11 @@ _NOTHING = "absent: of this call only the body is read"
 
 
 def check_call(body: dict[str, Any], query: str, *, releasing: bool) -> Fault | None:
-    """What stands around the items. Beside `data` and `meta` nothing may, nor in the query, nor in `meta` what nobody
-    reads: somebody who puts `action: reject` there means it. `action: release` says no more than hold-release itself
-    does."""
+    """Checks what surrounds the items: only `data` and `meta`, no query, and in `meta` only members that we read.
+
+    A caller who puts `action: reject` elsewhere means it, so we must not ignore it. `action: release` adds nothing to
+    hold-release and may stay.
+    """
     for name, value in parse_qsl(query, keep_blank_values=True):
         if not (releasing and name == "action"):
             return malformed(f"query.{name[:100]}", _NOTHING)

@@ -57,7 +57,7 @@ def an_object(item: Any) -> dict[str, Any]:
 
 
 def missing(field: str, value: Any = None) -> Fault:
-    """A member that must be there, in the vendor's two codes. `value`: what stands there in its place."""
+    """The fault for a mandatory member, in the vendor's two codes. `value`: what the caller sent instead."""
     if isinstance(value, str):
         return Fault(field, "err_validation_blank", "Field is mandatory and must not be blank", False)
     return Fault(field, "err_validation_null", "Field is mandatory and must not be null", False)
