@@ -71,9 +71,9 @@ class Sink(asyncio.Protocol):
         while not self._in_data and b"\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\n")
             self._command(line.upper())
-        if self._in_data and self._buffer:
-            data, self._buffer = self._buffer, b""
-            self._content(data)
+        rest, self._buffer = (self._buffer, b"") if self._in_data else (b"", self._buffer)
+        if rest:
+            self._content(rest)
 
     def _command(self, line: bytes) -> None:
         write = self._transport.write

@@ -21,7 +21,8 @@ from postroom.telemetry import Counts
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
 
-# Lowest first: a module imports from its own floor and from lower ones. A name stands for the module or for everything in that
+# Lowest first: a module imports from its own floor and from lower ones. A name stands for the module or for
+# everything in that
 # room; the longest name that fits decides.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "clock", "units", "ids", "model", "rules.retry", "settings", "sealing", "telemetry", "supervisor"),

@@ -165,8 +165,11 @@ def _old_entries(tx: Tx) -> None:
         ident = (1_700_000_000_000 + number * HOUR << 20) + 1
         values = (ident, ident, 0 if number % 3 else 2)
         tx.rows(
-            "INSERT INTO entry (id, message_id, queue, route, recipient, recipient_name, priority, info_id, attempts, since, "
-            "next_attempt, strikes, label, waived, env_from, from_address, from_name, to_header, subject, remote_ip, size, "
-            "attachment, search) VALUES (?, ?, ?, 0, '', '', 0, 1, 0, 0, 0, 0, 0, '', '', '', '', '', '', '', 1, 0, '')",
+            "INSERT INTO entry (id, message_id, queue, route, recipient, recipient_name, priority, "
+            "info_id, attempts, since, "
+            "next_attempt, strikes, label, waived, env_from, from_address, from_name, to_header, "
+            "subject, remote_ip, size, "
+            "attachment, search) "
+            "VALUES (?, ?, ?, 0, '', '', 0, 1, 0, 0, 0, 0, 0, '', '', '', '', '', '', '', 1, 0, '')",
             values,
         )

@@ -1,4 +1,5 @@
-"""A plan whose row holds what it must not is told, left alone, closed by a repair; it loses no mail and stops no other plan."""
+"""A plan whose row holds what it must not is told, left alone, closed by a repair; it loses no mail and stops no
+other plan."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ from tests.store.test_damaged_rows import plant
 
 DAMAGE = [
     ("action = 'dance'", "action"), ("action = x'00'", "action"), ("state = 'gone'", "state"),
-    ("summary = x'7b'", "summary"), ("summary = 'text'", "summary"), ("summary = '{\"queues\": [{\"name\": \"cellar\", \"entries\": 1}]}'", "summary"),
+    ("summary = x'7b'", "summary"), ("summary = 'text'", "summary"),
+    ("summary = '{\"queues\": [{\"name\": \"cellar\", \"entries\": 1}]}'", "summary"),
     ("undo_until = 'soon'", "undo_until"), ("undo_until = NULL", "undo_until"), ("undo_until = 1 << 60", "undo_until"),
-    ("notify = 'perhaps'", "notify"), ("query = x'00'", "query"), ("created = -1", "created"), ("reached = 'far'", "reached"),
+    ("notify = 'perhaps'", "notify"), ("query = x'00'", "query"),
+    ("created = -1", "created"), ("reached = 'far'", "reached"),
     ("done = x'01'", "done"), ("gap = -5", "gap"), ("applied = 1 << 61", "applied"),
 ]  # fmt: skip
 SEEN = [done for done in DAMAGE if done[1] != "state"]  # the rounds find a plan by its state

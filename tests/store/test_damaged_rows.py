@@ -1,4 +1,5 @@
-"""A row that holds what it must not is shown as damaged, and costs nobody else anything: lists, claims, actions, starts go on."""
+"""A row that holds what it must not is shown as damaged, and costs nobody else anything: lists, claims, actions,
+starts go on."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ MOST = (1 << 63) - 1
 
 DAMAGE = [
     "route = 9", "route = -1", "route = 'x'", "queue = 17, from_queue = NULL", "queue = -1, from_queue = NULL",
-    "priority = 77", "attempts = 'often'", "size = 'much'", "label = 'none'", "strikes = x'00'", "next_attempt = 'soon'",
+    "priority = 77", "attempts = 'often'", "size = 'much'", "label = 'none'",
+    "strikes = x'00'", "next_attempt = 'soon'",
     "locked_until = 'never', lease = 7", "locked_until = 7, lease = 'mine'",
 ]  # fmt: skip
 
@@ -125,7 +127,8 @@ def test_what_does_not_know_its_way_back_is_refused_beside_the_others(store: Sto
 
 
 NO_ACTION_STOPS = [
-    "entry SET recipient = x'00ff'", "message SET env_from = x'00ff'", "message SET subject = x'00ff'", "message SET received = 'x'",
+    "entry SET recipient = x'00ff'", "message SET env_from = x'00ff'",
+    "message SET subject = x'00ff'", "message SET received = 'x'",
     f"message SET received = {MOST}", "message SET body_object = '../../etc/x'", "message SET body_object = 77",
 ]  # fmt: skip
 
@@ -212,7 +215,8 @@ def test_a_backup_goes_on_beside_what_is_no_bodys_name(store: Store, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "done", ["env_from = x'00ff'", "subject = x'00ff'", "size = 'much'", "received = 'x'", f"received = {MOST}", "body_object = x'00ff'",
+    "done", ["env_from = x'00ff'", "subject = x'00ff'", "size = 'much'",
+    "received = 'x'", f"received = {MOST}", "body_object = x'00ff'",
              "facts = 'x'", "verdicts = 77"],
 )  # fmt: skip
 async def test_a_damaged_message_is_held_beside_the_others(store: Store, done: str) -> None:

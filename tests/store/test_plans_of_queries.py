@@ -1,4 +1,5 @@
-"""Each hot statement reads the index it is meant to read, asked of SQLite itself, and never sorts what it can read in order."""
+"""Each hot statement reads the index it is meant to read, asked of SQLite itself, and never sorts what it can read in
+order."""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ def test_the_count_of_a_search_reads_no_row(indexed: Store) -> None:
 
 @pytest.mark.parametrize("number", [2, 1_000])
 def test_entries_with_a_reason_are_found_by_it_and_counted_without_rows(indexed: Store, number: int) -> None:
-    """Those that are too new for the table of reasons are looked for in the queue's index, and a page of many is read there in order."""
+    """Those that are too new for the table of reasons are looked for in the queue's index, and a page of many is read
+    there in order."""
     wanted = Filter(queues=(Queue.PROCESSING,), attachment=False, text="queued", field=Field.INFO)
     infos = tuple(range(number))
     by_reason = "SEARCH r USING PRIMARY KEY (info_id=? AND queue=? AND id>? AND id<?)"
@@ -171,7 +173,8 @@ def test_the_counters_are_read_by_their_key_and_their_edges_by_index(indexed: St
             indexed, statement, (0,) * len({*re.findall(r":\w+", statement), *range(statement.count("?"))})
         )
     ]
-    assert all("COVERING INDEX entry_" in line or "PRIMARY KEY (queue=? AND route=? AND attachment=?" in line for line in plans), plans  # fmt: skip
+    by_key = "PRIMARY KEY (queue=? AND route=? AND attachment=?"
+    assert all("COVERING INDEX entry_" in line or by_key in line for line in plans), plans
     assert any("tally" in line for line in plans)
     assert any("entry_filter" in line for line in plans)
     assert any("entry_queue" in line for line in plans)

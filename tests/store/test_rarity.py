@@ -1,4 +1,5 @@
-"""The rare piece of a text: chosen by what its trigrams cost, and every row that holds the text is among what it finds."""
+"""The rare piece of a text: chosen by what its trigrams cost, and every row that holds the text is among what it
+finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The reasons in the search index: found there as the dictionary has them, whatever is newer, forgotten, missing or mended."""
+"""The reasons in the search index: found there as the dictionary has them, whatever is newer, forgotten, missing or
+mended."""
 
 from __future__ import annotations
 
@@ -50,7 +51,10 @@ def forget(store: Store, *infos: int) -> None:
 def test_they_are_taken_in_in_steps_and_what_is_newer_is_read(store: Store, filling: Filling) -> None:
     assert [filling.take_in_reasons() for _ in range(3)] == [2, 2, 0], "a fifth one waits for a sixth"
     assert in_index(filling) == [1, 2, 3, 4]
-    for needle, there in {"example": [1, 2], "straße": [], "strasse": [4], "100%_": [5], "%_d": [5], "bücher": [2], "ab": [3], "zzz": []}.items():  # fmt: skip
+    expected = {
+        "example": [1, 2], "straße": [], "strasse": [4], "100%_": [5], "%_d": [5], "bücher": [2], "ab": [3], "zzz": [],
+    }  # fmt: skip
+    for needle, there in expected.items():
         assert containing(store, needle) == there, needle
     with filling.tx.snapshot():  # what stands in the index is believed: this shows that it was asked
         filling.tx.rows("INSERT INTO reasons (reasons) VALUES ('delete-all')")

@@ -1,4 +1,5 @@
-"""The search index follows behind, is made anew whenever it cannot be trusted, and never changes what a search finds."""
+"""The search index follows behind, is made anew whenever it cannot be trusted, and never changes what a search
+finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A snapshot of `Tx`: one state for reads, all or nothing for writes, and the first failure is the one that is raised."""
+"""A snapshot of `Tx`: one state for reads, all or nothing for writes, and the first failure is the one that is
+raised."""
 
 from __future__ import annotations
 

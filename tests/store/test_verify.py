@@ -303,7 +303,8 @@ def test_the_logs_are_looked_at_and_sound(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("damage_done", "left"),
     [
-        ("action = 1", (2, 0, 9, 0)), ("action = 'x'", (2, 0, 9, 0)), ("route = 9", (2, 3, 9, 0)), ("route = -1", (2, 3, 9, 0)),
+        ("action = 1", (2, 0, 9, 0)), ("action = 'x'", (2, 0, 9, 0)),
+        ("route = 9", (2, 3, 9, 0)), ("route = -1", (2, 3, 9, 0)),
         ("size = -5", (2, 0, 0, 0)), ("attachment = 7", (2, 0, 9, 1)), ("entry_id = -5", (2, 0, 9, 0)),
         ("subject = CAST(x'41ff' AS TEXT)", (2, 0, 9, 0)), ("reason = x'41'", (2, 0, 9, 0)),
     ],
@@ -322,7 +323,8 @@ def test_a_damaged_line_of_the_release_log_is_kept_and_says_so(
 @pytest.mark.parametrize(
     ("damage_done", "kind", "number"),
     [
-        ("kind = 'nonsense'", "unavailable", 3), ("kind = CAST(x'ff' AS TEXT)", "unavailable", 3), ("number = 0", "size", 1),
+        ("kind = 'nonsense'", "unavailable", 3),
+        ("kind = CAST(x'ff' AS TEXT)", "unavailable", 3), ("number = 0", "size", 1),
         ("number = 'three'", "size", 1), ("env_from = CAST(x'41ff' AS TEXT)", "size", 3),
     ],
 )  # fmt: skip
@@ -430,7 +432,8 @@ def test_a_row_of_bytes_beside_a_file_is_deleted(scene: Scene) -> None:
     "damage_done",
     [
         "subject = 'Another'", "from_address = ''", "from_name = 'Eve'", "to_header = 'x'", "message_id = ''",
-        "attachment = 1", "size = 12", "facts = x'00'", "facts = x''", "subject = CAST(x'41ff' AS TEXT)", "size = 'many'",
+        "attachment = 1", "size = 12", "facts = x'00'", "facts = x''",
+        "subject = CAST(x'41ff' AS TEXT)", "size = 'many'",
     ],
 )  # fmt: skip
 def test_what_a_message_says_of_itself_follows_its_bytes(scene: Scene, damage_done: str) -> None:
@@ -446,7 +449,8 @@ def test_what_a_message_says_of_itself_follows_its_bytes(scene: Scene, damage_do
 def test_a_message_whose_envelope_cannot_be_read_learns_it_from_its_entries(scene: Scene) -> None:
     before = scene.rows("SELECT env_from, remote_ip FROM message ORDER BY id")
     scene.plant(
-        "UPDATE message SET env_from = CAST(x'ff' AS TEXT), remote_ip = CAST(x'ff' AS TEXT), helo = CAST(x'68ff' AS TEXT) "
+        "UPDATE message SET env_from = CAST(x'ff' AS TEXT), remote_ip = CAST(x'ff' AS TEXT), helo "
+        "= CAST(x'68ff' AS TEXT) "
         "WHERE id = :entry",
         entry=scene.waiting,
     )
@@ -469,7 +473,8 @@ def test_a_left_over_message_goes_with_its_file_when_the_ledger_misses_nothing(s
     left_over = scene.root / "ab" / ("ab" + "0" * 30)
     left_over.write_bytes(b"x" * 200_000)
     scene.plant(
-        "INSERT INTO message SELECT :ended, remote_ip, remote_name, helo, esmtp, tls, auth_user, env_from, from_address, "
+        "INSERT INTO message SELECT :ended, remote_ip, remote_name, helo, esmtp, tls, auth_user, "
+        "env_from, from_address, "
         "from_name, to_header, subject, message_id, 200000, 0, facts, verdicts, received, :file, body_hash "
         "FROM message WHERE id = :large",
         ended=scene.ended, large=scene.large, file=f"ab/{left_over.name}",
@@ -551,8 +556,10 @@ def test_an_event_that_cannot_be_read_is_put_right(scene: Scene, damage_done: st
 @pytest.mark.parametrize(
     "damage_done",
     [
-        "queue = 9", "route = -1", "outcome = 40", "outcome = 'x'", "label = 9", "attempts = -5", "ended = 0", "size = -1",
-        "attachment = 3", "priority = 2", "reply = CAST(x'ff' AS TEXT)", "subject = CAST(x'ff' AS TEXT)", "events = x'c1'",
+        "queue = 9", "route = -1", "outcome = 40", "outcome = 'x'", "label = 9",
+        "attempts = -5", "ended = 0", "size = -1",
+        "attachment = 3", "priority = 2", "reply = CAST(x'ff' AS TEXT)",
+        "subject = CAST(x'ff' AS TEXT)", "events = x'c1'",
     ],
 )  # fmt: skip
 def test_an_ended_entry_that_cannot_be_read_is_put_right(scene: Scene, damage_done: str) -> None:
@@ -714,7 +721,8 @@ def test_a_lease_that_a_dead_gateway_left_is_ended_with_its_label(scene: Scene) 
 
 
 def test_what_ended_before_the_second_look_is_not_reported(scene: Scene) -> None:
-    """A check sees something wrong that is right again when it looks once more, as it is when the queue moves meanwhile."""
+    """A check sees something wrong that is right again when it looks once more, as it is when the queue moves
+    meanwhile."""
 
     class Fleeting:
         name, slice, looks = "fleeting", 1, 0
