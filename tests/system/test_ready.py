@@ -5,7 +5,6 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -29,14 +28,14 @@ def test_a_first_start_is_ready_only_after_admin_json_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before: list[tuple[int, list[str]]] = []
-    bootstrap = identity.bootstrap
+    write = identity.write_private
 
-    def asked_first(tx: Any, sealer: Any, base_url: str, smtp: str, path: Path) -> bool:
+    def asked_first(path: Path, data: bytes) -> None:
         """In the store's writer thread: the event loop is free to answer."""
-        before.append(ready(base_url))
-        return bootstrap(tx, sealer, base_url, smtp, path)
+        before.append(ready(msgspec.json.decode(data)["baseUrl"]))
+        write(path, data)
 
-    monkeypatch.setattr(identity, "bootstrap", asked_first)
+    monkeypatch.setattr(identity, "write_private", asked_first)
     anywhere = (Address("127.0.0.1", 0),)
     gateway = Gateway(
         Settings(
