@@ -2,8 +2,8 @@
 
 There are two schedules, and both are settings. *Processing*, when a check could not answer: 10 s, 30 s, 1 min, 2 min,
 then every 5 min; after 96 h the entry goes to `held`, never lost. *Delivery*, the vendor's table (contract section 8):
-attempt 1 at once, then +1, +5, +9, +15, +30 min, hourly to the 15th, every 4 h to the 21st, every 8 h to the 30th, or
-96 h.
+attempt 1 at once; each wait counts from the attempt before: 1, 5, 9, 15, 30 min, then hourly to attempt 15, every 4 h
+to 21, every 8 h to 30. Given up after attempt 30 or 96 h, whichever is first.
 """
 
 from __future__ import annotations

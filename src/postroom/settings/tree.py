@@ -78,7 +78,7 @@ class DeliveryRoute(msgspec.Struct, frozen=True):
 
 class Delivery(msgspec.Struct, frozen=True):
     paused: bool = False  # process mail but do not deliver it
-    routes: tuple[DeliveryRoute, ...] = ()  # next hop for each domain; the first match wins, without a match: MX
+    routes: tuple[DeliveryRoute, ...] = ()  # next hop for each domain; the first match wins; mail without a match waits
     connections: int = 10  # most connections at once to one destination
     connect_timeout: Millis = 30 * SECOND  # longest wait for a connection
     command_timeout: Millis = 5 * MINUTE  # longest wait for the reply to a command (RFC 5321 4.5.3.2)

@@ -2,13 +2,14 @@
 and writes, and `Engine`, the closed list of what differs between databases.
 
 To add a database, write a room beside `store/sqlite` with an `Engine` and a `Tx`, add its exceptions to the kinds of
-failure below, and let `open_store` choose it by the scheme of `[store] url`. Two rooms know SQLite itself and must be
-written again: `backup` copies its pages, and `verify` checks them.
+failure below, and let `open_store` choose it by the scheme of `[store] url`. Whatever knows SQLite itself must be
+written again: `sqlite/copying.py` (backup), `sqlite/proving.py` (verify), and the SQL of the search index in
+`find/search.py` and `find/sources.py`.
 
-Statements are handwritten. `named` gives a statement the name by which an engine replaces it: before it runs one, its
-`Tx` looks the name up in a table of its own, which holds the text to run instead. A statement for several rows has one
-name for every number of rows, so its replacement is a function of our text. Most statements need no replacement. Their
-values are named (`:entry`) and come as a dict; a statement with more than four values that runs for each message, or
+Statements are handwritten, and `named` gives each a name. An engine that must say a statement differently keeps a table
+from names to texts, and its `Tx` looks there first. A statement for several rows keeps the same name whatever the
+number of rows, so its replacement is a function from our text to the engine's. Most statements need none. Their values
+are named (`:entry`) and come as a dict; a statement with more than four values that runs for each message, or
 one for several rows, has positional values (`?`), because there a dict costs over a microsecond.
 
 Fails: exceptions of the database pass through; catch them as FAILURE or one of its kinds: DAMAGE,
