@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("smtp_in", "smtp_out", "checks"),
     ("http.gateway.wire.envelope", "http.gateway.wire.dates"),
-    ("http.services", "http.scans", "http.asgi", "http.door"),
+    ("http.services", "http.asgi", "http.door"),
     ("http.gateway.call", "http.gateway.wire"),
     ("http.gateway.paging",),
     ("http.gateway.calls",),

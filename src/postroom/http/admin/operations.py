@@ -27,7 +27,6 @@ from postroom.http.admin.asked import (
     unexpected,
 )
 from postroom.http.admin.audit import OUTCOMES, WORDS, AuditLines, audit_lines
-from postroom.http.admin.ledger import ledger
 from postroom.http.admin.shapes import (
     Acted,
     Entries,
@@ -44,7 +43,7 @@ from postroom.http.admin.shapes import (
 )
 from postroom.ids import public_id
 from postroom.model import Action, Field, Filter, Order, Queue, Route, Scope
-from postroom.store import MAX_TEXT, Reader, SearchTooBroad, permissions
+from postroom.store import MAX_TEXT, Reader, SearchTooBroad, keep, permissions
 from postroom.telemetry import stamp
 
 MAX_LIMIT = 1000  # entries of one answer
@@ -234,7 +233,8 @@ def _oldest(reader: Reader, queue: Queue) -> str | None:
 
 
 async def show_ledger(asked: Asked) -> dict[str, object]:
-    return await ledger(asked.services)
+    """In one snapshot; numbers are entries, not messages."""
+    return keep.ledger_as_json(await asked.services.store.read(keep.read_ledger()))
 
 
 async def list_audit(asked: Asked) -> AuditLines:

@@ -17,8 +17,7 @@ from postroom.http.gateway.call import Call
 from postroom.http.gateway.paging.page_call import listed
 from postroom.http.gateway.paging.tokens import PageRefused, TokenSeal, expired
 from postroom.http.gateway.wire.envelope import Pagination, invalid_token
-from postroom.http.scans import PATIENCE
-from postroom.http.services import Services
+from postroom.http.services import PATIENCE, Services
 from postroom.store import logs
 
 _INSTEAD = "a shorter time from start to end"
