@@ -33,7 +33,6 @@ from postroom.units import write_size
 
 LONG = 2_000  # entries; more show their progress
 SHOWN = 20
-OVER = ("undone", "final", "expired")
 REASON_HELP = "Reason; kept in the timelines and in the audit log."
 NOTHING = "nothing matches that this action applies to"
 
